@@ -1,0 +1,1 @@
+"""Silence Gateway: an API gateway whose three engines are also libraries for any asyncio program."""

@@ -1,0 +1,1 @@
+"""The admin listener: probes, metrics and the API under /api/v1."""

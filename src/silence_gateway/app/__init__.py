@@ -1,0 +1,1 @@
+"""The program: configuration, wiring, processes and the command line."""

@@ -1,0 +1,152 @@
+"""
+A request, an answer, and what stands between them.
+
+These classes are made for every request, so they are plain slots classes and bytes, not frozen
+dataclasses: building both costs about 1 us (a frozen dataclass of this size costs about 5 us).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from silence_gateway.core.sockets import SocketListener
+
+HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
+
+
+class Request:
+    """
+    One HTTP request, complete with its body.
+
+    Attributes:
+        method: Upper-case ASCII token.
+        target: The request target as it came: path and query, still percent-encoded.
+        path: The part of *target* before `?`, still percent-encoded.
+        query: The part after the first `?`, still percent-encoded; empty if there is none.
+        headers: Lower-case name to value. Repeated fields are joined by `, ` in order (`; ` for
+            cookie), which RFC 9110 section 5.3 allows; a repeated Host never gets this far.
+        body: The whole body, not decoded.
+        peer: Address of the other end of the socket; empty for a unix socket.
+        scheme: `http` or `https`.
+        http_version: `1.0` or `1.1`.
+        received_s: Monotonic seconds when the head was complete.
+        client_ip: Who asks, after `trusted_proxies`; the peer until `layers/identify.py` has looked.
+        user: Verified identity, or empty.
+        request_id: Kept from the caller or made here; empty until `layers/identify.py` has looked.
+        route: Bounded name of what serves this (a path template or an RPC name), for metrics and
+            logs; empty until routed.
+        extra_headers: Header lines that layers want on the answer, whatever it is.
+    """
+
+    __slots__ = (
+        "body",
+        "client_ip",
+        "extra_headers",
+        "headers",
+        "http_version",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "received_s",
+        "request_id",
+        "route",
+        "scheme",
+        "target",
+        "user",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: dict[bytes, bytes],
+        body: bytes = b"",
+        *,
+        peer: str = "",
+        scheme: str = "http",
+        http_version: str = "1.1",
+        received_s: float = 0.0,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        self.body = body
+        self.peer = peer
+        self.scheme = scheme
+        self.http_version = http_version
+        self.received_s = received_s
+        self.client_ip = peer
+        self.user = ""
+        self.request_id = ""
+        self.route = ""
+        self.extra_headers: HeaderList = []
+
+
+class Response:
+    """
+    A whole answer.
+
+    The edge adds Content-Length, Date, Connection and Server; *headers* carries everything else.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: HeaderList | None = None, body: bytes = b"") -> None:
+        self.status = status
+        self.headers: HeaderList = [] if headers is None else headers
+        self.body = body
+
+
+class StreamingResponse(Response):
+    """
+    An answer sent as it is made: each item of *chunks* is one piece, written at once.
+
+    The edge asks for the next piece only while the client keeps up. If *chunks* raises after the
+    first piece, the connection is broken off without a clean end, so that no client takes a part
+    for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
+    client has left.
+    """
+
+    __slots__ = ("chunks",)
+
+    def __init__(self, status: int, headers: HeaderList | None, chunks: AsyncIterator[bytes]) -> None:
+        super().__init__(status, headers)
+        self.chunks = chunks
+
+
+class UpgradeResponse(Response):
+    """
+    Take this connection over as a WebSocket (RFC 6455), served by *listener* from now on.
+
+    The edge has already checked the handshake; it answers 101 and adds the subprotocol, if any.
+    """
+
+    __slots__ = ("listener", "subprotocol")
+
+    def __init__(self, listener: SocketListener, subprotocol: str = "", headers: HeaderList | None = None) -> None:
+        super().__init__(101, headers)
+        self.listener = listener
+        self.subprotocol = subprotocol
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""Answers one request. Raises GatewayError for what `edge/codes.py` turns into an error answer.
+It is cancelled when the client leaves."""
+
+Layer: TypeAlias = Callable[[Handler], Handler]
+"""Adds one behaviour around a handler."""
+
+
+def stack(*layers: Layer) -> Layer:
+    """Compose *layers*; the first one named sees the request first."""
+
+    def wrap(handler: Handler) -> Handler:
+        for layer in reversed(layers):
+            handler = layer(handler)
+        return handler
+
+    return wrap

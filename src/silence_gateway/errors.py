@@ -1,0 +1,192 @@
+"""
+Everything this package raises on purpose.
+
+* GatewayError
+    * ConfigError              the operator must fix a file
+    * Refused                  we said no on purpose
+        * Unauthenticated
+        * AccessDenied
+        * RateLimited
+        * Draining             this instance is on its way out
+    * ClientFault              the caller broke a rule of its protocol
+        * BadRequest
+        * NotFound
+        * MethodNotAllowed
+        * RequestTooLarge
+        * HeadersTooLarge
+        * UnsupportedMedia
+        * RequestTimeout
+    * UpstreamFault            the service behind us broke or went quiet
+        * UpstreamUnavailable
+        * UpstreamTimeout
+        * UpstreamProtocolError
+    * RpcError                 the service behind us answered, and its answer is a gRPC error
+    * StoreFault               Valkey or Redis cannot be used
+        * StoreUnavailable
+        * StoreMisconfigured
+
+How each looks on the wire is decided in one table, `edge/codes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GatewayError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class ConfigError(GatewayError):
+    """
+    The configuration cannot be used.
+
+    Attributes:
+        problems: Every problem found, one line each, `file:line:col: message` where a place is known.
+    """
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Refused(GatewayError):
+    """We said no on purpose."""
+
+
+class Unauthenticated(Refused):
+    """The caller did not prove who it is."""
+
+
+class AccessDenied(Refused):
+    """The caller is known, or its address is, and is not let in."""
+
+
+class RateLimited(Refused):
+    """
+    The caller's budget is spent.
+
+    Attributes:
+        limits: Names of the limits that refused.
+        retry_after_s: Seconds until the same request can succeed; None if it never can.
+        headers: Header lines that tell the caller about its limits.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[str],
+        retry_after_s: float | None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        when = "never" if retry_after_s is None else f"in {retry_after_s:.3f} s"
+        super().__init__(f"over the limit {', '.join(limits)}; retry {when}")
+        self.limits = tuple(limits)
+        self.retry_after_s = retry_after_s
+        self.headers = tuple(headers)
+
+
+class Draining(Refused):
+    """This instance is shutting down and takes no new work."""
+
+
+class ClientFault(GatewayError):
+    """The caller broke a rule of its protocol."""
+
+
+class BadRequest(ClientFault):
+    """The request cannot be understood; the text says what is wrong with it."""
+
+
+class NotFound(ClientFault):
+    """Nothing is served at this path."""
+
+
+class MethodNotAllowed(ClientFault):
+    """The path exists, the method does not."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"use {', '.join(allowed)}")
+        self.allowed = tuple(allowed)
+
+
+class RequestTooLarge(ClientFault):
+    """The body is above the configured size."""
+
+
+class HeadersTooLarge(ClientFault):
+    """The request line or the headers are above the configured size."""
+
+
+class UnsupportedMedia(ClientFault):
+    """The body is of a media type that is not accepted here."""
+
+
+class RequestTimeout(ClientFault):
+    """The request did not arrive in time."""
+
+
+class UpstreamFault(GatewayError):
+    """
+    The service behind us broke or went quiet.
+
+    Attributes:
+        sent: Whether the upstream may have seen the call. Only a call that was provably never sent
+            may be tried again without asking whether it is idempotent.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class UpstreamUnavailable(UpstreamFault):
+    """No endpoint could take the call, or the connection broke under it."""
+
+
+class UpstreamTimeout(UpstreamFault):
+    """The deadline passed before the upstream answered."""
+
+
+class UpstreamProtocolError(UpstreamFault):
+    """The upstream answered something that is not gRPC."""
+
+
+class RpcError(GatewayError):
+    """
+    The upstream answered with a gRPC error.
+
+    Attributes:
+        code: The gRPC status code, 1 to 16 (`core.status.Code`).
+        details: The text of `grpc-message`, decoded.
+        initial_metadata: Header pairs sent before the status.
+        trailing_metadata: Header pairs sent with the status.
+        status_details: The bytes of `grpc-status-details-bin` (google.rpc.Status), or empty.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        details: str = "",
+        *,
+        initial_metadata: Sequence[tuple[bytes, bytes]] = (),
+        trailing_metadata: Sequence[tuple[bytes, bytes]] = (),
+        status_details: bytes = b"",
+    ) -> None:
+        super().__init__(f"gRPC status {code}: {details}")
+        self.code = code
+        self.details = details
+        self.initial_metadata = initial_metadata
+        self.trailing_metadata = trailing_metadata
+        self.status_details = status_details
+
+
+class StoreFault(GatewayError):
+    """The shared store cannot be used."""
+
+
+class StoreUnavailable(StoreFault):
+    """No answer in time, or none at all; what was asked may or may not have happened."""
+
+
+class StoreMisconfigured(StoreFault):
+    """The store answers, but refuses us: credentials, permissions or a missing feature."""

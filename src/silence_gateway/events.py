@@ -1,0 +1,126 @@
+"""
+Facts that others may watch.
+
+A component is given an `Observer` and calls it after something has happened that an operator would
+want to know. It never logs by itself. What happens for every request is counted in plain integers
+instead and read when asked for (`watch/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened; subclasses say what, and read well as one log line."""
+
+    @property
+    def level(self) -> str:
+        """How loud this is: `debug`, `info`, `warning` or `error`."""
+        return "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLost(Event):
+    """The shared store stopped answering; limits go to the local share, the rest goes on locally."""
+
+    reason: str
+
+    @property
+    def level(self) -> str:
+        """An operator should look."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFound(Event):
+    """The shared store answers again after *down_s* seconds."""
+
+    down_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointDown(Event):
+    """An endpoint stopped being usable."""
+
+    upstream: str
+    endpoint: str
+    reason: str
+
+    @property
+    def level(self) -> str:
+        """An operator should look."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointUp(Event):
+    """An endpoint is usable again."""
+
+    upstream: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved(Event):
+    """A circuit breaker changed its state."""
+
+    upstream: str
+    endpoint: str
+    old: str
+    new: str
+    reason: str
+
+    @property
+    def level(self) -> str:
+        """Opening is worth a look, closing is good news."""
+        return "warning" if self.new == "open" else "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescriptorsLoaded(Event):
+    """The methods of an upstream are known, or known anew."""
+
+    upstream: str
+    services: int
+    methods: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleUnusable(Event):
+    """An HTTP rule cannot be served; its method stays callable by name."""
+
+    upstream: str
+    method: str
+    rule: str
+    reason: str
+
+    @property
+    def level(self) -> str:
+        """Somebody should fix the proto."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed(Event):
+    """Anything else worth a line: *what* happened, and how loud."""
+
+    what: str
+    loudness: str = "info"
+
+    @property
+    def level(self) -> str:
+        """As loud as its maker said."""
+        return self.loudness
+
+
+Observer: TypeAlias = Callable[[Event], None]
+"""Called on the event loop after the fact; must not block or raise."""
+
+
+def nobody(_event: Event, /) -> None:
+    """Watch nothing: the observer of a library user who did not bring one."""

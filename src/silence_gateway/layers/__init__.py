@@ -1,0 +1,1 @@
+"""What happens to every request, one file each; files here do not know each other."""

@@ -1,0 +1,1 @@
+"""WebSocket sessions of the Centrifuge client protocol: the hub that ties sessions to stores and sockets."""

@@ -1,0 +1,1 @@
+"""Public fakes: a clock that moves when told, an upstream that follows a script."""

@@ -1,0 +1,1 @@
+"""Observers: logs and metrics."""
