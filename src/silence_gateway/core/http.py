@@ -127,7 +127,9 @@ class UpgradeResponse(Response):
 
     __slots__ = ("listener", "subprotocol")
 
-    def __init__(self, listener: SocketListener, subprotocol: str = "", headers: HeaderList | None = None) -> None:
+    def __init__(
+        self, listener: SocketListener, subprotocol: str = "", headers: HeaderList | None = None
+    ) -> None:
         super().__init__(101, headers)
         self.listener = listener
         self.subprotocol = subprotocol

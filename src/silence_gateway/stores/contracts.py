@@ -109,7 +109,9 @@ class Board(Protocol):
             StoreUnavailable: As for `put`.
         """
 
-    def watch(self, room: str, on_change: Callable[[str, bytes | None], None] | None = None) -> Mapping[str, bytes]:
+    def watch(
+        self, room: str, on_change: Callable[[str, bytes | None], None] | None = None
+    ) -> Mapping[str, bytes]:
         """
         Keep a copy of *room* from now on and return that live, read-only copy.
 
