@@ -1,7 +1,7 @@
 """
 The only clock.
 
-Every other file is given one: `SystemClock` in a running gateway, `silence_gateway.testing.FakeClock` in a test.
+Every other file is given one: `SystemClock` in a running gateway, `testing.FakeClock` in a test.
 """
 
 from __future__ import annotations

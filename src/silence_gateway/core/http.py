@@ -36,7 +36,9 @@ class Request:
         user: Verified identity, or empty.
         request_id: Kept from the caller or made here; empty until `layers/identify.py` has looked.
         route: Bounded name of what serves this (a path template or an RPC name), for metrics and
-            logs; empty until routed.
+            logs; empty until routed, and where nothing is served.
+        rpc: `package.Service/Method` that this calls; empty where it calls none.
+        matched: What routing found, for the handler that serves it; None where nothing is served.
         extra_headers: Header lines that layers want on the answer, whatever it is.
     """
 
@@ -46,6 +48,7 @@ class Request:
         "extra_headers",
         "headers",
         "http_version",
+        "matched",
         "method",
         "path",
         "peer",
@@ -53,6 +56,7 @@ class Request:
         "received_s",
         "request_id",
         "route",
+        "rpc",
         "scheme",
         "target",
         "user",
@@ -83,6 +87,8 @@ class Request:
         self.user = ""
         self.request_id = ""
         self.route = ""
+        self.rpc = ""
+        self.matched: object = None
         self.extra_headers: HeaderList = []
 
 
