@@ -39,6 +39,7 @@ class Request:
             logs; empty until routed, and where nothing is served.
         rpc: `package.Service/Method` that this calls; empty where it calls none.
         matched: What routing found, for the handler that serves it; None where nothing is served.
+        upstream_s: Seconds spent waiting for the upstream, written by whoever waited.
         extra_headers: Header lines that layers want on the answer, whatever it is.
     """
 
@@ -59,6 +60,7 @@ class Request:
         "rpc",
         "scheme",
         "target",
+        "upstream_s",
         "user",
     )
 
@@ -88,6 +90,7 @@ class Request:
         self.request_id = ""
         self.route = ""
         self.rpc = ""
+        self.upstream_s = 0.0
         self.matched: object = None
         self.extra_headers: HeaderList = []
 
