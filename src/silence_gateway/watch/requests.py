@@ -7,6 +7,8 @@ off no line and no dictionary is built.
 
 from __future__ import annotations
 
+import asyncio
+
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, Request, Response, StreamingResponse
 from silence_gateway.watch.families import Family, Sample
@@ -14,6 +16,7 @@ from silence_gateway.watch.histogram import Histogram
 from silence_gateway.watch.logs import LogFormat, LogWriter, clean, json_line, timestamp
 
 NOT_ROUTED = "none"
+CLIENT_LEFT = 499
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -104,11 +107,18 @@ def watch_requests(counters: RequestCounters, log: AccessLog | None, clock: Cloc
 
     def layer(inner: Handler) -> Handler:
         async def handle(request: Request) -> Response:
-            response = await inner(request)
+            try:
+                response = await inner(request)
+            except asyncio.CancelledError:
+                # The client left before its answer: nginx's 499, as everybody's dashboards know it.
+                key = (request.route or NOT_ROUTED, _known(request.method), CLIENT_LEFT)
+                total[key] = total.get(key, 0) + 1
+                if log is not None:
+                    log.write(request, CLIENT_LEFT, monotonic_s() - request.received_s, 0)
+                raise
             duration_s = monotonic_s() - request.received_s
             route = request.route or NOT_ROUTED
-            method = request.method if request.method in METHODS else "OTHER"
-            key = (route, method, response.status)
+            key = (route, _known(request.method), response.status)
             total[key] = total.get(key, 0) + 1
             found = durations.get(route)
             if found is None:
@@ -123,3 +133,7 @@ def watch_requests(counters: RequestCounters, log: AccessLog | None, clock: Cloc
         return handle
 
     return layer
+
+
+def _known(method: str) -> str:
+    return method if method in METHODS else "OTHER"

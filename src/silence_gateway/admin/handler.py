@@ -1,0 +1,135 @@
+"""
+The admin listener: probes, metrics and the API, as one handler.
+
+Without a token it is for this machine alone, so what a browser could be tricked into is refused: a Host
+that is not an address or localhost (DNS rebinding) and a foreign Origin. With a token everything but
+the probes needs it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from urllib.parse import parse_qsl, urlsplit
+
+from silence_gateway.admin.contracts import Ask, Instance
+from silence_gateway.core.http import Handler, Request, Response
+from silence_gateway.watch.families import Family, Sample, render
+
+API = "/api/v1/"
+INDEX = b"""Silence Gateway: the admin listener
+
+GET  /livez /readyz?verbose /healthz     probes
+GET  /metrics                            Prometheus
+GET  /api/v1/stats                       totals
+GET  /api/v1/limits                      limits and what they counted
+GET  /api/v1/sessions?user=&channel=     WebSocket sessions
+GET  /api/v1/upstreams                   endpoints, their health and their calls
+GET  /api/v1/nodes                       live instances
+GET  /api/v1/config                      the configuration in force, secrets masked
+GET  /api/v1/access/deny                 run-time lists; PUT and DELETE /api/v1/access/deny/{cidr}
+POST /api/v1/drain                       finish what runs, take nothing new, and stop
+"""
+
+
+class AdminHandler:
+    """
+    Answers every request of the admin listener.
+
+    Attributes:
+        refused: Requests refused for a wrong or missing token.
+    """
+
+    def __init__(self, instance: Instance, token: str = "") -> None:
+        self._instance = instance
+        self._token = token.encode()
+        self.refused = 0
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one request."""
+        path = request.path
+        if path == "/livez":
+            return _text(200, "alive\n") if request.method in {"GET", "HEAD"} else _text(405, "use GET\n")
+        if path in {"/readyz", "/healthz"}:
+            return await self._ready(request)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        if path == "/metrics":
+            return await self._metrics()
+        if path.startswith(API):
+            return await self._api(request)
+        if path == "/":
+            return Response(200, [(b"content-type", b"text/plain; charset=utf-8")], INDEX)
+        return _json(404, {"error": f"nothing is served at {path}; GET / lists what is"})
+
+    async def _ready(self, request: Request) -> Response:
+        readiness = await self._instance.readiness()
+        text = readiness.word + "\n"
+        if "verbose" in request.query:
+            text += "".join(f"{name}: {said}\n" for name, said in readiness.parts.items())
+        return _text(200 if readiness.serving else 503, text)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._token:
+            scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+                return None
+            self.refused += 1
+            answer = _json(401, {"error": "send the admin token: Authorization: Bearer <token>"})
+            answer.headers.append((b"www-authenticate", b"Bearer"))
+            return answer
+        host = request.headers.get(b"host", b"").decode("latin-1")
+        if request.peer and not _is_address(host):
+            return _json(
+                403, {"error": "without a token the admin API answers only to an IP address or localhost"}
+            )
+        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        if origin and urlsplit(origin).netloc != host:
+            return _json(403, {"error": f"a page of {origin} may not use the admin API"})
+        return None
+
+    async def _metrics(self) -> Response:
+        families = await self._instance.families()
+        families.append(
+            Family(
+                "silence_admin_refused_total",
+                "counter",
+                "Admin requests refused for a wrong or missing token.",
+                (Sample((), self.refused),),
+            )
+        )
+        return Response(
+            200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], render(families)
+        )
+
+    async def _api(self, request: Request) -> Response:
+        query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
+        answer = await self._instance.call(Ask(request.method, request.path[len(API) :], query))
+        return _json(answer.status, answer.body)
+
+
+def _is_address(host: str) -> bool:
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(status, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+
+
+def _json(status: int, body: object) -> Response:
+    data = json.dumps(body, default=str, indent=1).encode() + b"\n"
+    return Response(status, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], data)
+
+
+def admin_handler(instance: Instance, token: str = "") -> Handler:
+    """Return the admin listener's handler for *instance*."""
+    return AdminHandler(instance, token)

@@ -1,0 +1,80 @@
+"""
+The admin API of one process: a table of paths and who answers them.
+
+The engines' own answers are registered by `app/build.py`; their JSON is made in the files beside this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from silence_gateway.admin.contracts import Answer, Ask, AskHandler, Readiness
+from silence_gateway.errors import BadRequest, ConfigError, NotFound, StoreFault
+from silence_gateway.watch.families import Family
+
+_CAPTURE = re.compile(r"\{([a-z_]+)(\*?)\}")
+
+
+def pattern_of(template: str) -> re.Pattern[str]:
+    """Compile `limits/{name}/keys/{key}`; `{cidr*}` captures the rest, slashes and all."""
+    out = ""
+    end = 0
+    for found in _CAPTURE.finditer(template):
+        out += re.escape(template[end : found.start()])
+        out += f"(?P<{found[1]}>{'.+' if found[2] else '[^/]+'})"
+        end = found.end()
+    return re.compile(out + re.escape(template[end:]))
+
+
+class LocalInstance:
+    """One process's gateway, as the admin listener sees it."""
+
+    def __init__(
+        self,
+        readiness: Callable[[], Readiness],
+        families: Callable[[], list[Family]],
+    ) -> None:
+        self._readiness = readiness
+        self._families = families
+        self._table: list[tuple[str, re.Pattern[str], AskHandler]] = []
+
+    def serve(self, method: str, template: str, handler: AskHandler) -> None:
+        """Answer *method* on *template* (see `pattern_of`) by *handler*."""
+        self._table.append((method, pattern_of(template), handler))
+
+    async def readiness(self) -> Readiness:
+        """Say whether traffic may come."""
+        return self._readiness()
+
+    async def families(self) -> list[Family]:
+        """Return every metric."""
+        return self._families()
+
+    async def call(self, ask: Ask) -> Answer:
+        """Answer one call."""
+        allowed: list[str] = []
+        for method, pattern, handler in self._table:
+            found = pattern.fullmatch(ask.path)
+            if found is None:
+                continue
+            if method != ask.method:
+                allowed.append(method)
+                continue
+            captured = {name: unquote(value) for name, value in found.groupdict().items()}
+            return await _answered(handler(Ask(ask.method, ask.path, ask.query, captured)))
+        if allowed:
+            return Answer(405, {"error": f"use {', '.join(sorted(set(allowed)))}"})
+        return Answer(404, {"error": f"nothing is served at /api/v1/{ask.path}"})
+
+
+async def _answered(work: Awaitable[object]) -> Answer:
+    try:
+        return Answer(200, await work)
+    except NotFound as exc:
+        return Answer(404, {"error": str(exc)})
+    except (BadRequest, ConfigError) as exc:
+        return Answer(400, {"error": str(exc)})
+    except StoreFault as exc:
+        return Answer(503, {"error": f"the store is away: {exc}"})
