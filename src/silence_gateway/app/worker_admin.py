@@ -1,0 +1,135 @@
+"""
+Several workers seen as one instance: the parent asks each over its private unix socket and merges.
+
+What only the store knows (sessions, limits, access lists, nodes) any worker can tell; what each worker
+counts for itself (totals, upstream calls) is added up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from silence_gateway.admin.contracts import Answer, Ask, Readiness, worst
+from silence_gateway.errors import GatewayError
+from silence_gateway.watch.families import Family, from_json, merged
+
+ASK_DEADLINE_S = 5.0
+# Paths of the API whose answers are each worker's own and are added up; others any worker can give.
+ADDED_UP = frozenset({"stats", "upstreams"})
+# Paths that must reach every worker.
+FOR_ALL = ("upstreams/",)
+
+
+class WorkerSilent(GatewayError):
+    """A worker did not answer its private socket; it is starting, stopping or stuck."""
+
+
+async def ask_worker(socket_path: str, method: str, path: str) -> tuple[int, Any]:
+    """
+    Send one request to a worker's private socket and return the status and the decoded JSON.
+
+    Raises:
+        WorkerSilent: It did not answer within ASK_DEADLINE_S seconds.
+    """
+    try:
+        async with asyncio.timeout(ASK_DEADLINE_S):
+            reader, writer = await asyncio.open_unix_connection(socket_path)
+            try:
+                writer.write(
+                    f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+                )
+                data = await reader.read(-1)
+            finally:
+                writer.close()
+        head, _, body = data.partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), json.loads(body)
+    except (OSError, TimeoutError, ValueError, IndexError) as exc:
+        raise WorkerSilent(f"{socket_path}: {exc or type(exc).__name__}") from exc
+
+
+class WorkersInstance:
+    """
+    The workers of one parent, as the admin listener sees them.
+
+    Args:
+        sockets: Returns the private sockets of the workers that run now.
+        draining: Whether the parent is on its way out.
+        own: The parent's own metrics (restarts).
+        local: Paths that the parent answers itself (config, drain).
+    """
+
+    def __init__(
+        self,
+        sockets: Callable[[], Sequence[str]],
+        draining: Callable[[], bool],
+        own: Callable[[], list[Family]],
+        local: Mapping[str, Callable[[Ask], Answer]],
+    ) -> None:
+        self._sockets = sockets
+        self._draining = draining
+        self._own = own
+        self._local = local
+
+    async def _all(self, method: str, path: str) -> list[tuple[int, Any]]:
+        answers = await asyncio.gather(
+            *(ask_worker(socket, method, path) for socket in self._sockets()), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, WorkerSilent):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def readiness(self) -> Readiness:
+        """Say whether traffic may come: while any worker takes it."""
+        if self._draining():
+            return Readiness("draining", {"gateway": "draining"})
+        return worst(
+            [Readiness(body["word"], body["parts"]) for _, body in await self._all("GET", "/readiness")]
+        )
+
+    async def families(self) -> list[Family]:
+        """Return every worker's metrics as one answer."""
+        answers = await self._all("GET", "/families")
+        return merged([*(from_json(body) for status, body in answers if status == 200), self._own()])
+
+    async def call(self, ask: Ask) -> Answer:
+        """Answer one API call."""
+        if ask.path in self._local:
+            return self._local[ask.path](ask)
+        path = f"/api/v1/{ask.path}" + (f"?{urlencode(ask.query)}" if ask.query else "")
+        answers = await self._all(ask.method, path)
+        if not answers:
+            return Answer(503, {"error": "no worker answers yet"})
+        if ask.path in ADDED_UP:
+            return Answer(answers[0][0], added([body for status, body in answers if status == 200]))
+        if ask.method != "GET" or ask.path.startswith(FOR_ALL):
+            worst_status = max(status for status, _ in answers)
+            return next(Answer(status, body) for status, body in answers if status == worst_status)
+        return Answer(*answers[0])
+
+
+def added(answers: Sequence[Any]) -> Any:
+    """
+    Add up answers of one shape: numbers are summed, objects merged by key, lists of named things by name.
+
+    A text, a yes or a no is the first worker's: health and breaker states are shared by the fleet anyway.
+    """
+    first = answers[0] if answers else {}
+    if isinstance(first, dict):
+        keys = [key for answer in answers for key in answer]
+        return {
+            key: added([answer[key] for answer in answers if key in answer]) for key in dict.fromkeys(keys)
+        }
+    if isinstance(first, list) and all(isinstance(item, dict) for answer in answers for item in answer):
+        groups: dict[str, list[Any]] = {}
+        for answer in answers:
+            for item in answer:
+                groups.setdefault(str(item.get("name", item.get("address", len(groups)))), []).append(item)
+        return [added(group) for group in groups.values()]
+    if isinstance(first, (int, float)) and not isinstance(first, bool):
+        return sum(answer for answer in answers if isinstance(answer, (int, float)))
+    return first
