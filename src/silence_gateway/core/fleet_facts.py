@@ -1,0 +1,161 @@
+"""
+What gateways tell each other about endpoints, as small JSON values on a board.
+
+Everything read is untrusted: bounded in size, of exact types and ranges, or refused with ValueError.
+Nothing here reads or writes a board (`upstreams/fleet.py` does).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from silence_gateway.core.breaker import State
+from silence_gateway.core.health import Check, Health
+
+MAX_FACT_BYTES = 512
+MAX_NUMBER = 2**53
+"""Above this, other readers of the same JSON would round."""
+
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthFact:
+    """
+    What one prober concluded.
+
+    Attributes:
+        health: HEALTHY or UNHEALTHY.
+        last: Its latest check; tells a refusal from silence.
+        fence: Number of the prober's lease; a lower one is a prober that was replaced.
+        count: Grows with every check, so that an unchanged verdict is still seen to be fresh.
+        by: Who says so.
+    """
+
+    health: Health
+    last: Check
+    fence: int
+    count: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerFact:
+    """
+    What one breaker judged.
+
+    Attributes:
+        state: OPEN or CLOSED.
+        term: Number of the judgement; the highest wins.
+        at_us: When, in microseconds since the Unix epoch on the writer's clock.
+        by: Who says so.
+    """
+
+    state: State
+    term: int
+    at_us: int
+    by: str
+
+
+def written_health(fact: HealthFact) -> bytes:
+    """Return *fact* as it goes on the board."""
+    return written(
+        {
+            "health": fact.health.value,
+            "last": fact.last.value,
+            "fence": fact.fence,
+            "count": fact.count,
+            "by": fact.by,
+        }
+    )
+
+
+def written_breaker(fact: BreakerFact) -> bytes:
+    """Return *fact* as it goes on the board."""
+    return written({"state": fact.state.value, "term": fact.term, "at_us": fact.at_us, "by": fact.by})
+
+
+def read_health(value: bytes) -> HealthFact:
+    """
+    Return the health fact in *value*.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    fields = read(value)
+    health = Health(text(fields, "health"))
+    if health not in (Health.HEALTHY, Health.UNHEALTHY):
+        raise ValueError(f"nobody tells others {health.value!r}")
+    return HealthFact(
+        health=health,
+        last=Check(text(fields, "last")),
+        fence=number(fields, "fence"),
+        count=number(fields, "count"),
+        by=text(fields, "by"),
+    )
+
+
+def read_breaker(value: bytes) -> BreakerFact:
+    """
+    Return the breaker fact in *value*.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    fields = read(value)
+    state = State(text(fields, "state"))
+    if state is State.HALF_OPEN:
+        raise ValueError("half open is a right, not something to tell others")
+    return BreakerFact(
+        state=state, term=number(fields, "term"), at_us=number(fields, "at_us"), by=text(fields, "by")
+    )
+
+
+def written(fields: dict[str, str | int]) -> bytes:
+    """Return *fields* as compact JSON."""
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def read(value: bytes) -> dict[str, object]:
+    """
+    Return the fields of a small JSON object.
+
+    Raises:
+        ValueError: If it is too long or not an object.
+    """
+    if len(value) > MAX_FACT_BYTES:
+        raise ValueError(f"{len(value)} bytes are too many for a fact, {MAX_FACT_BYTES} are allowed")
+    try:
+        fields: object = json.loads(value)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(fields, dict):
+        raise ValueError("a fact is a JSON object")  # noqa: TRY004 what was read is at fault, not our caller
+    return fields
+
+
+def text(fields: dict[str, object], name: str) -> str:
+    """
+    Return a short text field.
+
+    Raises:
+        ValueError: If it is missing, no text, or too long.
+    """
+    value = fields.get(name)
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise ValueError(f"{name} must be a text of at most {MAX_NAME} characters")
+    return value
+
+
+def number(fields: dict[str, object], name: str) -> int:
+    """
+    Return a whole number that is not negative.
+
+    Raises:
+        ValueError: If it is missing, no whole number, or out of range.
+    """
+    value = fields.get(name)
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^53")
+    return value

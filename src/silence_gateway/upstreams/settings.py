@@ -1,0 +1,246 @@
+"""
+What an upstream is told about itself: endpoints, balancing, health, breaker and pool.
+
+Frozen and checked here once, with messages for whoever wrote the numbers; nothing downstream checks
+again. Config files are read elsewhere (`app/config/`) and end up as these. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from dataclasses import dataclass, field
+
+from silence_gateway.core.balancing import MAX_WEIGHT
+from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
+from silence_gateway.errors import ConfigError
+
+BALANCERS = ("least_request", "round_robin", "random")
+
+MAX_ENDPOINTS = 1000
+"""One upstream's endpoints are looked at one by one whenever one of them changes."""
+
+
+def positive(owner: str, **numbers: float) -> None:
+    """
+    Check that every number is above zero and finite.
+
+    Raises:
+        ConfigError: If one is not; the message names it.
+    """
+    wrong = [
+        f"{owner}: {name} must be above 0, got {value}"
+        for name, value in numbers.items()
+        if not 0 < value < math.inf
+    ]
+    if wrong:
+        raise ConfigError(wrong)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    """
+    One address that serves the upstream.
+
+    Attributes:
+        address: `host:port`, `[v6]:port` or `unix:PATH`.
+        weight: Its share of the calls, 1 to 100.
+        priority: Endpoints with the lowest number are used while any of them can be.
+
+    Raises:
+        ConfigError: If one of them makes no sense.
+    """
+
+    address: str
+    weight: int = 1
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        is_tcp = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+        if not (self.address.startswith("unix:") and len(self.address) > 5) and not is_tcp:
+            raise ConfigError(f"endpoint {self.address!r}: write it as host:port, [v6]:port or unix:PATH")
+        if not 1 <= self.weight <= MAX_WEIGHT:
+            raise ConfigError(f"endpoint {self.address}: weight must be 1 to {MAX_WEIGHT}, got {self.weight}")
+        if self.priority < 0:
+            raise ConfigError(f"endpoint {self.address}: priority must be 0 or more, got {self.priority}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    """
+    Active health checks by `grpc.health.v1`.
+
+    Attributes:
+        interval_s: Time between two checks of an endpoint, whatever the number of gateways.
+        timeout_s: How long one check may take.
+        unhealthy_after: Bad checks in a row that take an endpoint out.
+        healthy_after: Good checks in a row that bring it back.
+        service: Service name to ask for; empty asks for the server as a whole.
+
+    Raises:
+        ConfigError: If a number is out of range, or a check could outlast its interval.
+    """
+
+    interval_s: float = 5.0
+    timeout_s: float = 1.0
+    unhealthy_after: int = 3
+    healthy_after: int = 2
+    service: str = ""
+
+    def __post_init__(self) -> None:
+        positive("health", interval_s=self.interval_s, timeout_s=self.timeout_s)
+        positive("health", unhealthy_after=self.unhealthy_after, healthy_after=self.healthy_after)
+        if self.timeout_s > self.interval_s:
+            raise ConfigError(
+                f"health: timeout_s {self.timeout_s} is above interval_s {self.interval_s}: checks overlap"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    """
+    When to stop calling an endpoint that keeps failing.
+
+    Attributes:
+        failure_ratio: Share of failed calls in the window that opens the breaker, in (0, 1].
+        min_calls: Calls needed in the window before the ratio counts.
+        window_s: How far back the ratio looks.
+        consecutive: Failures in a row that open the breaker.
+        cool_down_s: How long it stays open before one probe.
+        patience_s: How long an endpoint must have been silent before timeouts speak against it, so that
+            callers with tiny deadlines do not open the breaker.
+        failure_codes: gRPC codes that count as failures, besides timeouts and broken connections.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    failure_ratio: float = 0.5
+    min_calls: int = 20
+    window_s: float = 10.0
+    consecutive: int = 5
+    cool_down_s: float = 5.0
+    patience_s: float = 1.0
+    failure_codes: frozenset[int] = FAILURE_CODES
+
+    def __post_init__(self) -> None:
+        positive("breaker", window_s=self.window_s, cool_down_s=self.cool_down_s)
+        wrong = [code for code in self.failure_codes if not 1 <= code <= 16]
+        if wrong:
+            raise ConfigError(f"breaker: failure_codes must be gRPC codes from 1 to 16, got {wrong}")
+        try:
+            self.policy()
+        except ValueError as error:
+            raise ConfigError(f"breaker: {error}") from error
+
+    def policy(self) -> BreakerPolicy:
+        """Return the same in the integer microseconds of the core."""
+        return BreakerPolicy(
+            failure_ratio=self.failure_ratio,
+            min_calls=self.min_calls,
+            window_us=round(self.window_s * 1e6),
+            consecutive=self.consecutive,
+            cool_down_us=round(self.cool_down_s * 1e6),
+            patience_us=round(self.patience_s * 1e6),
+            failure_codes=self.failure_codes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """
+    Connections to one endpoint.
+
+    Attributes:
+        max_connections: A further one is opened, up to this many, when all streams are taken.
+        max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
+        keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
+            only every 5 minutes; the interval doubles for an endpoint that complains.
+        idle_timeout_s: A further connection without calls for this long is closed; the first one stays.
+        connect_timeout_s: How long connecting may take, TLS and HTTP/2 settings included.
+        max_waiting: Calls that may wait for a stream at once; more are refused at once.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    max_connections: int = 4
+    max_streams: int = 100
+    keepalive_s: float = 30.0
+    idle_timeout_s: float = 300.0
+    connect_timeout_s: float = 5.0
+    max_waiting: int = 1024
+
+    def __post_init__(self) -> None:
+        positive("pool", max_connections=self.max_connections, max_streams=self.max_streams)
+        positive("pool", keepalive_s=self.keepalive_s, idle_timeout_s=self.idle_timeout_s)
+        positive("pool", connect_timeout_s=self.connect_timeout_s)
+        if self.max_waiting < 0:
+            raise ConfigError(f"pool: max_waiting must be 0 or more, got {self.max_waiting}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySettings:
+    """
+    What to do with a call that provably never left.
+
+    Attributes:
+        attempts: How many endpoints a call may be offered to in all; 1 turns failover off.
+
+    Raises:
+        ConfigError: If it is below 1.
+    """
+
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        positive("retry", attempts=self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """
+    One upstream.
+
+    Attributes:
+        name: What config, metrics and the store call it.
+        endpoints: Where it is served; may be empty, and change while running.
+        balancer: `least_request`, `round_robin` or `random`.
+        timeout_s: Deadline of a unary call that brings none, and the longest any call waits for a place.
+        health: Active checks; None never asks.
+        tls: TLS client context; None speaks plain text.
+        server_name: Name to verify and to send as authority; None takes the endpoint's host.
+        max_message_bytes: Longest message an endpoint may answer, after decompression.
+
+    Raises:
+        ConfigError: If something makes no sense.
+    """
+
+    name: str
+    endpoints: tuple[EndpointSettings, ...] = ()
+    balancer: str = "least_request"
+    timeout_s: float = 5.0
+    health: HealthSettings | None = field(default_factory=HealthSettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    max_message_bytes: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        owner = f"upstream {self.name!r}"
+        if not self.name:
+            raise ConfigError("an upstream needs a name")
+        if self.balancer not in BALANCERS:
+            raise ConfigError(
+                f"{owner}: balancer must be one of {', '.join(BALANCERS)}, got {self.balancer!r}"
+            )
+        positive(owner, timeout_s=self.timeout_s, max_message_bytes=self.max_message_bytes)
+        addresses = [endpoint.address for endpoint in self.endpoints]
+        double = sorted({address for address in addresses if addresses.count(address) > 1})
+        if double:
+            raise ConfigError(f"{owner}: endpoint {', '.join(double)} is listed more than once")
+        if len(addresses) > MAX_ENDPOINTS:
+            raise ConfigError(f"{owner}: at most {MAX_ENDPOINTS} endpoints, got {len(addresses)}")
