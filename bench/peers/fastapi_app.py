@@ -27,7 +27,7 @@ async def lifespan(app: FastAPI):
             from limits.aio.storage import RedisStorage
             from limits.aio.strategies import MovingWindowRateLimiter
 
-            app.state.limit = RateLimitItemPerMinute(100)
+            app.state.limit = RateLimitItemPerMinute(1000)
             app.state.limiter = MovingWindowRateLimiter(RedisStorage(f"async+{os.environ['BENCH_VALKEY']}"))
         yield
 

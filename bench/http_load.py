@@ -63,7 +63,7 @@ telemetry: {{access_log: none}}
 """
     if store:
         text += """limits:
-  - {name: items, match: {any: true}, key: ["header:X-Client"], rate: 100/minute, algorithm: sliding_window}
+  - {name: items, match: {any: true}, key: ["header:X-Client"], rate: 1000/minute, algorithm: sliding_window}
 """
     path = folder / f"gateway-{port}.yaml"
     path.write_text(text)

