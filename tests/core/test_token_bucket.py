@@ -1,0 +1,165 @@
+"""The token bucket, alone."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from silence_gateway.core.limits import NEVER, Algorithm, Decision, LimitRule, seconds_rounded_up
+from silence_gateway.core.rates import Rate
+from silence_gateway.core.token_bucket import FULL, Bucket, fill_time_us, is_over, judge, settled, take
+
+START_US = 1_764_000_000_000_000
+SECOND = 1_000_000
+
+
+def rule_of(count: int, window_us: int, burst: int | None = None) -> LimitRule:
+    return LimitRule(name="t", algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(count, window_us), burst=burst)
+
+
+TWO_PER_SECOND = rule_of(2, SECOND)
+
+rules = st.builds(
+    rule_of,
+    st.integers(1, 5_000_000),
+    st.integers(1_000, 100_000_000),
+    st.one_of(st.none(), st.integers(1, 20)),
+)
+steps = st.lists(st.tuples(st.integers(0, 2_000_000), st.integers(1, 3)), max_size=60)
+
+
+def test_a_full_bucket_gives_its_burst_at_once_and_then_one_token_per_interval() -> None:
+    bucket: Bucket | None = None
+    answers = []
+    for at_us in (0, 0, 0, 499_999, 500_000):
+        bucket, decision = take(TWO_PER_SECOND, bucket, START_US + at_us)
+        answers.append(decision)
+
+    assert answers == [
+        Decision(True, 2, 1, 0, 500_000),
+        Decision(True, 2, 0, 0, SECOND),
+        Decision(False, 2, 0, 500_000, SECOND),
+        Decision(False, 2, 0, 1, 500_001),
+        Decision(True, 2, 0, 0, SECOND),
+    ]
+
+
+def test_the_burst_may_differ_from_the_rate() -> None:
+    rule = rule_of(60, 60 * SECOND, burst=5)
+    _, decision = take(rule, None, START_US, 5)
+
+    assert decision == Decision(True, 5, 0, 0, 5 * SECOND)
+
+
+def test_a_cost_above_the_burst_is_refused_for_ever() -> None:
+    assert take(TWO_PER_SECOND, None, START_US, 3)[1] == Decision(False, 2, 2, NEVER, 0)
+
+
+def test_a_rate_that_is_no_whole_number_of_microseconds_is_exact() -> None:
+    """7 per second for an hour is 25,200 tokens, not one less."""
+    rule = rule_of(7, SECOND, burst=1)
+    bucket: Bucket | None = None
+    granted, now_us = 0, START_US
+    while now_us < START_US + 36 * SECOND:
+        bucket, decision = take(rule, bucket, now_us)
+        granted += decision.allowed
+        now_us += decision.retry_after_us
+
+    assert granted == 7 * 36
+
+
+@pytest.mark.parametrize("back_us", [1, 400_000, SECOND - 1])
+def test_time_that_steps_back_stands_still(back_us: int) -> None:
+    bucket, _ = take(TWO_PER_SECOND, None, START_US, 2)
+
+    assert take(TWO_PER_SECOND, bucket, START_US - back_us)[1] == Decision(
+        False, 2, 0, 500_000 + back_us, SECOND + back_us
+    )
+
+
+def test_time_that_steps_back_further_than_a_fill_starts_anew() -> None:
+    bucket, _ = take(TWO_PER_SECOND, None, START_US, 2)
+
+    assert is_over(TWO_PER_SECOND, bucket, START_US - SECOND)
+    assert take(TWO_PER_SECOND, bucket, START_US - SECOND, 2)[1].allowed
+
+
+@given(rules, steps)
+def test_no_span_ever_holds_more_than_the_burst_plus_what_it_earned(
+    rule: LimitRule, trace: list[tuple[int, int]]
+) -> None:
+    bucket, now_us, granted = FULL, START_US, list[tuple[int, int]]()
+    for gap_us, cost in trace:
+        now_us += gap_us
+        bucket, decision = take(rule, bucket, now_us, cost)
+        if decision.allowed:
+            granted.append((now_us, cost))
+
+    for first, (begin_us, _) in enumerate(granted):
+        spent = 0
+        for at_us, cost in granted[first:]:
+            spent += cost
+            assert spent <= rule.capacity + Fraction(
+                (at_us - begin_us) * rule.rate.count, rule.rate.window_us
+            )
+
+
+@given(rules, steps, st.integers(1, 6), st.integers(0, 3_000_000), st.booleans())
+def test_waiting_as_told_is_enough_and_not_too_long(
+    rule: LimitRule, trace: list[tuple[int, int]], cost: int, late_us: int, whole_seconds: bool
+) -> None:
+    bucket, now_us = FULL, START_US
+    for gap_us, step_cost in trace:
+        now_us += gap_us
+        bucket, _ = take(rule, bucket, now_us, step_cost)
+    refused = judge(rule, settled(rule, bucket, now_us), now_us, cost)
+    if refused.allowed:
+        return
+    if refused.retry_after_us == NEVER:
+        assert cost > rule.capacity
+        return
+    wait_us = refused.retry_after_us
+    early = take(rule, bucket, now_us + wait_us - 1, cost)[1]
+    if whole_seconds:
+        wait_us = seconds_rounded_up(wait_us) * SECOND
+
+    assert not early.allowed
+    assert take(rule, bucket, now_us + wait_us + late_us, cost)[1].allowed
+
+
+@given(rules, steps)
+def test_a_refusal_spends_nothing(rule: LimitRule, trace: list[tuple[int, int]]) -> None:
+    bucket, now_us = FULL, START_US
+    for gap_us, cost in trace:
+        now_us += gap_us
+        before = settled(rule, bucket, now_us)
+        bucket, decision = take(rule, bucket, now_us, cost)
+        if not decision.allowed:
+            assert bucket == before
+
+
+@given(rules, steps)
+def test_after_the_reset_time_the_bucket_is_full(rule: LimitRule, trace: list[tuple[int, int]]) -> None:
+    bucket, now_us, decision = FULL, START_US, Decision(True, 0, 0, 0, 0)
+    for gap_us, cost in trace:
+        now_us += gap_us
+        bucket, decision = take(rule, bucket, now_us, cost)
+
+    assert (
+        judge(rule, settled(rule, bucket, now_us + decision.reset_us), now_us, 0).remaining == rule.capacity
+    )
+
+
+@given(rules, st.lists(st.tuples(st.integers(-3_000_000, 3_000_000), st.integers(1, 3)), max_size=60))
+def test_a_jumping_clock_breaks_no_invariant(rule: LimitRule, trace: list[tuple[int, int]]) -> None:
+    bucket, now_us = FULL, START_US
+    for gap_us, cost in trace:
+        now_us += gap_us
+        bucket, decision = take(rule, bucket, now_us, cost)
+
+        assert 0 <= decision.remaining <= rule.capacity
+        assert 0 <= decision.retry_after_us <= 2 * fill_time_us(rule) or cost > rule.capacity
+        assert bucket.debt <= rule.capacity * rule.token_units
