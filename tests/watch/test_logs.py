@@ -1,0 +1,66 @@
+"""Log lines are one line each, say who and what, and never stop the gateway."""
+
+import asyncio
+import json
+import os
+
+from silence_gateway.events import BreakerMoved, Noticed, StoreFound, StoreLost
+from silence_gateway.testing import FakeClock
+from silence_gateway.watch.logs import EventLog, LogWriter, clean
+
+
+def written(form: str, level: str, *events: object) -> list[str]:
+    read_end, write_end = os.pipe()
+
+    async def scenario() -> None:
+        log = EventLog(LogWriter(write_end), FakeClock(), form, level)  # type: ignore[arg-type]
+        for event in events:
+            log(event)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        return pipe.read().splitlines()
+
+
+def test_an_event_is_one_json_line_with_its_facts() -> None:
+    (line,) = written("json", "info", StoreLost(reason="connection refused"))
+
+    assert json.loads(line) == {
+        "time": json.loads(line)["time"],
+        "level": "warning",
+        "event": "store lost",
+        "reason": "connection refused",
+    }
+    assert json.loads(line)["time"].endswith("Z")
+
+
+def test_a_text_line_cannot_be_forged() -> None:
+    (line,) = written("text", "info", Noticed(what="hello\n2026-01-01 error forged"))
+
+    assert "hello\\x0a2026-01-01 error forged" in line
+
+
+def test_what_is_below_the_level_is_not_written() -> None:
+    moved = BreakerMoved(upstream="u", endpoint="e", old="closed", new="open", reason="5 in a row")
+
+    lines = written("text", "warning", StoreFound(down_s=1.0), moved)
+
+    assert len(lines) == 1
+    assert "breaker moved" in lines[0]
+
+
+def test_a_log_that_cannot_be_written_is_counted_and_harmless() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    writer = LogWriter(write_end)
+
+    writer.line("lost")
+
+    assert writer.dropped == 1
+    os.close(write_end)
+
+
+def test_control_characters_are_shown_not_sent() -> None:
+    assert clean("a\x1b[31mb\x00") == "a\\x1b[31mb\\x00"
