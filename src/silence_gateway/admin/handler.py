@@ -105,7 +105,10 @@ class AdminHandler:
         )
 
     async def _api(self, request: Request) -> Response:
-        query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
+        try:
+            query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
+        except ValueError as exc:
+            return _json(400, {"error": f"the query cannot be read: {exc}"})
         answer = await self._instance.call(Ask(request.method, request.path[len(API) :], query))
         return _json(answer.status, answer.body)
 
