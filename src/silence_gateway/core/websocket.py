@@ -5,7 +5,7 @@ Nothing here awaits or reads a clock, and randomness is an argument. Reading fra
 `websocket_reader.py`, the opening handshake `websocket_handshake.py`, the socket `edge/websocket.py`.
 
 A server's frames are not masked, so one encoded frame may be written to any number of clients:
-encode once, write to all. `text_frame` of 200 bytes costs about 0.15 us.
+encode once, write to all. `text_frame` of 200 bytes costs about 0.3 us.
 """
 
 from __future__ import annotations
@@ -136,8 +136,19 @@ def apply_mask(data: bytes | bytearray | memoryview, mask: bytes) -> bytes:
     """
     Return *data* with the four bytes of *mask* put on it, or taken off.
 
-    As one exclusive-or of two long integers: 0.4 us for 200 bytes, 25 us for 64 KiB.
+    Two ways, both in C: one exclusive-or of long integers (0.7 us for 200 bytes), which Python makes
+    slowly when they are huge, or a table for each of the four lanes (100 us for 64 KiB, not 170).
     """
     size = len(data)
-    pattern = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")).to_bytes(size, "little")
+    if size < LANES_FROM:
+        pattern = (mask * (size // 4 + 1))[:size]
+        return (int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")).to_bytes(size, "little")
+    plain = bytes(data)
+    out = bytearray(size)
+    for lane in range(4):
+        out[lane::4] = plain[lane::4].translate(XOR_TABLES[mask[lane]])
+    return bytes(out)
+
+
+LANES_FROM = 4096
+XOR_TABLES = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
