@@ -117,7 +117,7 @@ def test_waiting_as_told_is_enough_and_not_too_long(
         assert cost > rule.rate.count
         return
     wait_us = refused.retry_after_us
-    early = judge(rule, log.copy(), now_us + wait_us - 1, cost)
+    early = judge(rule, log, now_us + wait_us - 1, cost)
     if whole_seconds:
         wait_us = seconds_rounded_up(wait_us) * SECOND
 

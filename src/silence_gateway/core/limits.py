@@ -79,6 +79,8 @@ class LimitRule:
             whole number of microseconds per token are still exact.
         shadow: Derived: it only counts what it would have refused.
         sliding: Derived: it is a SLIDING_WINDOW.
+        counter: Derived: names what is counted; the same for two rules that may share their counts. A
+            changed window or limit goes on with a log as it is; a changed rate starts a bucket anew.
 
     Raises:
         ValueError: If a value is out of range, or two do not go together.
@@ -95,6 +97,7 @@ class LimitRule:
     token_units: int = field(init=False)
     shadow: bool = field(init=False)
     sliding: bool = field(init=False)
+    counter: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not LIMIT_NAME.fullmatch(self.name):
@@ -120,6 +123,8 @@ class LimitRule:
         put(self, "token_units", token_units)
         put(self, "shadow", self.mode is Mode.SHADOW)
         put(self, "sliding", sliding)
+        kind = "w" if sliding else f"b{self.earn_units}-{token_units}"
+        put(self, "counter", f"{self.name}:{kind}")
 
 
 class Decision(NamedTuple):

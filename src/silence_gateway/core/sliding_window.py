@@ -38,12 +38,6 @@ class Log:
         self.totals: list[int] = []
         self.start = 0
 
-    def copy(self) -> Log:
-        """Return a log that is changed apart from this one."""
-        twin = Log()
-        twin.times, twin.totals, twin.start = self.times.copy(), self.totals.copy(), self.start
-        return twin
-
 
 def is_over(rule: LimitRule, log: Log, now_us: int) -> bool:
     """Whether *log* no longer matters: its last use has left the window."""
@@ -52,36 +46,49 @@ def is_over(rule: LimitRule, log: Log, now_us: int) -> bool:
 
 def judge(rule: LimitRule, log: Log, now_us: int, cost: int) -> Decision:
     """
-    Say what `take` would decide; what the log means is not changed.
+    Say what `take` would decide; *log* is not changed.
 
     *cost* is at least 0; 0 asks what is left.
     """
     limit = rule.rate.count
     window_us = rule.rate.window_us
-    forget(log, now_us, window_us)
-    times = log.times
-    used = log.totals[-1] - log.start if times else 0
+    times, totals, start = log.times, log.totals, log.start
+    used = 0
+    reset_us = 0
+    if times and -window_us < (ahead_us := times[-1] - now_us) < window_us:
+        # A newest use ahead of the clock means that time has stepped back: it stands still there.
+        gone = uses_gone(times, (now_us if ahead_us < 0 else times[-1]) - window_us)
+        if gone:
+            start = totals[gone - 1]
+        used = totals[-1] - start
+        reset_us = ahead_us + window_us
     # More may be remembered than the limit holds: the limit was lowered while the log lived on.
-    remaining = max(0, limit - used - cost)
-    reset_us = times[-1] + window_us - now_us if times else 0
-    if not cost:
-        return Decision(True, limit, remaining, 0, reset_us)
-    if used + cost <= limit:
-        return Decision(True, limit, remaining, 0, max(reset_us, window_us))
+    if used + cost <= limit or not cost:
+        if cost and reset_us < window_us:
+            reset_us = window_us
+        return Decision(True, limit, max(0, limit - used - cost), 0, reset_us)
     remaining = max(0, limit - used)
     if cost > limit:
         return Decision(False, limit, remaining, NEVER, reset_us)
-    freed_at = bisect_left(log.totals, log.start + used + cost - limit)
+    freed_at = bisect_left(totals, start + used + cost - limit)
     return Decision(False, limit, remaining, times[freed_at] + window_us - now_us, reset_us)
 
 
-def spend(log: Log, now_us: int, cost: int) -> None:
-    """Remember *cost* uses at *now_us*; call it only after `judge` has allowed the same."""
-    times = log.times
-    if times and times[-1] >= now_us:
-        log.totals[-1] += cost
-        return
-    log.totals.append((log.totals[-1] if times else log.start) + cost)
+def spend(rule: LimitRule, log: Log, now_us: int, cost: int) -> None:
+    """Remember *cost* uses at *now_us*, and forget what is over; only after `judge` has allowed the same."""
+    times, totals = log.times, log.totals
+    if times:
+        window_us = rule.rate.window_us
+        ahead_us = times[-1] - now_us
+        if ahead_us >= 0 and ahead_us < window_us:
+            totals[-1] += cost
+            return
+        gone = len(times) if ahead_us >= window_us else uses_gone(times, now_us - window_us)
+        if gone:
+            log.start = totals[gone - 1]
+            del times[:gone]
+            del totals[:gone]
+    totals.append((totals[-1] if totals else log.start) + cost)
     times.append(now_us)
 
 
@@ -89,27 +96,10 @@ def take(rule: LimitRule, log: Log, now_us: int, cost: int = 1) -> tuple[Log, De
     """Spend *cost* uses at *now_us*, or refuse and spend none; the log given in is changed in place."""
     decision = judge(rule, log, now_us, cost)
     if decision.allowed and cost:
-        spend(log, now_us, cost)
+        spend(rule, log, now_us, cost)
     return log, decision
 
 
-def forget(log: Log, now_us: int, window_us: int) -> None:
-    """Drop every use that is a window old or that belongs to a time a window or more ahead."""
-    times = log.times
-    if not times:
-        return
-    newest_us = times[-1]
-    if newest_us > now_us:
-        if newest_us - now_us >= window_us:
-            log.start = log.totals[-1]
-            times.clear()
-            log.totals.clear()
-            return
-        now_us = newest_us
-    horizon_us = now_us - window_us
-    if times[0] > horizon_us:
-        return
-    gone = bisect_right(times, horizon_us)
-    log.start = log.totals[gone - 1]
-    del times[:gone]
-    del log.totals[:gone]
+def uses_gone(times: list[int], horizon_us: int) -> int:
+    """How many moments are at or before *horizon_us*."""
+    return bisect_right(times, horizon_us) if times[0] <= horizon_us else 0

@@ -1,0 +1,91 @@
+"""
+What the limiter may ask of a store, and what it may rely on.
+
+`MemoryLimitStore` (the core plus dicts; the reference), `ValkeyLimitStore` (the fleet) and
+`FallingBackLimitStore` (the second while it answers, the first while it does not) keep these promises;
+`testing.limit_checks` proves it for any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from silence_gateway.core.limits import Ask, Decision, LimitRule
+
+
+class LimitStore(Protocol):
+    """
+    Memory for limits.
+
+    The store owns the clock that its limits are measured by, because the instances that share it do
+    not share one. A key may be forgotten once nothing that it spent matters any more.
+    """
+
+    def decide(self, asks: Sequence[Ask]) -> Awaitable[Sequence[Decision]]:
+        """
+        Decide about one request: *asks* are its limits, each with another counter and key.
+
+        Either every limit allows it and every cost is spent, or nothing is spent. Limits that would
+        allow what another refused say what is left with nothing spent. A shadow limit has no vote; it
+        spends when it allows and the others do. No two requests ever both get the last use. A cost of
+        0 asks what is left and always passes. Cancelling the caller may leave the cost spent.
+
+        Raises:
+            StoreUnavailable: No answer in time; the cost may have been spent.
+        """
+
+    def reset(self, rule: LimitRule, key: str) -> Awaitable[bool]:
+        """
+        Forget what *key* has spent; returns whether there was anything.
+
+        Raises:
+            StoreUnavailable: No answer in time; it may be forgotten.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitCounts:
+    """
+    How often a limit decided what.
+
+    Attributes:
+        allowed: Requests it let pass, those that another limit refused included.
+        denied: Requests it refused.
+        shadow_denied: Requests it would have refused, were it enforced.
+        top: Requests by key, most first; keys of the recent past only.
+    """
+
+    allowed: int = 0
+    denied: int = 0
+    shadow_denied: int = 0
+    top: Mapping[str, int] = field(default_factory=dict)
+
+
+class LimitTotals(Protocol):
+    """Counts that all instances add to, off the request path."""
+
+    def add(self, counts: Mapping[str, LimitCounts]) -> Awaitable[None]:
+        """
+        Add what was counted since the last time, by name of limit; one with nothing new shows that it lives.
+
+        Raises:
+            StoreUnavailable: No answer in time; the counts may have been added.
+        """
+
+    def read(self, names: Sequence[str]) -> Awaitable[Mapping[str, LimitCounts]]:
+        """
+        Return the fleet's counts of each limit named.
+
+        Raises:
+            StoreUnavailable: No answer in time.
+        """
+
+    def sweep(self, unseen_s: float, at_most: int) -> Awaitable[Sequence[str]]:
+        """
+        Forget limits that no instance has shown for *unseen_s* seconds, *at_most* of them; return them.
+
+        Raises:
+            StoreUnavailable: No answer in time.
+        """
