@@ -34,6 +34,7 @@ class Request:
         received_s: Monotonic seconds when the head was complete.
         client_ip: Who asks, after `trusted_proxies`; the peer until `layers/identify.py` has looked.
         user: Verified identity, or empty.
+        unlimited: Whether the allow list lets it past every limit; set by `layers/access.py`.
         request_id: Kept from the caller or made here; empty until `layers/identify.py` has looked.
         route: Bounded name of what serves this (a path template or an RPC name), for metrics and
             logs; empty until routed, and where nothing is served.
@@ -87,6 +88,7 @@ class Request:
         self.received_s = received_s
         self.client_ip = peer
         self.user = ""
+        self.unlimited = False
         self.request_id = ""
         self.route = ""
         self.rpc = ""
