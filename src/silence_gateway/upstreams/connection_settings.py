@@ -1,0 +1,63 @@
+"""What one gRPC connection is allowed and expected to do. Nothing but numbers, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from silence_gateway.errors import ConfigError
+
+MEBIBYTE = 1_048_576
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """
+    Bounds of one connection.
+
+    Attributes:
+        connect_timeout_s: Time for the TCP and TLS handshakes and the peer's SETTINGS together.
+        max_streams: Our own cap on calls in flight; the peer's MAX_CONCURRENT_STREAMS may be lower.
+        max_message_bytes: The largest answer message, after decompression.
+        stream_window_bytes: How much of an answer stream may wait here unread. Together with
+            `max_streams` this bounds the memory of slow readers.
+        connection_window_bytes: How much all answers together may have on the way.
+        max_frame_bytes: The largest frame the peer may send us; 16 KiB is the least HTTP/2 allows.
+        max_header_list_bytes: The largest header list of an answer, counted as RFC 9113 does.
+        keepalive_s: Silence after which we ask whether the peer is there; None never asks. Servers
+            of gRPC refuse more than one ping in five minutes unless they are told otherwise.
+        keepalive_timeout_s: Silence after a ping that ends the connection.
+        keepalive_without_calls: Ask also when no call is in flight.
+        user_agent: What we call ourselves.
+    """
+
+    connect_timeout_s: float = 5.0
+    max_streams: int = 100
+    max_message_bytes: int = 4 * MEBIBYTE
+    stream_window_bytes: int = MEBIBYTE // 4
+    connection_window_bytes: int = 16 * MEBIBYTE
+    max_frame_bytes: int = 16_384
+    max_header_list_bytes: int = 65_536
+    keepalive_s: float | None = None
+    keepalive_timeout_s: float = 20.0
+    keepalive_without_calls: bool = False
+    user_agent: bytes = b"silence-gateway"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {value}, which is not in {low}..{high}"
+            for name, value, low, high in (
+                ("max_streams", self.max_streams, 1, 1_000_000),
+                ("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1),
+                ("stream_window_bytes", self.stream_window_bytes, 65_535, 2**31 - 1),
+                ("connection_window_bytes", self.connection_window_bytes, 65_535, 2**31 - 1),
+                ("max_frame_bytes", self.max_frame_bytes, 16_384, 2**24 - 1),
+                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, 2**24),
+            )
+            if not low <= value <= high
+        ]
+        if self.stream_window_bytes < 2 * self.max_frame_bytes:
+            problems.append("stream_window_bytes is below two frames (max_frame_bytes)")
+        if self.connect_timeout_s <= 0 or self.keepalive_timeout_s <= 0 or (self.keepalive_s or 1) <= 0:
+            problems.append("timeouts and intervals must be positive")
+        if problems:
+            raise ConfigError(problems)
