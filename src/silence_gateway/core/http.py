@@ -61,6 +61,7 @@ class Request:
         "rpc",
         "scheme",
         "target",
+        "unlimited",
         "upstream_s",
         "user",
     )
