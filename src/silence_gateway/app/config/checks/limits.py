@@ -1,0 +1,97 @@
+"""Limits that contradict themselves, or cost more than they look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from silence_gateway.app.config.checks.finding import Context, Finding, Steps
+from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.limits import LimitConfig
+from silence_gateway.app.config.quantities import quoted
+from silence_gateway.core.limits import Algorithm, LimitRule
+
+# A sliding window remembers every use: 10,000 of them take about 1 MB of store per key.
+LARGE_WINDOW = 10_000
+
+
+def check_limits(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
+    """Find everything about limits that the file alone can show."""
+    names: dict[str, int] = {}
+    for index, limit in enumerate(config.limits):
+        at: Steps = ("limits", index)
+        if limit.name in names:
+            yield Finding(
+                at=(*at, "name"),
+                says=f"another limit has the name {quoted(limit.name)} already: names are unique",
+                about=(("limits", names[limit.name], "name"),),
+            )
+        names.setdefault(limit.name, index)
+        yield from check_match(at, limit)
+        yield from check_size(at, limit)
+        if not limit.key:
+            yield Finding(
+                at=(*at, "key"),
+                says="the list is empty: write client_ip, or const for one counter for all",
+                about=((*at, "key"),),
+            )
+        for place, part in enumerate(limit.key):
+            if part in limit.key[:place]:
+                yield Finding(at=(*at, "key", place), says=f"{quoted(part)} is in the key twice: remove one")
+            if part == "user" and config.auth is None:
+                yield Finding(
+                    at=(*at, "key", place),
+                    says="no `auth` is configured, so no caller has a user: configure it, or use client_ip",
+                    about=(("auth",),),
+                    warning=True,
+                )
+
+
+def check_match(at: Steps, limit: LimitConfig) -> Iterator[Finding]:
+    """Find a match that says nothing, or two things."""
+    match = limit.match
+    ways = [key for key, on in (("path", match.path), ("rpc", match.rpc), ("any", match.any)) if on]
+    steps: Steps = (*at, "match")
+    about = tuple((*steps, key) for key in ("path", "rpc", "any"))
+    if not ways:
+        yield Finding(at=steps, says="say what the limit counts: one of path, rpc or any: true", about=about)
+    elif len(ways) > 1:
+        yield Finding(
+            at=steps,
+            says=f"{' and '.join(ways)} do not go together: keep one, or make two limits",
+            about=about,
+        )
+    elif match.methods and match.rpc:
+        yield Finding(at=(*steps, "methods"), says="methods belong to path; an rpc has none")
+
+
+def check_size(at: Steps, limit: LimitConfig) -> Iterator[Finding]:
+    """Find a limit that can never be met, or not be counted."""
+    about: tuple[Steps, ...] = tuple((*at, key) for key in ("rate", "burst", "cost", "algorithm"))
+    if limit.burst is not None and limit.algorithm == "sliding_window":
+        yield Finding(
+            at=(*at, "burst"),
+            says="burst belongs to token_bucket: remove it, or write algorithm: token_bucket",
+            about=about,
+        )
+        return
+    capacity = limit.burst or limit.rate.count
+    if limit.cost > capacity:
+        yield Finding(
+            at=(*at, "cost"),
+            says=f"a cost of {limit.cost} never fits in {capacity}: every request would be refused",
+            about=about,
+        )
+    try:
+        LimitRule(name=limit.name, algorithm=Algorithm(limit.algorithm), rate=limit.rate, burst=limit.burst)
+    except ValueError as exc:
+        yield Finding(at=(*at, "rate"), says=str(exc), about=about)
+    if limit.algorithm == "sliding_window" and limit.rate.count > LARGE_WINDOW:
+        yield Finding(
+            at=(*at, "rate"),
+            says=(
+                f"sliding_window keeps every one of the {limit.rate.count} uses in the store, for each key: "
+                "consider algorithm: token_bucket"
+            ),
+            about=about,
+            warning=True,
+        )

@@ -1,0 +1,135 @@
+"""Upstreams, the routes that lead to them, and the store's share of their time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from silence_gateway.app.config.checks.finding import Context, Finding, Steps
+from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.kinds import NAME, closest
+from silence_gateway.app.config.quantities import quoted, show_duration
+from silence_gateway.app.config.upstreams import UpstreamConfig
+
+
+def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterator[Finding]:
+    """Find a config with which every request is answered 404."""
+    if not context.upstreams and config.realtime is None:
+        yield Finding(
+            at=(),
+            says=(
+                "there is nothing to serve: add upstreams, such as "
+                "upstreams: {shop: {endpoints: [127.0.0.1:9001]}}, or realtime"
+            ),
+            about=(("upstreams",), ("realtime",)),
+        )
+
+
+def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
+    """Find upstreams that cannot be called as written."""
+    for name, upstream in config.upstreams.items():
+        at: Steps = ("upstreams", name)
+        try:
+            NAME.parse(name)
+        except ValueError as exc:
+            yield Finding(at=at, says=str(exc))
+        yield from check_endpoints(at, upstream)
+        if not upstream.descriptors:
+            yield Finding(
+                at=(*at, "descriptors"),
+                says="the list is empty: write reflection, or name a file",
+                about=((*at, "descriptors"),),
+            )
+        health = upstream.health
+        if health.timeout_s > health.interval_s:
+            yield Finding(
+                at=(*at, "health", "timeout"),
+                says=(
+                    f"a check may take {show_duration(health.timeout_s)} but the next begins after "
+                    f"{show_duration(health.interval_s)}: make timeout the smaller one"
+                ),
+                about=((*at, "health", "interval"),),
+            )
+        if upstream.tls is not None and (upstream.tls.certificate is None) != (upstream.tls.key is None):
+            missing = "key" if upstream.tls.key is None else "certificate"
+            yield Finding(
+                at=(*at, "tls"),
+                says=f"certificate and key belong together: {missing} is missing",
+                about=((*at, "tls", missing),),
+            )
+        if config.store.deadline_s >= upstream.timeout_s:
+            yield Finding(
+                at=("store", "deadline"),
+                says=(
+                    f"waiting for the store may take {show_duration(config.store.deadline_s)}, which is all "
+                    f"the time of calls to {quoted(name)} ({show_duration(upstream.timeout_s)}): make it smaller"
+                ),
+                about=((*at, "timeout"),),
+            )
+
+
+def check_endpoints(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
+    """Find endpoints that are missing or there twice."""
+    if not upstream.endpoints:
+        yield Finding(
+            at=(*at, "endpoints"),
+            says="the list is empty: write at least one address",
+            about=((*at, "endpoints"),),
+        )
+    seen: set[str] = set()
+    for index, endpoint in enumerate(upstream.endpoints):
+        address = str(endpoint.address)
+        if address in seen:
+            yield Finding(
+                at=(*at, "endpoints", index, "address"),
+                says=f"{quoted(address)} is here twice: remove one",
+            )
+        seen.add(address)
+
+
+def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
+    """Find routes that lead nowhere or are never reached."""
+    seen: dict[tuple[str, str | None], list[tuple[int, frozenset[str]]]] = {}
+    for index, route in enumerate(config.routes):
+        at: Steps = ("routes", index)
+        if route.upstream is not None and route.upstream not in context.upstreams:
+            known = sorted(context.upstreams)
+            hint = closest(route.upstream, known) or (f": choose from {', '.join(known)}" if known else "")
+            yield Finding(at=(*at, "upstream"), says=f"there is no upstream {quoted(route.upstream)}{hint}")
+        if route.auth in {"required", "optional"} and config.auth is None:
+            yield Finding(
+                at=(*at, "auth"),
+                says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
+                about=(("auth",),),
+            )
+        if route.upstream is None and route.timeout_s is None and route.auth is None:
+            yield Finding(
+                at=at,
+                says="this route changes nothing: give it upstream, timeout or auth, or remove it",
+                about=(at,),
+            )
+        methods = frozenset(route.match.methods)
+        earlier = seen.setdefault((route.match.path, route.upstream), [])
+        hidden_by = next((i for i, theirs in earlier if not theirs or (methods and methods <= theirs)), None)
+        if hidden_by is not None:
+            yield Finding(
+                at=(*at, "match"),
+                says="this route is never reached: an earlier one matches the same requests",
+                about=(("routes", hidden_by), at),
+            )
+        earlier.append((index, methods))
+
+
+def check_store(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
+    """Find a store that does not do what sharing means."""
+    if config.store.url.get_secret_value().startswith("memory:") and config.workers > 1:
+        yield Finding(
+            at=("store", "url"),
+            says=(
+                f"memory:// is not shared, so each of the {config.workers} workers has its own limits and "
+                "sessions: use embedded://, or one worker"
+            ),
+            about=(("workers",),),
+            warning=True,
+        )
+    if config.server.max_body_bytes == 0:
+        yield Finding(at=("server", "max_body"), says="no request may have a body with this", warning=True)

@@ -1,0 +1,37 @@
+"""Routes of the file: what is special about requests to a path."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from silence_gateway.app.config.kinds import NAME, choice, duration
+from silence_gateway.app.config.matching import RouteMatch
+from silence_gateway.app.config.section import Section
+
+AuthMode = Literal["none", "optional", "required"]
+AUTH_MODE = choice("none", "optional", "required")
+
+
+class RouteConfig(Section):
+    """
+    One route.
+
+    gRPC methods with HTTP rules are served without one; a route changes what applies to them.
+    """
+
+    match: RouteMatch = Field(
+        description="Which requests this is about; the first route that matches counts."
+    )
+    upstream: Annotated[str, NAME] | None = Field(
+        default=None, description="Name of the upstream; absent: whichever serves the path."
+    )
+    timeout_s: Annotated[float, duration("1ms", "24h")] | None = Field(
+        default=None,
+        alias="timeout",
+        description="Longest time a call may take; absent: the upstream's timeout.",
+    )
+    auth: Annotated[AuthMode, AUTH_MODE] | None = Field(
+        default=None, description="Who may call; absent: `required` if `auth` is configured, else `none`."
+    )

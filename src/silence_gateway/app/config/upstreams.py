@@ -1,0 +1,188 @@
+"""The services behind the gateway: where they are and how they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from silence_gateway.app.config.kinds import (
+    RATIO,
+    EndpointAddress,
+    FilePath,
+    Kind,
+    Text,
+    choice,
+    duration,
+    pattern,
+    size,
+    whole,
+)
+from silence_gateway.app.config.section import Section
+
+REFLECTION = "reflection"
+
+
+def _parse_descriptors(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("name a FileDescriptorSet file, or write reflection")
+    return text
+
+
+DESCRIPTORS = Kind(
+    "reflection \\| path of a file",
+    _parse_descriptors,
+    str,
+    {"type": "string"},
+    (REFLECTION, "api.binpb"),
+    place=lambda value, base: value if value == REFLECTION else str(base / value),
+)
+SERVICE_NAME = pattern(
+    "service name",
+    r"(?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Za-z_][A-Za-z0-9_]*",
+    "auth.AuthService",
+    "write it as in the .proto file, with its package: auth.AuthService",
+)
+PROTOCOL = choice(
+    "grpc",
+    slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
+)
+Balancer = Literal["least_request", "round_robin", "random"]
+LATER = "the balancer {!r} is not supported in this version: choose from least_request, round_robin, random"
+BALANCER = choice(
+    "least_request",
+    "round_robin",
+    "random",
+    slips={word: LATER.format(word) for word in ("peak_ewma", "consistent_hash")},
+)
+
+
+class EndpointConfig(Section):
+    """One address of a service."""
+
+    SHORTHAND: ClassVar[str] = "address"
+
+    address: EndpointAddress = Field(description="Host and port of one replica.")
+
+
+class UpstreamTlsConfig(Section):
+    """TLS towards a service; an empty mapping means TLS checked against the system's CAs."""
+
+    ca: FilePath | None = Field(
+        default=None,
+        description="CA certificates in PEM form that signed the service's; absent: the system's.",
+    )
+    certificate: FilePath | None = Field(
+        default=None, description="Our own certificate chain in PEM form, for services that ask for one."
+    )
+    key: FilePath | None = Field(default=None, description="Private key of that certificate.")
+    server_name: Text | None = Field(
+        default=None, description="Name to expect in the service's certificate; absent: the endpoint's host."
+    )
+
+
+class HealthConfig(Section):
+    """Active checks by grpc.health.v1."""
+
+    interval_s: Annotated[float, duration("100ms", "1h")] = Field(
+        default=5.0, alias="interval", description="Time between two checks of an endpoint."
+    )
+    timeout_s: Annotated[float, duration("10ms", "1m")] = Field(
+        default=1.0, alias="timeout", description="Longest time one check may take."
+    )
+    unhealthy_after: Annotated[int, whole(1, 100)] = Field(
+        default=3, description="Failed checks in a row that take an endpoint out."
+    )
+    healthy_after: Annotated[int, whole(1, 100)] = Field(
+        default=2, description="Good checks in a row that bring it back."
+    )
+    service: Annotated[str, Kind("text", str, str, {"type": "string"}, ("auth.AuthService",))] = Field(
+        default="", description="Service name to ask about; empty asks about the server as a whole."
+    )
+
+
+class BreakerConfig(Section):
+    """When to stop calling an endpoint that keeps failing."""
+
+    failure_ratio: Annotated[float, RATIO] = Field(
+        default=0.5, description="Share of failed calls in the window that opens the breaker."
+    )
+    min_calls: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=20, description="Calls needed in the window before the ratio counts."
+    )
+    window_s: Annotated[float, duration("100ms", "1h")] = Field(
+        default=10.0, alias="window", description="How far back calls are counted."
+    )
+    consecutive: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=5, description="Failed calls in a row that open the breaker, whatever the ratio."
+    )
+    cool_down_s: Annotated[float, duration("10ms", "1h")] = Field(
+        default=5.0, alias="cool_down", description="How long the breaker stays open before one trial call."
+    )
+
+
+class PoolConfig(Section):
+    """Connections to one endpoint."""
+
+    max_connections: Annotated[int, whole(1, 1000)] = Field(
+        default=4, description="Most connections of one worker to one endpoint."
+    )
+    max_streams: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=100,
+        description="Calls at once on one connection before another is opened; the server may allow fewer.",
+    )
+    keepalive_s: Annotated[float, duration("1s", "24h")] = Field(
+        default=30.0,
+        alias="keepalive",
+        description="Time between pings that keep a connection alive and prove it is.",
+    )
+    idle_timeout_s: Annotated[float, duration("1s", "24h")] = Field(
+        default=300.0, alias="idle_timeout", description="How long an unused connection stays open."
+    )
+
+
+class UpstreamConfig(Section):
+    """One service, wherever its replicas are."""
+
+    endpoints: tuple[EndpointConfig, ...] = Field(description="Replicas of the service, as addresses.")
+    protocol: Annotated[Literal["grpc"], PROTOCOL] = Field(
+        default="grpc", description="What the service speaks."
+    )
+    tls: UpstreamTlsConfig | None = Field(
+        default=None, description="TLS towards the service; absent: plain text."
+    )
+    descriptors: tuple[Annotated[str, DESCRIPTORS], ...] = Field(
+        default=(REFLECTION,),
+        description="Where its methods are described: server reflection, or FileDescriptorSet files.",
+    )
+    services: tuple[Annotated[str, SERVICE_NAME], ...] = Field(
+        default=(), description="Services to offer; empty: all that are found."
+    )
+    balancer: Annotated[Balancer, BALANCER] = Field(
+        default="least_request",
+        description="How a replica is picked: the less busy of two drawn, each in turn, or any.",
+    )
+    timeout_s: Annotated[float, duration("1ms", "24h")] = Field(
+        default=5.0,
+        alias="timeout",
+        description="Longest time a call may take when the caller and the route say nothing.",
+    )
+    health: HealthConfig = Field(default=HealthConfig(), description="Active health checks.")
+    breaker: BreakerConfig = Field(
+        default=BreakerConfig(), description="When to stop calling a failing endpoint."
+    )
+    pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
+    max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
+        default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
+    )
+
+    @property
+    def uses_reflection(self) -> bool:
+        """Whether the service is asked to describe itself."""
+        return REFLECTION in self.descriptors
+
+    @property
+    def descriptor_files(self) -> tuple[Path, ...]:
+        """The FileDescriptorSet files to read."""
+        return tuple(Path(source) for source in self.descriptors if source != REFLECTION)
