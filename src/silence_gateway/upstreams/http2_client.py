@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from silence_gateway.clock import Clock
 from silence_gateway.core import h2_frames as h2
@@ -168,8 +168,8 @@ class Http2Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello: preface, SETTINGS, and a window wide enough for all answers together."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         settings = self.settings
         self._write(
             h2.PREFACE
