@@ -1,0 +1,153 @@
+"""
+What every limit store must keep, as a function that anyone can run against a store of their own.
+
+Each promise is one function with one message; none may look inside a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from silence_gateway.core.limits import NEVER, Algorithm, Ask, Decision, LimitRule, Mode
+from silence_gateway.core.rates import Rate
+from silence_gateway.stores.limit_contract import LimitStore
+
+WINDOW_S = 0.25
+PassTime = Callable[[float], Awaitable[None]]
+
+
+def rule_of(
+    name: str, count: int, algorithm: Algorithm = Algorithm.SLIDING_WINDOW, mode: Mode = Mode.ENFORCE
+) -> LimitRule:
+    """Return a rule of *count* per WINDOW_S."""
+    return LimitRule(name=name, algorithm=algorithm, rate=Rate(count, round(WINDOW_S * 1_000_000)), mode=mode)
+
+
+def hourly(name: str, count: int, algorithm: Algorithm, mode: Mode = Mode.ENFORCE) -> LimitRule:
+    """Return a rule whose window does not pass while a check runs."""
+    return LimitRule(name=name, algorithm=algorithm, rate=Rate(count, 3_600_000_000), mode=mode)
+
+
+async def check_limit_store(store: LimitStore, pass_time: PassTime) -> None:
+    """
+    Check any `LimitStore`, at first empty, against the contract.
+
+    Args:
+        store: What to check.
+        pass_time: Lets that many seconds pass for the store.
+
+    Raises:
+        AssertionError: If a promise is broken; the message names it.
+    """
+    for algorithm in Algorithm:
+        await check_counting(store, algorithm)
+        await check_concurrent_callers(store, algorithm)
+        await check_waiting(store, algorithm, pass_time)
+        await check_reset(store, algorithm)
+    await check_all_or_nothing(store)
+    await check_shadow(store)
+    await check_keys_stay_apart(store)
+
+
+async def ask_one(store: LimitStore, rule: LimitRule, key: str, cost: int = 1) -> Decision:
+    """Ask one limit."""
+    [decision] = await store.decide([Ask(rule, key, cost)])
+    return decision
+
+
+async def check_counting(store: LimitStore, algorithm: Algorithm) -> None:
+    """The limit passes, one more does not; looking and refusals spend nothing."""
+    rule = hourly(f"count-{algorithm.value}", 5, algorithm)
+    first = await ask_one(store, rule, "k", 2)
+    assert (first.allowed, first.limit, first.remaining, first.retry_after_us) == (True, 5, 3, 0), (
+        "a cost of 2 of 5 leaves 3"
+    )
+    assert not (await ask_one(store, rule, "k", 4)).allowed, "4 of the 3 left are refused"
+    peeked = await ask_one(store, rule, "k", 0)
+    assert (peeked.allowed, peeked.remaining) == (True, 3), "refusals and looking spend nothing"
+    assert (await ask_one(store, rule, "k", 3)).remaining == 0, "what is left can be spent"
+    refused = await ask_one(store, rule, "k")
+    assert not refused.allowed, "one more than the limit is refused"
+    assert 0 < refused.retry_after_us <= 3_600_000_000, "a refusal says how long to wait"
+    assert refused.reset_us >= refused.retry_after_us, "everything is free no earlier than something"
+    never = await ask_one(store, rule, "other", 6)
+    assert (never.allowed, never.retry_after_us, never.remaining) == (False, NEVER, 5), (
+        "a cost above the limit can never pass"
+    )
+
+
+async def check_concurrent_callers(store: LimitStore, algorithm: Algorithm) -> None:
+    """Callers at the same moment never share the last use."""
+    rule = hourly(f"race-{algorithm.value}", 20, algorithm)
+    decisions = await asyncio.gather(*(ask_one(store, rule, "k") for _ in range(50)))
+    left = sorted(decision.remaining for decision in decisions if decision.allowed)
+    assert left == list(range(20)), "each of the 20 uses goes to one caller"
+
+
+async def check_waiting(store: LimitStore, algorithm: Algorithm, pass_time: PassTime) -> None:
+    """Waiting as told is enough."""
+    rule = rule_of(f"wait-{algorithm.value}", 2, algorithm)
+    await ask_one(store, rule, "k", 2)
+    refused = await ask_one(store, rule, "k", 2)
+    if refused.allowed:
+        return  # the machine was too slow to ask twice within the window
+    await pass_time(refused.retry_after_us / 1_000_000)
+    assert (await ask_one(store, rule, "k", 2)).allowed, "a wait that was obeyed is not refused again"
+
+
+async def check_reset(store: LimitStore, algorithm: Algorithm) -> None:
+    """Resetting forgets one key and no other."""
+    rule = hourly(f"reset-{algorithm.value}", 1, algorithm)
+    await ask_one(store, rule, "a")
+    await ask_one(store, rule, "b")
+    assert await store.reset(rule, "a"), "a reset says that there was something"
+    assert not await store.reset(rule, "a"), "a reset says that there was nothing"
+    assert (await ask_one(store, rule, "a")).allowed, "a reset key starts anew"
+    assert not (await ask_one(store, rule, "b")).allowed, "a reset leaves other keys alone"
+
+
+async def check_all_or_nothing(store: LimitStore) -> None:
+    """One refusal keeps every limit of the request from spending, whatever their algorithms."""
+    tight = hourly("all-tight", 1, Algorithm.SLIDING_WINDOW)
+    wide = hourly("all-wide", 9, Algorithm.TOKEN_BUCKET)
+    both = [Ask(wide, "k"), Ask(tight, "k")]
+    assert [d.remaining for d in await store.decide(both)] == [8, 0], "both limits spend"
+    for _ in range(3):
+        wide_says, tight_says = await store.decide(both)
+        assert not tight_says.allowed, "the limit that is spent refuses"
+        assert (wide_says.allowed, wide_says.remaining) == (True, 8), (
+            "the other allows and says what is left with nothing spent"
+        )
+    requests = await asyncio.gather(
+        *(store.decide([Ask(wide, "g"), Ask(tight, f"g{n % 2}")]) for n in range(6))
+    )
+    passed = [asks for asks in requests if all(decision.allowed for decision in asks)]
+    assert len(passed) == 2, "requests of one moment are decided one after the other"
+    assert (await ask_one(store, wide, "g", 0)).remaining == 7, "and only those that passed have spent"
+
+
+async def check_shadow(store: LimitStore) -> None:
+    """A shadow limit has no vote, and spends only with the others."""
+    shadow = hourly("shadow", 2, Algorithm.SLIDING_WINDOW, Mode.SHADOW)
+    enforced = hourly("enforced", 3, Algorithm.SLIDING_WINDOW)
+    asks = [Ask(shadow, "k"), Ask(enforced, "k")]
+    answers = [[decision.allowed for decision in await store.decide(asks)] for _ in range(4)]
+    assert answers == [[True, True], [True, True], [False, True], [False, False]], (
+        "a shadow limit that refuses stops nobody"
+    )
+    await store.reset(shadow, "k")
+    await store.decide(asks)
+    assert (await ask_one(store, shadow, "k", 0)).remaining == 2, (
+        "a shadow limit spends nothing on a request that others refused"
+    )
+
+
+async def check_keys_stay_apart(store: LimitStore) -> None:
+    """Keys of any text, and limits of any name, never meet."""
+    rule = hourly("apart", 1, Algorithm.SLIDING_WINDOW)
+    other = hourly("apart.2", 1, Algorithm.SLIDING_WINDOW)
+    keys = ["", "a", "A", "a|b", "{a}", "a b", "ü", "\udcff", "x" * 5000, "x" * 5001, "2|a"]
+    for key in keys:
+        assert (await ask_one(store, rule, key)).allowed, f"{key[:20]!r} counts alone"
+        assert (await ask_one(store, other, key)).allowed, "limits count alone"
