@@ -57,15 +57,10 @@ def weighted_order(weights: Sequence[int]) -> tuple[int, ...]:
         return ()
     divisor = gcd(*weights)
     shares = [weight // divisor for weight in weights]
-    credit = [0] * len(shares)
-    order = []
-    for _ in range(sum(shares)):
-        for index, share in enumerate(shares):
-            credit[index] += share
-        chosen = max(range(len(shares)), key=lambda index: (credit[index], -index))
-        credit[chosen] -= sum(shares)
-        order.append(chosen)
-    return tuple(order)
+    # The k-th of n turns is due at (k + 1/2) / n of the round; equally due turns go by index.
+    turns = ((2 * k + 1) / share for share in shares for k in range(share))
+    owners = (index for index, share in enumerate(shares) for _ in range(share))
+    return tuple(owner for _, owner in sorted(zip(turns, owners, strict=True)))
 
 
 def pick_in_turn(order: Sequence[T], turn: int) -> T:

@@ -1,0 +1,124 @@
+"""
+Moves the breakers of one upstream: when a cool-down ends, who may probe, and what is told about it.
+
+When to move is decided in `core/breaker.py`. Everything here happens in the background: the fleet's right
+to probe is asked for when a cool-down ends, and the next call finds the answer ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.breaker import JUDGEMENTS, Event, State
+from silence_gateway.core.endpoints import Link
+from silence_gateway.events import BreakerMoved, Observer
+from silence_gateway.upstreams.endpoint import Endpoint, Spawn
+from silence_gateway.upstreams.fleet import Fleet
+
+MAX_NUDGE_S = 1.0
+"""How long a half-open breaker waits for a call to probe with, before we probe with a health check."""
+
+
+class Breakers:
+    """
+    Carries out what breakers decide.
+
+    *probe* asks an endpoint's health as a probe; *on_move* is called after every move.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        clock: Clock,
+        observer: Observer,
+        fleet: Fleet | None,
+        spawn: Spawn,
+        probe: Callable[[Endpoint], Coroutine[Any, Any, None]],
+        on_move: Callable[[], None],
+        lease_s: float,
+    ) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._observer = observer
+        self._fleet = fleet
+        self._spawn = spawn
+        self._probe = probe
+        self._on_move = on_move
+        self._lease_s = lease_s
+
+    def moved(self, endpoint: Endpoint, old: State, event: Event) -> None:
+        """Carry out a move: tell who watches and the fleet, and see to what comes next."""
+        breaker = endpoint.breaker
+        reason = event.value
+        if event is Event.TOO_MANY_FAILURES and endpoint.last_error:
+            reason = f"{reason}; last: {endpoint.last_error}"
+        self._observer(
+            BreakerMoved(
+                upstream=self._upstream,
+                endpoint=endpoint.address,
+                old=old.value,
+                new=breaker.state.value,
+                reason=reason,
+            )
+        )
+        if self._fleet is not None and event in JUDGEMENTS:
+            self._fleet.tell_breaker(endpoint.address, breaker)
+        if breaker.state is State.OPEN:
+            self._look_again(endpoint, max(0.0, breaker.reopens_us / 1e6 - self._clock.monotonic_s()))
+        elif breaker.state is State.HALF_OPEN:
+            self.nudge_later(endpoint)
+        self._on_move()
+
+    def _look_again(self, endpoint: Endpoint, wait_s: float) -> None:
+        generation = endpoint.breaker.generation
+
+        def cool_down_over() -> None:
+            # Another move has its own timer.
+            if endpoint.removed or endpoint.breaker.generation != generation:
+                return
+            if self._fleet is None:
+                self._half_open(endpoint)
+            else:
+                self._spawn(self._claim(self._fleet, endpoint, generation))
+
+        self._clock.call_later(wait_s, cool_down_over)
+
+    async def _claim(self, fleet: Fleet, endpoint: Endpoint, generation: int) -> None:
+        allowed = await fleet.may_probe(endpoint.address, self._lease_s)
+        if endpoint.removed or endpoint.breaker.generation != generation:
+            return
+        if allowed:
+            self._half_open(endpoint)
+        else:
+            self._look_again(endpoint, self._lease_s / 2)
+
+    def _half_open(self, endpoint: Endpoint) -> None:
+        # A timer may fire a rounding error early; the cool-down is over when it has fired.
+        now_us = max(self._now_us(), endpoint.breaker.reopens_us)
+        event = endpoint.breaker.on_cool_down_over(now_us)
+        if event is not None:
+            self.moved(endpoint, State.OPEN, event)
+
+    def nudge_later(self, endpoint: Endpoint) -> None:
+        """Probe a half-open endpoint ourselves if no call has by then: traffic may have gone elsewhere."""
+        breaker = endpoint.breaker
+        generation = breaker.generation
+
+        def nudge() -> None:
+            if endpoint.removed or breaker.generation != generation or breaker.probing:
+                return
+            if endpoint.link is Link.CONNECTED:
+                self._spawn(self._probe(endpoint))
+                return
+            # The right to probe is of no use to us without a connection; another instance may have one.
+            event = breaker.on_probe_given_up(self._now_us())
+            if event is not None:
+                self.moved(endpoint, State.HALF_OPEN, event)
+
+        self._clock.call_later(min(MAX_NUDGE_S, self._lease_s / 4), nudge)
+
+    def _now_us(self) -> int:
+        return int(self._clock.monotonic_s() * 1e6)

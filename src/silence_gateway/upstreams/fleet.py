@@ -1,0 +1,225 @@
+"""
+What gateways tell each other about the endpoints of one upstream, through a board.
+
+One gateway checks an endpoint's health: the holder of its lease. The others take the verdict from their
+copy of the board and ask neither the endpoint nor the store. Breakers tell each other what they judged.
+Nothing here is on the request path: facts are written by one background task, and leases are asked for by
+whoever checks or probes in the background.
+
+While the store is away, what was last known stays; once the lease must have run out, every gateway checks
+for itself. What is read is untrusted: a value that is no fact is counted and otherwise ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.breaker import Breaker, State
+from silence_gateway.core.fleet_facts import (
+    BreakerFact,
+    HealthFact,
+    read_breaker,
+    read_health,
+    written_breaker,
+    written_health,
+)
+from silence_gateway.core.health import Check, Health, Streak, on_hearsay
+from silence_gateway.errors import StoreFault
+from silence_gateway.stores.contracts import Board
+from silence_gateway.upstreams.settings import HealthSettings
+
+RESEND_S = 1.0
+"""Wait before facts that could not be written are written again, unless newer ones replaced them."""
+
+BREAKER_FACT_EXTRA_S = 60.0
+"""How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
+
+
+class Heard:
+    """What was last heard about one endpoint's health from another instance."""
+
+    __slots__ = ("at_s", "fence")
+
+    def __init__(self, at_s: float, fence: int) -> None:
+        self.at_s = at_s
+        self.fence = fence
+
+
+class Fleet:
+    """
+    One instance's seat at the table.
+
+    Attributes:
+        malformed: Values on the board that were refused.
+        unsent: Attempts to write a fact that the store did not take.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        board: Board,
+        *,
+        clock: Clock,
+        instance: str,
+        health: HealthSettings | None,
+        on_health: Callable[[str, Health, Check], None],
+        on_breaker: Callable[[str, State, int, int], None],
+    ) -> None:
+        """
+        Take a seat.
+
+        Args:
+            upstream: Its name; the room is `upstreams/<name>`.
+            board: What the fleet shares.
+            clock: For ages and waits.
+            instance: How this one signs; must be unique in the fleet.
+            health: Intervals of checks; None when nobody checks.
+            on_health: Called with an address, the verdict as it counts here, and the latest check.
+            on_breaker: Called with an address, a state, its term, and its age in microseconds.
+        """
+        self.malformed = 0
+        self.unsent = 0
+        self._room = f"upstreams/{upstream}"
+        self._board = board
+        self._clock = clock
+        self._instance = instance
+        interval_s = health.interval_s if health is not None else 5.0
+        timeout_s = health.timeout_s if health is not None else 1.0
+        self._fresh_s = 2 * interval_s
+        self._lease_s = 2 * interval_s + timeout_s
+        self._on_health = on_health
+        self._on_breaker = on_breaker
+        self._copy: Mapping[str, bytes] = {}
+        # Only what concerns our own endpoints is remembered: the board may hold any number of others.
+        self._expected: set[str] = set()
+        self._heard: dict[str, Heard] = {}
+        self._leading: dict[str, int] = {}
+        self._lost_s: float | None = None
+        self._unwritten: dict[str, tuple[bytes, float]] = {}
+        self._wake = asyncio.Event()
+        self._left = False
+
+    def join(self) -> None:
+        """Hear from now on."""
+        self._copy = self._board.watch(self._room, self._changed)
+
+    def expect(self, address: str) -> None:
+        """Take over what is known about *address*, and hear what is said about it."""
+        self._expected.add(address)
+        for name in (f"health/{address}", f"breaker/{address}"):
+            self._changed(name, self._copy.get(name))
+
+    def leave(self) -> None:
+        """Hear no more."""
+        self._left = True
+
+    async def lead_checks(self, address: str) -> int | None:
+        """
+        Ask whether this instance shall check *address* now.
+
+        Returns None when another instance does, the fencing number of our lease when we do, and 0 when we
+        do because the store has been away for longer than any lease.
+        """
+        heard = self._heard.get(address)
+        now_s = self._clock.monotonic_s()
+        if address not in self._leading and heard is not None and now_s - heard.at_s < self._fresh_s:
+            return None
+        try:
+            fence = await self._board.lead(self._room, f"check/{address}", self._lease_s)
+        except StoreFault:
+            if self._lost_s is None:
+                self._lost_s = now_s
+            if address in self._leading:
+                return self._leading[address]
+            return 0 if now_s - self._lost_s >= self._lease_s else None
+        self._lost_s = None
+        if fence <= 0:
+            self._leading.pop(address, None)
+            return None
+        self._leading[address] = fence
+        return fence
+
+    async def may_probe(self, address: str, ttl_s: float) -> bool:
+        """Ask for the fleet's one right to probe a half-open *address*; without a store everybody has it."""
+        try:
+            return await self._board.lead(self._room, f"probe/{address}", ttl_s) > 0
+        except StoreFault:
+            return True
+
+    def tell_health(self, address: str, streak: Streak, fence: int, count: int) -> None:
+        """Tell the others what our checks of *address* add up to."""
+        if streak.last is None or streak.health not in (Health.HEALTHY, Health.UNHEALTHY):
+            return
+        fact = HealthFact(health=streak.health, last=streak.last, fence=fence, count=count, by=self._instance)
+        self._write(f"health/{address}", written_health(fact), 2 * self._lease_s)
+
+    def tell_breaker(self, address: str, breaker: Breaker) -> None:
+        """Tell the others what our breaker judged about *address*."""
+        if breaker.state is State.HALF_OPEN:
+            return
+        fact = BreakerFact(
+            state=breaker.state, term=breaker.term, at_us=self._clock.now_us(), by=self._instance
+        )
+        ttl_s = breaker.policy.cool_down_us / 1e6 + BREAKER_FACT_EXTRA_S
+        self._write(f"breaker/{address}", written_breaker(fact), ttl_s)
+
+    def forget(self, address: str) -> None:
+        """Drop what is remembered about a removed endpoint."""
+        self._expected.discard(address)
+        self._heard.pop(address, None)
+        self._leading.pop(address, None)
+        self._unwritten.pop(f"health/{address}", None)
+
+    async def write_facts(self) -> None:
+        """Write what is told, newest per endpoint, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._unwritten:
+                name, (value, ttl_s) = next(iter(self._unwritten.items()))
+                try:
+                    await self._board.put(self._room, name, value, ttl_s)
+                except StoreFault:
+                    self.unsent += 1
+                    await self._clock.sleep(RESEND_S)
+                    continue
+                if self._unwritten.get(name) == (value, ttl_s):
+                    del self._unwritten[name]
+
+    def _write(self, name: str, value: bytes, ttl_s: float) -> None:
+        self._unwritten[name] = (value, ttl_s)
+        self._wake.set()
+
+    def _changed(self, name: str, value: bytes | None) -> None:
+        # A value that ran out changes nothing: what was last known stays until somebody knows better.
+        if value is None or self._left:
+            return
+        kind, _, address = name.partition("/")
+        if address not in self._expected:
+            return
+        try:
+            if kind == "health":
+                self._hear_health(address, read_health(value))
+            elif kind == "breaker":
+                self._hear_breaker(address, read_breaker(value))
+        except ValueError:
+            self.malformed += 1
+
+    def _hear_health(self, address: str, fact: HealthFact) -> None:
+        if fact.by == self._instance:
+            return
+        now_s = self._clock.monotonic_s()
+        heard = self._heard.get(address)
+        # A lower fence is a prober that was replaced; unless the store forgot its numbers and starts anew.
+        if heard is not None and fact.fence < heard.fence and now_s - heard.at_s < self._lease_s:
+            return
+        if fact.fence < self._leading.get(address, 0):
+            return
+        self._heard[address] = Heard(now_s, fact.fence)
+        self._on_health(address, on_hearsay(fact.health, fact.last), fact.last)
+
+    def _hear_breaker(self, address: str, fact: BreakerFact) -> None:
+        if fact.by != self._instance:
+            self._on_breaker(address, fact.state, fact.term, self._clock.now_us() - fact.at_us)

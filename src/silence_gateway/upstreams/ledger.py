@@ -1,0 +1,104 @@
+"""
+The end of every call, written down: counts, durations, and what it says about its endpoint.
+
+On the hot path: `answered` (about a microsecond). Nothing here chooses an endpoint; a breaker that moves
+because of what is written here is seen to by `breakers.py`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.balancing import raised
+from silence_gateway.core.breaker import State
+from silence_gateway.upstreams.breakers import Breakers
+from silence_gateway.upstreams.dialing import Connection
+from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
+from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S
+
+
+class Ledger:
+    """
+    Counts for one upstream. *on_last* is called when the last call of an endpoint to be left has ended.
+
+    Attributes:
+        codes: Calls of endpoints that are gone, by gRPC code; those of the others are with them.
+        latency_counts: Calls per bucket of LATENCY_BOUNDS_S, and one more for the rest.
+        latency_sum_s: Sum of all durations, in seconds.
+    """
+
+    def __init__(
+        self, *, clock: Clock, breakers: Breakers, places: Places, on_last: Callable[[Endpoint], None]
+    ) -> None:
+        self.codes = [0] * 17
+        self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.latency_sum_s = 0.0
+        self._monotonic_s = clock.monotonic_s
+        self._breakers = breakers
+        self._places = places
+        self._on_last = on_last
+
+    def answered(self, endpoint: Endpoint, generation: int, started_s: float) -> None:
+        """Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*."""
+        now_s = self._monotonic_s()
+        endpoint.in_flight -= 1
+        endpoint.codes[0] += 1
+        elapsed_s = now_s - started_s
+        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+        self.latency_sum_s += elapsed_s
+        event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
+        if event is not None:
+            self._breakers.moved(endpoint, State.HALF_OPEN, event)
+        if endpoint.leaving:
+            self._left(endpoint)
+        self._places.room()
+
+    def failed(
+        self,
+        endpoint: Endpoint,
+        connection: Connection,
+        generation: int,
+        started_s: float,
+        error: BaseException,
+    ) -> None:
+        """Write down a call that ended with *error*, and take from it what it says about the endpoint."""
+        now_s = self._monotonic_s()
+        endpoint.in_flight -= 1
+        endpoint.codes[code_of(error)] += 1
+        elapsed_s = now_s - started_s
+        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+        self.latency_sum_s += elapsed_s
+        breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
+        evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
+        event = None
+        if evidence is Evidence.ANSWER:
+            event = breaker.on_success(generation, now_us)
+        elif evidence is Evidence.NOTHING:
+            if old is State.HALF_OPEN and generation == breaker.generation:
+                breaker.on_nothing(generation)
+                self._breakers.nudge_later(endpoint)
+                self._places.reconsider()
+        else:
+            endpoint.penalty = raised(endpoint.penalty)
+            endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            if evidence is Evidence.FAILURE:
+                event = breaker.on_failure(generation, now_us)
+            else:
+                event = breaker.on_timeout(generation, int(started_s * 1e6), now_us)
+        if event is not None:
+            self._breakers.moved(endpoint, old, event)
+        if endpoint.leaving:
+            self._left(endpoint)
+        self._places.room()
+
+    def inherit(self, endpoint: Endpoint) -> None:
+        """Take over the counts of an endpoint that is going, so that totals never go down."""
+        self.codes = [mine + its for mine, its in zip(self.codes, endpoint.codes, strict=True)]
+
+    def _left(self, endpoint: Endpoint) -> None:
+        if not endpoint.in_flight:
+            self._on_last(endpoint)

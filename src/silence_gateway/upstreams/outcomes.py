@@ -1,0 +1,59 @@
+"""
+What the end of a call says about the endpoint that served it.
+
+The one place that sorts errors into evidence. INVALID_ARGUMENT, NOT_FOUND and their like are answers: the
+endpoint did its work. RESOURCE_EXHAUSTED is pushback. A call whose caller left says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+
+
+class Evidence(Enum):
+    """What a call's end says."""
+
+    ANSWER = "answer"
+    FAILURE = "failure"
+    SILENCE = "silence"
+    """Nobody answered until the deadline; how much that says depends on how long it was."""
+    NOTHING = "nothing"
+
+
+def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connection_lost: bool) -> Evidence:
+    """
+    Sort *error*, raised by a call on one connection.
+
+    A connection that broke under many calls is one event, and is counted once where it is noticed; with
+    *connection_lost* the calls that went down with it add nothing.
+    """
+    if isinstance(error, RpcError):
+        if error.code == Code.DEADLINE_EXCEEDED:
+            return Evidence.SILENCE
+        return Evidence.FAILURE if error.code in failure_codes else Evidence.ANSWER
+    if isinstance(error, UpstreamTimeout):
+        return Evidence.SILENCE
+    if isinstance(error, UpstreamUnavailable):
+        return Evidence.NOTHING if connection_lost else Evidence.FAILURE
+    if isinstance(error, UpstreamProtocolError):
+        return Evidence.FAILURE
+    return Evidence.NOTHING
+
+
+def code_of(error: BaseException) -> int:
+    """Return the gRPC code under which the end of a call is counted."""
+    if isinstance(error, RpcError):
+        return error.code if 1 <= error.code <= 16 else Code.UNKNOWN
+    if isinstance(error, UpstreamTimeout):
+        return Code.DEADLINE_EXCEEDED
+    if isinstance(error, UpstreamUnavailable):
+        return Code.UNAVAILABLE
+    if isinstance(error, UpstreamProtocolError):
+        return Code.INTERNAL
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return Code.CANCELLED
+    return Code.UNKNOWN

@@ -1,0 +1,225 @@
+"""
+Places for calls: which endpoint, which connection, and who waits when there is none.
+
+The choice is prepared in `reconsider`, whenever something about an endpoint changed; a call only draws
+from what was prepared. On the hot path: `take` (about a microsecond). The rules are pure and elsewhere
+(`core/endpoints.py`, `core/balancing.py`); what a call's end means is not known here (`ledger.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.balancing import pick_at_random, pick_in_turn, pick_less_busy, weighted_order
+from silence_gateway.core.endpoints import Verdict, eligible, verdict, why_out
+from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
+from silence_gateway.events import EndpointDown, EndpointUp, Observer
+from silence_gateway.upstreams.dialing import Connection
+from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.outcomes import code_of
+from silence_gateway.upstreams.settings import UpstreamSettings
+from silence_gateway.upstreams.waiting_line import WaitingLine
+
+MAX_NAMED = 5
+"""Endpoints named in an error; a caller of hundreds is not helped by hundreds."""
+
+
+class Tried:
+    """Where a call has been offered to already, and by which connection."""
+
+    __slots__ = ("attempts", "connections")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.connections: dict[Endpoint, Connection] = {}
+
+    def left(self, ring: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """
+        Return whom else the call may be offered to.
+
+        Endpoints that had it already only come into question when there is nobody else, and when it was
+        their connection that went away: a goodbye of a connection is not the endpoint's last word.
+        """
+        tried = self.connections
+        others = tuple(endpoint for endpoint in ring if endpoint not in tried)
+        return others or tuple(endpoint for endpoint in ring if not tried[endpoint].accepting)
+
+
+class Places:
+    """
+    Hands out places for calls.
+
+    Attributes:
+        codes: Calls that ended without ever having had a place, by gRPC code.
+        failovers: Calls offered again because they had provably never left.
+    """
+
+    def __init__(self, settings: UpstreamSettings, *, clock: Clock, rng: Random, observer: Observer) -> None:
+        self.codes = [0] * 17
+        self.failovers = 0
+        self._settings = settings
+        self._clock = clock
+        self._draw = rng.random
+        self._observer = observer
+        self._endpoints: list[Endpoint] = []
+        self._ring: tuple[Endpoint, ...] = ()
+        self._probes: tuple[Endpoint, ...] = ()
+        self._hopeful = False
+        self._turn = -1
+        self._open = False
+        self._pick = {
+            "least_request": self._pick_less_busy,
+            "round_robin": self._pick_in_turn,
+            "random": self._pick_at_random,
+        }[settings.balancer]
+        self._line = WaitingLine(f"upstream {settings.name!r}", settings.pool.max_waiting, clock)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a place."""
+        return len(self._line)
+
+    def open(self) -> None:
+        """Hand out places from now on."""
+        self._open = True
+        self.reconsider()
+
+    def close(self) -> None:
+        """Hand out no more places; who waits for one is told so."""
+        self._open = False
+        self.reconsider()
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Count on *endpoint* from the next `reconsider` on."""
+        self._endpoints.append(endpoint)
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Count on *endpoint* no more."""
+        self._endpoints.remove(endpoint)
+        self.reconsider()
+
+    def take(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
+        """Return a place for a call now; None if there is none. The caller counts `in_flight` up at once."""
+        if self._probes:
+            probe = self._take_probe()
+            if probe is not None:
+                return probe
+        return self.take_ready(tried)
+
+    def take_ready(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
+        """Do as `take`, but never as a probe: for calls whose end may be hours away."""
+        ring = self._ring if tried is None else tried.left(self._ring)
+        if not ring:
+            return None
+        endpoint = self._pick(ring)
+        connection = endpoint.with_room()
+        if connection is not None:
+            return endpoint, connection
+        for endpoint in dict.fromkeys(ring):
+            connection = endpoint.with_room()
+            if connection is not None:
+                return endpoint, connection
+        return None
+
+    async def wait(
+        self, deadline_s: float, tried: Tried | None, *, may_probe: bool = True
+    ) -> tuple[Endpoint, Connection]:
+        """
+        Return a place for a call as soon as there is one. Cancelling it leaves the line.
+
+        Raises:
+            UpstreamTimeout: There was none within its deadline.
+            UpstreamUnavailable: There is no hope for one.
+        """
+        try:
+            while True:
+                taken = self.take(tried) if may_probe else self.take_ready(tried)
+                if taken is not None:
+                    return taken
+                all_full = self._ring if tried is None else tried.left(self._ring)
+                if not all_full and not self._hopeful:
+                    raise UpstreamUnavailable(self._nobody(), sent=False)
+                await self._line.wait(deadline_s)
+        except UpstreamFault as error:
+            self.codes[code_of(error)] += 1
+            raise
+
+    def room(self) -> None:
+        """Take note that there is room where there was none."""
+        if self._line:
+            self._line.tell_one()
+
+    def next_try(
+        self, tried: Tried | None, endpoint: Endpoint, connection: Connection, error: BaseException
+    ) -> Tried | None:
+        """Return what to mind when the call that ended with *error* is offered again; None if it is not."""
+        if not isinstance(error, UpstreamUnavailable) or error.sent:
+            return None
+        tried = tried or Tried()
+        tried.attempts += 1
+        tried.connections[endpoint] = connection
+        if tried.attempts >= self._settings.retry.attempts:
+            return None
+        self.failovers += 1
+        return tried
+
+    def reconsider(self) -> None:
+        """Work out again who may take calls; call it after anything that may change that."""
+        endpoints = self._endpoints
+        standings = [endpoint.standing for endpoint in endpoints]
+        for endpoint, standing in zip(endpoints, standings, strict=True):
+            now = verdict(standing)
+            if now is not endpoint.verdict:
+                endpoint.verdict = now
+                endpoint.since_us = self._clock.now_us()
+                self._announce(endpoint, why_out(standing, endpoint.last_error))
+        answer = eligible(standings)
+        if self._open:
+            ready = [endpoints[index] for index in answer.ready]
+            self._ring = tuple(ready[index] for index in weighted_order([one.weight for one in ready]))
+            self._probes = tuple(endpoints[index] for index in answer.probes)
+            self._hopeful = answer.hopeful
+        else:
+            self._ring, self._probes, self._hopeful = (), (), False
+        if self._line and (self._ring or self._probes or not self._hopeful):
+            self._line.tell_all()
+
+    def _take_probe(self) -> tuple[Endpoint, Connection] | None:
+        for endpoint in self._probes:
+            connection = endpoint.with_room()
+            if connection is not None and endpoint.breaker.claim_probe():
+                self.reconsider()
+                return endpoint, connection
+        return None
+
+    def _announce(self, endpoint: Endpoint, reason: str) -> None:
+        name = self._settings.name
+        if endpoint.verdict is Verdict.OUT and endpoint.active and not endpoint.down:
+            endpoint.down = True
+            self._observer(EndpointDown(upstream=name, endpoint=endpoint.address, reason=reason))
+        elif endpoint.verdict is Verdict.READY and endpoint.down:
+            endpoint.down = False
+            self._observer(EndpointUp(upstream=name, endpoint=endpoint.address))
+
+    def _nobody(self) -> str:
+        name = self._settings.name
+        if not self._open:
+            return f"upstream {name!r} is not running"
+        if not self._endpoints:
+            return f"upstream {name!r} has no endpoints"
+        reasons = [f"{one.address}: {why_out(one.standing, one.last_error)}" for one in self._endpoints]
+        if len(reasons) > MAX_NAMED:
+            reasons[MAX_NAMED:] = [f"and {len(reasons) - MAX_NAMED} more"]
+        return f"upstream {name!r}: no endpoint can take the call ({'; '.join(reasons)})"
+
+    def _pick_less_busy(self, ring: Sequence[Endpoint]) -> Endpoint:
+        return pick_less_busy(ring, self._draw())
+
+    def _pick_at_random(self, ring: Sequence[Endpoint]) -> Endpoint:
+        return pick_at_random(ring, self._draw())
+
+    def _pick_in_turn(self, ring: Sequence[Endpoint]) -> Endpoint:
+        self._turn += 1
+        return pick_in_turn(ring, self._turn)

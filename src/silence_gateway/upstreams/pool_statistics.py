@@ -1,0 +1,118 @@
+"""
+What a pool tells about itself, as plain data for the admin API and metrics.
+
+Counters are plain integers, written where calls end and read when somebody asks. Totals never go down,
+also when an endpoint is removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from silence_gateway.core.endpoints import why_out
+from silence_gateway.core.status import name_of_code
+from silence_gateway.upstreams.endpoint import Endpoint
+
+LATENCY_BOUNDS_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,
+    0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+"""Upper bounds of the latency buckets, those of every histogram here; one more bucket takes the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointStatistics:
+    """
+    One endpoint now.
+
+    Attributes:
+        address: Where it is.
+        state: `ready`, `probe`, `waiting`, `doubtful` or `out` (`core.endpoints.Verdict`).
+        reason: Why it takes no calls; empty when it does.
+        active: False while draining.
+        link: `connecting`, `connected` or `broken`.
+        health: `unknown`, `healthy`, `unhealthy` or `doubted`.
+        breaker: `closed`, `open` or `half_open`.
+        since_us: When *state* began, microseconds since the Unix epoch.
+        calls: Calls ended, whatever the end.
+        in_flight: Calls begun and not ended.
+        failures: Calls ended with other than OK, by the name of the code.
+        connections: Open connections that take calls.
+        streams: Calls in flight as the connections count them, retiring ones included.
+        last_error: What last went wrong with a connection or a call; empty if nothing did.
+        weight: Its share of the calls.
+        priority: Lower is used first.
+    """
+
+    address: str
+    state: str
+    reason: str
+    active: bool
+    link: str
+    health: str
+    breaker: str
+    since_us: int
+    calls: int
+    in_flight: int
+    failures: dict[str, int]
+    connections: int
+    streams: int
+    last_error: str
+    weight: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamStatistics:
+    """
+    One upstream now.
+
+    Attributes:
+        name: What config calls it.
+        calls_by_code: Calls ended, by the name of the code; those that no endpoint took are in here too.
+        latency_counts: Calls per bucket of LATENCY_BOUNDS_S, not cumulative, one more than there are bounds.
+        latency_sum_s: Sum of all durations, in seconds.
+        waiting: Calls that wait for a place now.
+        failovers: Calls offered to a further endpoint because they had provably never left.
+        board_malformed: Values on the board that were refused.
+        board_unsent: Facts that could not be told to the others when they were new.
+        endpoints: Each endpoint.
+    """
+
+    name: str
+    calls_by_code: dict[str, int]
+    latency_counts: tuple[int, ...]
+    latency_sum_s: float
+    waiting: int
+    failovers: int
+    board_malformed: int
+    board_unsent: int
+    endpoints: tuple[EndpointStatistics, ...]
+
+
+def by_name(codes: list[int]) -> dict[str, int]:
+    """Return the counts that are not zero by the names of their codes."""
+    return {name_of_code(code): count for code, count in enumerate(codes) if count}
+
+
+def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
+    """Return what *endpoint* tells about itself now."""
+    standing = endpoint.standing
+    return EndpointStatistics(
+        address=endpoint.address,
+        state=endpoint.verdict.value,
+        reason=why_out(standing, endpoint.last_error),
+        active=endpoint.active,
+        link=endpoint.link.value,
+        health=endpoint.health.value,
+        breaker=endpoint.breaker.state.value,
+        since_us=endpoint.since_us,
+        calls=sum(endpoint.codes),
+        in_flight=endpoint.in_flight,
+        failures=by_name([0, *endpoint.codes[1:]]),
+        connections=len(endpoint.connections),
+        streams=endpoint.streams,
+        last_error=endpoint.last_error,
+        weight=endpoint.weight,
+        priority=endpoint.priority,
+    )

@@ -1,0 +1,162 @@
+"""
+A streaming call through the pool: a place, the connection's own stream, and one entry in the ledger.
+
+The call begins when it is made if there is a place, and otherwise when somebody waits for it. Until the
+first message or metadata has come, a call with one request message that provably never left may be offered
+to another endpoint; after that, and for request streams, what breaks is broken. In the ledger a stream is
+timed to its first message, because how long it lives says nothing about the endpoint; and it never serves
+as the probe of a half-open breaker, because its end may be hours away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+
+from silence_gateway.clock import Clock
+from silence_gateway.upstreams.contracts import CallStream, Metadata
+from silence_gateway.upstreams.dialing import Connection
+from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.places import Places, Tried
+
+
+class PooledStream:
+    """See `contracts.CallStream`."""
+
+    __slots__ = (
+        "_clock",
+        "_committed",
+        "_deadline_s",
+        "_ended",
+        "_first_s",
+        "_generation",
+        "_iterator",
+        "_ledger",
+        "_messages",
+        "_metadata",
+        "_method",
+        "_place",
+        "_places",
+        "_started_s",
+        "_stream",
+        "_timeout_s",
+        "_tried",
+    )
+
+    def __init__(
+        self,
+        places: Places,
+        ledger: Ledger,
+        clock: Clock,
+        timeout_s: float,
+        *,
+        method: bytes,
+        messages: bytes | AsyncIterable[bytes],
+        metadata: Metadata,
+        deadline_s: float | None,
+    ) -> None:
+        self._places = places
+        self._ledger = ledger
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._method = method
+        self._messages = messages
+        self._metadata = metadata
+        self._deadline_s = deadline_s
+        self._started_s = clock.monotonic_s()
+        self._first_s: float | None = None
+        self._generation = 0
+        self._tried: Tried | None = None
+        self._committed = not isinstance(messages, bytes)
+        self._ended = False
+        self._place: tuple[Endpoint, Connection] | None = None
+        self._stream: CallStream | None = None
+        self._iterator: AsyncIterator[bytes] | None = None
+        taken = places.take_ready(None)
+        if taken is not None:
+            self._begin(taken)
+
+    def __aiter__(self) -> PooledStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            await self._begun()
+            assert self._iterator is not None
+            try:
+                message = await anext(self._iterator)
+            except StopAsyncIteration:
+                self._end(None)
+                raise
+            except BaseException as error:
+                if not self._end(error):
+                    raise
+                continue
+            if self._first_s is None:
+                self._first_s = self._clock.monotonic_s()
+                self._committed = True
+            return message
+
+    async def initial_metadata(self) -> Metadata:
+        """Wait for and return the header pairs sent before the first message."""
+        while True:
+            stream = await self._begun()
+            try:
+                metadata = await stream.initial_metadata()
+            except BaseException as error:
+                if not self._end(error):
+                    raise
+                continue
+            self._committed = True
+            return metadata
+
+    async def trailing_metadata(self) -> Metadata:
+        """Wait for and return the header pairs sent with the status."""
+        return await (await self._begun()).trailing_metadata()
+
+    def cancel(self) -> None:
+        """Tell the upstream that nobody waits any more; harmless when finished."""
+        if self._stream is not None:
+            self._stream.cancel()
+        self._committed = True
+        self._end(asyncio.CancelledError())
+
+    async def _begun(self) -> CallStream:
+        if self._stream is None:
+            limit_s = self._clock.monotonic_s() + self._timeout_s
+            if self._deadline_s is not None:
+                limit_s = min(limit_s, self._deadline_s)
+            self._begin(await self._places.wait(limit_s, self._tried, may_probe=False))
+        assert self._stream is not None
+        return self._stream
+
+    def _begin(self, place: tuple[Endpoint, Connection]) -> None:
+        endpoint, connection = place
+        self._generation = endpoint.breaker.generation
+        self._stream = connection.stream(self._method, self._messages, self._metadata, self._deadline_s)
+        self._iterator = aiter(self._stream)
+        self._place = place
+        self._ended = False
+        endpoint.in_flight += 1
+
+    def _end(self, error: BaseException | None) -> bool:
+        """Write the end down, once; return whether the call is to be begun again elsewhere."""
+        if self._place is None or self._ended:
+            return False
+        self._ended = True
+        endpoint, connection = self._place
+        started_s = self._started_s
+        if self._first_s is not None:
+            started_s += self._clock.monotonic_s() - self._first_s
+        if error is None:
+            self._ledger.answered(endpoint, self._generation, started_s)
+            return False
+        self._ledger.failed(endpoint, connection, self._generation, started_s, error)
+        if self._committed:
+            return False
+        tried = self._places.next_try(self._tried, endpoint, connection, error)
+        if tried is None:
+            return False
+        self._tried, self._stream, self._iterator, self._place = tried, None, None, None
+        return True
