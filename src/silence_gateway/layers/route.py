@@ -1,0 +1,191 @@
+"""
+Finds what serves a request, once, before anything is decided about it; and serves it at the end.
+
+`find_route` is a layer near the outside: limits, metrics and logs speak of routes, so they come after.
+`serve_found` is the innermost handler. What both know is a `RouteMap`: a snapshot that is replaced as a
+whole when descriptors change, so that a request sees one state from beginning to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.http import Handler, Layer, Request, Response
+from silence_gateway.core.path_template import parse_template
+from silence_gateway.core.routing import RouteBuilder, Routes
+from silence_gateway.errors import MethodNotAllowed, NotFound
+from silence_gateway.transcoding.binding import Binding
+from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.transcoding.table import RouteTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRule:
+    """
+    What the configuration says about the requests to a path.
+
+    Attributes:
+        path: Path template, as in `google.api.http`.
+        methods: HTTP methods; empty for all.
+        upstream: Only this upstream's methods are meant; empty for all.
+        timeout_s: Longest time a call may take, streams included; None for the upstream's own.
+        auth: `none`, `optional`, `required`, or empty for what `auth:` says.
+    """
+
+    path: str
+    methods: tuple[str, ...] = ()
+    upstream: str = ""
+    timeout_s: float | None = None
+    auth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRoute:
+    """A path of the gateway's own, served by *handler* whatever the upstreams say."""
+
+    handler: Handler
+    methods: tuple[str, ...]
+
+
+class Matched:
+    """What routing found for one request. Made for every request, so a plain slots class."""
+
+    __slots__ = ("binding", "fixed", "rule", "variables")
+
+    def __init__(
+        self,
+        binding: Binding | None,
+        variables: tuple[str, ...],
+        rule: RouteRule | None,
+        fixed: FixedRoute | None = None,
+    ) -> None:
+        self.binding = binding
+        self.variables = variables
+        self.rule = rule
+        self.fixed = fixed
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMap:
+    """
+    Everything that is served at one moment.
+
+    Attributes:
+        table: The methods of all upstreams.
+        fixed: Paths of the gateway's own, exactly as they are asked for.
+        rules: What the configuration says about paths; the most specific one counts.
+        narrowed: Tables of single upstreams, for rules that name one.
+    """
+
+    table: RouteTable
+    fixed: Mapping[str, FixedRoute] = field(default_factory=dict)
+    rules: Routes[RouteRule] | None = None
+    narrowed: Mapping[str, RouteTable] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        services: Sequence[TranscodedService],
+        fixed: Mapping[str, FixedRoute] | None = None,
+        rules: Sequence[RouteRule] = (),
+    ) -> RouteMap:
+        """Make a snapshot of what *services* serve now; of two rules for one path the first counts."""
+        builder: RouteBuilder[RouteRule] = RouteBuilder()
+        for rule in rules:
+            for method in rule.methods or ("*",):
+                builder.add(method, parse_template(rule.path), rule)
+        wanted = {rule.upstream for rule in rules if rule.upstream}
+        return cls(
+            RouteTable.build(services),
+            fixed or {},
+            builder.build() if rules else None,
+            {
+                name: RouteTable.build([service for service in services if service.upstream == name])
+                for name in wanted
+            },
+        )
+
+
+class RouteSwitch:
+    """Holds the snapshot in force; whoever learns something new puts another one here."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: RouteMap) -> None:
+        self.now = now
+
+
+def find_route(switch: RouteSwitch) -> Layer:
+    """
+    Find what serves a request and write it down: `matched`, `route` and `rpc`.
+
+    A path that is not served passes on as well, with nothing matched, so that limits see it too.
+    """
+
+    def layer(inner: Handler) -> Handler:
+        async def handle(request: Request) -> Response:
+            routes = switch.now
+            fixed = routes.fixed.get(request.path)
+            if fixed is not None:
+                request.matched = Matched(None, (), None, fixed)
+                request.route = request.path
+                return await inner(request)
+            rule = None
+            table = routes.table
+            if routes.rules is not None:
+                about = routes.rules.find(request.method, request.path)
+                if about is not None:
+                    rule = about.target
+                    if rule.upstream:
+                        table = routes.narrowed[rule.upstream]
+            found = table.find(request.method, request.path)
+            if found is not None:
+                binding = found.binding
+                request.route = binding.route
+                request.rpc = binding.rpc
+                request.matched = Matched(binding, found.variables, rule)
+            return await inner(request)
+
+        return handle
+
+    return layer
+
+
+def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clock) -> Handler:
+    """
+    Serve what `find_route` found.
+
+    *timeouts_s* are the upstreams' own. They bound unary calls; a stream lives as long as its caller
+    wants, unless a rule says otherwise.
+
+    The handler raises NotFound or MethodNotAllowed where nothing was found.
+    """
+    monotonic_s = clock.monotonic_s
+
+    async def serve(request: Request) -> Response:
+        matched = request.matched
+        if not isinstance(matched, Matched):
+            raise _not_served(switch.now, request)
+        binding = matched.binding
+        if binding is not None:
+            rule = matched.rule
+            timeout_s = rule.timeout_s if rule is not None else None
+            if timeout_s is None and binding.kind == "unary":
+                timeout_s = timeouts_s.get(binding.upstream)
+            deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
+            return await binding.answer(request, matched.variables, deadline_s)
+        assert matched.fixed is not None
+        if request.method not in matched.fixed.methods:
+            raise MethodNotAllowed(matched.fixed.methods)
+        return await matched.fixed.handler(request)
+
+    return serve
+
+
+def _not_served(routes: RouteMap, request: Request) -> NotFound | MethodNotAllowed:
+    allowed = routes.table.allowed(request.path)
+    if allowed:
+        return MethodNotAllowed(allowed)
+    return NotFound(f"nothing is served at {request.path}")
