@@ -1,0 +1,146 @@
+"""
+What each engine has counted, as metric families.
+
+The engines keep plain integers and know nothing of metrics; this file knows the names that operators
+rely on. Labels are bounded: upstreams, endpoints, limits and close codes come from configuration or
+from a protocol's table, never from a caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from silence_gateway.edge.statistics import Statistics as EdgeStatistics
+from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S, UpstreamStatistics
+from silence_gateway.watch.families import Family, Sample
+
+BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
+
+
+def counts(label: str, values: Mapping[str, float]) -> tuple[Sample, ...]:
+    """Return one series per name in *values*."""
+    return tuple(Sample(((label, name),), value) for name, value in values.items())
+
+
+def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
+    """Return the calls, endpoints and breakers of *upstreams*."""
+    upstreams = list(upstreams)
+    endpoints = [
+        ((("upstream", upstream.name), ("endpoint", endpoint.address)), endpoint)
+        for upstream in upstreams
+        for endpoint in upstream.endpoints
+    ]
+    return [
+        Family(
+            "silence_upstream_calls_total",
+            "counter",
+            "gRPC calls ended, by their status.",
+            tuple(
+                Sample((("upstream", upstream.name), ("code", code)), count)
+                for upstream in upstreams
+                for code, count in upstream.calls_by_code.items()
+            ),
+        ),
+        Family(
+            "silence_upstream_call_seconds",
+            "histogram",
+            "How long calls took.",
+            tuple(_latency(upstream) for upstream in upstreams),
+        ),
+        Family(
+            "silence_upstream_failovers_total",
+            "counter",
+            "Calls offered to another endpoint because they had provably never left.",
+            counts("upstream", {upstream.name: upstream.failovers for upstream in upstreams}),
+        ),
+        Family(
+            "silence_upstream_calls_waiting",
+            "gauge",
+            "Calls that wait for a free stream now.",
+            counts("upstream", {upstream.name: upstream.waiting for upstream in upstreams}),
+        ),
+        Family(
+            "silence_endpoint_healthy",
+            "gauge",
+            "1 if the endpoint takes calls, else 0.",
+            tuple(Sample(labels, float(endpoint.state == "ready")) for labels, endpoint in endpoints),
+            "min",
+        ),
+        Family(
+            "silence_endpoint_in_flight",
+            "gauge",
+            "Calls begun and not ended.",
+            tuple(Sample(labels, endpoint.in_flight) for labels, endpoint in endpoints),
+        ),
+        Family(
+            "silence_endpoint_connections",
+            "gauge",
+            "Open connections.",
+            tuple(Sample(labels, endpoint.connections) for labels, endpoint in endpoints),
+        ),
+        Family(
+            "silence_breaker_state",
+            "gauge",
+            "0 closed, 1 half open, 2 open.",
+            tuple(Sample(labels, BREAKER_VALUES[endpoint.breaker]) for labels, endpoint in endpoints),
+            "max",
+        ),
+    ]
+
+
+def _latency(upstream: UpstreamStatistics) -> Sample:
+    buckets: list[tuple[float, int]] = []
+    total = 0
+    for bound, count in zip((*LATENCY_BOUNDS_S, float("inf")), upstream.latency_counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return Sample((("upstream", upstream.name),), upstream.latency_sum_s, tuple(buckets))
+
+
+def edge_families(edge: EdgeStatistics) -> list[Family]:
+    """Return what the listeners have counted."""
+    return [
+        Family(
+            "silence_connections", "gauge", "Open HTTP connections.", (Sample((), edge.connections_open),)
+        ),
+        Family(
+            "silence_connections_total",
+            "counter",
+            "Connections accepted.",
+            (Sample((), edge.connections_total),),
+        ),
+        Family("silence_websockets", "gauge", "Open WebSockets.", (Sample((), edge.websockets_open),)),
+        Family(
+            "silence_rejected_total",
+            "counter",
+            "Requests and connections refused before any route was looked for, by reason.",
+            counts("reason", edge.rejected),
+        ),
+        Family(
+            "silence_websocket_failures_total",
+            "counter",
+            "WebSockets closed because the client broke a rule, by close code.",
+            counts("code", {str(code): count for code, count in edge.websocket_failures.items()}),
+        ),
+        Family(
+            "silence_client_timeouts_total",
+            "counter",
+            "Connections ended because the client was too slow.",
+            (Sample((), edge.timeouts),),
+        ),
+        Family(
+            "silence_dropped_headers_total",
+            "counter",
+            "Header lines left out because of an underscore in their name.",
+            (Sample((), edge.dropped_headers),),
+        ),
+        Family(
+            "silence_received_bytes_total",
+            "counter",
+            "Bytes read from clients.",
+            (Sample((), edge.bytes_in),),
+        ),
+        Family(
+            "silence_sent_bytes_total", "counter", "Bytes sent to clients.", (Sample((), edge.bytes_out),)
+        ),
+    ]
