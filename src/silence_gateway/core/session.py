@@ -59,6 +59,8 @@ class Session:
     Attributes:
         channels: Channel to whether its subscription is settled (False while it is being made).
         pending: Command id to what it asked for, for every command whose answer is not known yet.
+        commands: How many commands have come.
+        refusals: How many were answered with an error since somebody last set this to 0.
         next_us: When to call `on_tick` next.
         paused: Whether the socket should not be read for now.
     """
@@ -75,6 +77,7 @@ class Session:
         "pending",
         "ping_us",
         "pong_due_us",
+        "refusals",
         "rules",
         "stale_us",
         "state",
@@ -99,6 +102,7 @@ class Session:
         self.expires_us = 0
         self.next_us = self.stale_us
         self.commands = 0
+        self.refusals = 0
 
     @property
     def paused(self) -> bool:
@@ -120,8 +124,7 @@ class Session:
         try:
             commands = wire.decode_commands(payload)
         except BadFrame:
-            self.end(codes.CLOSED_BAD_REQUEST, out)
-            return out
+            return self.end(codes.CLOSED_BAD_REQUEST, out)
         self.commands += len(commands)
         for command in commands:
             if self.over:
@@ -136,9 +139,7 @@ class Session:
 
     def on_binary(self) -> list[Effect]:
         """Take a binary frame: a client that was told JSON speaks something else."""
-        out: list[Effect] = []
-        self.end(codes.INAPPROPRIATE_PROTOCOL, out)
-        return out
+        return self.close(codes.INAPPROPRIATE_PROTOCOL)
 
     def on_tick(self, now_us: int) -> list[Effect]:
         """Look at the time; call it at `next_us`."""
@@ -203,7 +204,7 @@ class Session:
                 out.append(Leave(channel, joined=False))
             elif method == "connect":
                 self.state = State.REFUSED
-            out.append(Send(wire.error_reply(command_id, error)))
+            self.refuse(command_id, error, out)
         self.resume(out)
         return out
 
@@ -218,32 +219,35 @@ class Session:
 
     def close(self, why: CloseCode) -> list[Effect]:
         """End the conversation; harmless when it has ended."""
-        out: list[Effect] = []
-        self.end(why, out)
-        return out
+        return self.end(why, [])
 
     def lost(self) -> list[Effect]:
         """The socket is gone."""
-        out: list[Effect] = []
-        self.leave_all(out)
-        return out
+        return self.leave_all([])
 
     # Inside
 
-    def end(self, why: CloseCode, out: list[Effect]) -> None:
-        """Say goodbye and leave every channel."""
+    def end(self, why: CloseCode, out: list[Effect]) -> list[Effect]:
+        """Say goodbye and leave every channel; return *out* with what that takes."""
         if not self.over:
             out.append(Close(why))
             self.leave_all(out)
+        return out
 
-    def leave_all(self, out: list[Effect]) -> None:
-        """Nothing happens here any more."""
+    def refuse(self, command_id: int, error: ReplyError, out: list[Effect]) -> None:
+        """Answer a command with an error."""
+        self.refusals += 1
+        out.append(Send(wire.error_reply(command_id, error)))
+
+    def leave_all(self, out: list[Effect]) -> list[Effect]:
+        """Nothing happens here any more; return *out* with what that takes."""
         self.state = State.CLOSED
         out += [Leave(channel, joined=settled) for channel, settled in self.channels.items()]
         self.channels = {}
         self.pending = {}
         self.waiting = None
         self.pong_due_us = 0
+        return out
 
     def plan(self) -> None:
         """Work out when to look at the time again."""
@@ -315,9 +319,9 @@ class Session:
                 # No backend takes messages without an answer.
                 self.end(codes.CLOSED_NOT_AVAILABLE, out)
             case "history" | "rpc" | "sub_refresh":
-                out.append(Send(wire.error_reply(command.id, not_served(command, self.rules.namespaces))))
+                self.refuse(command.id, not_served(command, self.rules.namespaces), out)
             case _:
-                out.append(Send(wire.error_reply(command.id, codes.METHOD_NOT_FOUND)))
+                self.refuse(command.id, codes.METHOD_NOT_FOUND, out)
 
     def take_connect(self, command: Command, out: list[Effect]) -> None:
         """Begin: who is this?"""
@@ -357,7 +361,7 @@ class Session:
         """A new token for a connection that would expire."""
         token = command.params.get("token", "")
         if not isinstance(token, str) or not token:
-            out.append(Send(wire.error_reply(command.id, codes.BAD_REQUEST)))
+            self.refuse(command.id, codes.BAD_REQUEST, out)
             return
         self.pending[command.id] = ("refresh", "")
         out.append(Verify(command.id, token, refresh=True))
@@ -376,7 +380,7 @@ class Session:
         assert self.identity is not None
         effect = decide(command, self.rules.namespaces, self.identity.user, self.info, self.channels)
         if isinstance(effect, ReplyError):
-            out.append(Send(wire.error_reply(command.id, effect)))
+            self.refuse(command.id, effect, out)
             return
         if isinstance(effect, Attach):
             self.channels[effect.channel] = False
@@ -387,7 +391,7 @@ class Session:
         """Leave a channel; leaving one that was never entered is no error."""
         channel = command.params.get("channel")
         if not isinstance(channel, str) or not channel:
-            out.append(Send(wire.error_reply(command.id, codes.BAD_REQUEST)))
+            self.refuse(command.id, codes.BAD_REQUEST, out)
             return
         entered = self.channels.pop(channel, None)
         out.append(Send(wire.reply(command.id, "unsubscribe")))

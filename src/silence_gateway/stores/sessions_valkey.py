@@ -1,23 +1,22 @@
 """
 Sessions in Valkey or Redis, where the whole fleet sees them.
 
-Keys are `<prefix>:rt1:` and then `s:{id}` a record, `u:{user}` and `i:{instance}` indexes of session ids,
-`c:{channel}:` the three keys of a channel's presence, `n:` the instances. What must change together
-shares a hash tag; nothing else does, so a cluster spreads the load. Names that clients chose are hashed
-unless they are short and plain. Every call of one loop tick travels in one trip (`ScriptRunner`).
+Keys are `fleet:v1:session:` and then `s:{id}` a record, `u:{user}` and `i:{instance}` indexes of session
+ids, `c:{channel}:p`, `:l` and `:u` a channel's presence, `n:{all}:l` and `:i` the instances. What must
+change together shares a hash tag; nothing else does, so a cluster spreads the load. Names that clients
+chose are made safe by `keys.part`. Every call of one loop tick travels in one trip (`ScriptRunner`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from silence_gateway.stores.contracts import Script, ScriptRunner
+from silence_gateway.stores.keys import part
 from silence_gateway.stores.session_contract import (
     InstanceRecord,
     Presence,
@@ -30,7 +29,6 @@ from silence_gateway.stores.session_contract import (
 CHUNK = 256
 # The list of instances outlives a fleet that was killed as a whole, so that the next one can sweep.
 INSTANCES_TTL_MS = 7 * 24 * 3600 * 1000
-PLAIN = re.compile(r"[A-Za-z0-9_.:@#-]{1,64}\Z")
 
 
 def load(name: str) -> Script:
@@ -47,15 +45,15 @@ INSTANCES = load("sessions_instances")
 
 
 class ValkeySessions:
-    """A `SessionStore` over anything that runs scripts; *prefix* is the fleet's name."""
+    """A `SessionStore` over anything that runs scripts."""
 
-    def __init__(self, scripts: ScriptRunner, prefix: str) -> None:
+    def __init__(self, scripts: ScriptRunner, fleet: str) -> None:
         self.scripts = scripts
-        self.prefix = f"{prefix}:rt1:"
+        self.prefix = f"{part(fleet)}:v1:session:"
 
     def key(self, kind: str, name: str, suffix: str = "") -> bytes:
         """Return the key of something named *name*, which may come from a client."""
-        return f"{self.prefix}{kind}:{{{safe(name)}}}{suffix}".encode()
+        return f"{self.prefix}{kind}:{{{part(name)}}}{suffix}".encode()
 
     async def write(self, records: Sequence[SessionRecord], ttl_s: float) -> None:
         """Write these sessions, and find them by user and by instance, for *ttl_s* seconds."""
@@ -179,13 +177,6 @@ class ValkeySessions:
         keys = [self.key("n", "all", ":l"), self.key("n", "all", ":i")]
         args: list[bytes | int] = [action, instance.encode(), lease_us, info, INSTANCES_TTL_MS]
         return await self.scripts.run(INSTANCES, keys, args)
-
-
-def safe(name: str) -> str:
-    """Return *name* if it is short and plain, else its hash; nothing a client says makes a hash tag."""
-    if PLAIN.match(name):
-        return name
-    return "~" + hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def milliseconds(seconds: float) -> int:
