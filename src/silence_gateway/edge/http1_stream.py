@@ -1,0 +1,86 @@
+"""
+Answers of unknown length, sent piece by piece as they are made.
+
+The next piece is asked for only when the client has taken what was sent, up to the write buffer's
+marks: a slow reader costs one buffer, however long the answer is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from silence_gateway.core.http import Request, StreamingResponse
+from silence_gateway.edge.http1_answers import send_answer, streaming_head
+from silence_gateway.edge.http1_writer import BODILESS, LAST_CHUNK, chunk
+from silence_gateway.edge.problems import answer_error
+
+if TYPE_CHECKING:
+    from silence_gateway.edge.http1 import Http1Connection
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+async def stream_answer(connection: Http1Connection, request: Request, response: StreamingResponse) -> None:
+    """
+    Send *response*; its head leaves with the first piece, so that a failure before it is a clean error.
+
+    An empty first piece sends the head alone. Cancelling this ends the answer; `aclose` is called on the
+    chunks in every case.
+    """
+    chunks = response.chunks
+    begun = False
+    try:
+        if request.method == "HEAD" or response.status in BODILESS:
+            head = streaming_head(connection, request, response)
+            if head is not None:
+                connection.write(head)
+            return
+        is_chunked = request.http_version != "1.0"
+        async for piece in chunks:
+            data = piece if not is_chunked or not piece else chunk(piece)
+            if not begun:
+                head = streaming_head(connection, request, response)
+                if head is None:
+                    return
+                data = head + data
+                begun = True
+            if data:
+                connection.write(data)
+            if connection.write_paused:
+                await drained(connection)
+        if not begun:
+            head = streaming_head(connection, request, response)
+            if head is None:
+                return
+            connection.write(head)
+        if is_chunked:
+            connection.write(LAST_CHUNK)
+    except Exception as error:  # noqa: BLE001 - whatever a maker of pieces does, its client must notice
+        failed = answer_error(error, request, connection.server.observer)
+        if begun:
+            break_off(connection)
+        else:
+            send_answer(connection, request, failed)
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def drained(connection: Http1Connection) -> None:
+    """Return when the client has taken enough to be sent more."""
+    if connection.drained is None:
+        connection.drained = asyncio.get_running_loop().create_future()
+    await connection.drained
+
+
+def break_off(connection: Http1Connection) -> None:
+    """End the connection by reset, so that no client takes what it has for the whole."""
+    connection.keep_alive = False
+    sock = connection.transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    connection.transport.close()

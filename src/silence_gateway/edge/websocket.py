@@ -1,0 +1,260 @@
+"""
+One open WebSocket on a socket.
+
+Bytes from the transport go through `core/websocket_reader.py` to a listener; frames of the listener go
+to the transport as they are. There is no task and no timer here: the server's sweep ends connections
+that do not finish closing. About 1.3 KB of our own per idle connection, the transport not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from silence_gateway.core.sockets import SocketListener
+from silence_gateway.core.websocket import (
+    BROKEN_OFF,
+    CLOSE,
+    NORMAL_CLOSURE,
+    PING,
+    TEXT,
+    close_frame,
+    is_close_code,
+    pong_frame,
+)
+from silence_gateway.core.websocket_reader import FrameEvent, FrameReader, read_close
+from silence_gateway.edge.problems import describe
+from silence_gateway.events import Noticed
+
+if TYPE_CHECKING:
+    from silence_gateway.edge.server import HttpServer
+
+INTERNAL_ERROR = 1011
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """
+    A `core.sockets.Socket` over *transport*, made when the handshake has been answered.
+
+    Its states are two attributes: `closing` once our close frame is written, `ended` once the
+    connection is gone.
+    """
+
+    __slots__ = (
+        "close_code",
+        "close_reason",
+        "closing",
+        "deadline_s",
+        "ended",
+        "held",
+        "listener",
+        "reader",
+        "reading_paused",
+        "server",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(self, server: HttpServer, transport: asyncio.Transport, listener: SocketListener) -> None:
+        self.server = server
+        self.transport = transport
+        self.listener = listener
+        self.reader = FrameReader(server.settings.max_websocket_message_bytes)
+        self.closing = False
+        self.ended = False
+        self.reading_paused = False
+        self.write_paused = False
+        self.held: Sequence[FrameEvent] = ()  # read, but not delivered while reading is paused
+        self.close_code = BROKEN_OFF
+        self.close_reason = ""
+        self.deadline_s = 0.0
+
+    def open(self, early: bytes) -> None:
+        """Tell the listener; *early* is what the client sent before it saw our answer."""
+        server = self.server
+        server.websockets.add(self)
+        server.statistics.websockets_open += 1
+        server.statistics.websockets_total += 1
+        try:
+            self.listener.on_open(self)
+        except Exception as error:  # noqa: BLE001 - a listener's bug ends its connection, not the process
+            self.blame_listener(error)
+        if early:
+            self.data_received(early)
+
+    # What the listener calls.
+
+    @property
+    def buffered(self) -> int:
+        """Bytes accepted for sending that the kernel has not taken yet."""
+        return 0 if self.ended else self.transport.get_write_buffer_size()
+
+    def send_frames(self, frames: bytes) -> None:
+        """Send whole frames; never blocks. After `close` they are dropped."""
+        if self.closing or self.ended:
+            return
+        self.transport.write(frames)
+        self.server.statistics.bytes_out += len(frames)
+        if self.write_paused and self.buffered > self.server.settings.max_websocket_buffer_bytes:
+            self.abort()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame after what is buffered, then end the connection within a few seconds."""
+        if self.closing or self.ended:
+            return
+        frame = close_frame(code, reason)
+        self.send_frames(frame)
+        self.closing = True
+        self.held = ()
+        if self.close_code == BROKEN_OFF:
+            self.close_code = code
+            self.close_reason = reason
+        self.server.closing_websockets.add(self)
+        self.deadline_s = 0.0
+        if self.reading_paused:
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the connection at once, with whatever is buffered."""
+        if not self.ended:
+            self.closing = True
+            self.held = ()
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Deliver nothing more until `resume_reading`."""
+        if not (self.reading_paused or self.closing or self.ended):
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver again, beginning with what had been read already."""
+        if not self.reading_paused or self.ended:
+            return
+        self.reading_paused = False
+        held, self.held = self.held, ()
+        self.deliver(held)
+        self.finish_reading()
+        if not (self.reading_paused or self.ended):
+            self.transport.resume_reading()
+
+    # What the transport calls.
+
+    def data_received(self, data: bytes) -> None:
+        """Read frames and deliver what they complete."""
+        self.server.statistics.bytes_in += len(data)
+        if self.ended:
+            return
+        events = self.reader.feed(data)
+        if self.reading_paused:
+            # Bytes that were on their way when reading was paused.
+            self.held = [*self.held, *events]
+            return
+        self.deliver(events)
+        self.finish_reading()
+
+    def eof_received(self) -> None:
+        """The client will send no more; without a close frame, that is a broken connection."""
+
+    def pause_writing(self) -> None:
+        """The buffer is above its high mark."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The buffer is below its low mark."""
+        self.write_paused = False
+        if not self.closing:
+            self.call_listener(self.listener.on_drained)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The connection is gone."""
+        self.ended = True
+        self.held = ()
+        self.server.forget_websocket(self)
+        listener = self.listener
+        try:
+            listener.on_close(self.close_code, self.close_reason)
+        except Exception as error:  # noqa: BLE001 - a listener's bug must not stop the loop's callback
+            self.server.observer(Noticed(what=describe(error, None), loudness="error"))
+
+    # What the server calls.
+
+    def shut_down(self) -> None:
+        """This instance is draining."""
+        if not self.closing:
+            self.call_listener(self.listener.on_shutdown)
+
+    def sweep(self, now_s: float) -> None:
+        """End a connection whose client does not finish closing; called for those that are closing."""
+        if self.deadline_s == 0.0:
+            self.deadline_s = now_s + self.server.settings.close_timeout_s
+        elif now_s >= self.deadline_s and not self.ended:
+            self.server.statistics.timeouts += 1
+            self.transport.abort()
+
+    # How the above is done.
+
+    def deliver(self, events: Sequence[FrameEvent]) -> None:
+        """Hand *events* to the listener, until it pauses or the connection closes."""
+        ping: bytes | None = None
+        for index, (opcode, payload) in enumerate(events):
+            if self.reading_paused:
+                self.held = events[index:]
+                break
+            if opcode == CLOSE:
+                self.answer_close(payload)
+                return
+            if self.closing:
+                continue
+            if opcode == PING:
+                ping = payload
+            elif opcode == TEXT:
+                self.call_listener(self.listener.on_text, payload)
+            elif opcode < CLOSE:
+                self.call_listener(self.listener.on_binary, payload)
+        # Several pings may have one answer, the last one's (RFC 6455 section 5.5.3), and a client that
+        # reads nothing gets none: a flood of pings must not fill our memory.
+        if ping is not None and not self.write_paused:
+            self.send_frames(pong_frame(ping))
+
+    def finish_reading(self) -> None:
+        """Close on what the client did wrong, once everything before it has been delivered."""
+        failure = self.reader.failure
+        if failure is not None and not (self.closing or self.reading_paused or self.ended):
+            self.server.statistics.fail_websocket(failure.code)
+            self.close(failure.code, failure.reason)
+            if self.transport.can_write_eof():
+                # Nothing that this client says will be understood: let it see the end now.
+                self.transport.write_eof()
+
+    def answer_close(self, payload: bytes) -> None:
+        """The client's close frame: repeat its code, and end."""
+        code, reason = read_close(payload)
+        if not self.closing:
+            self.close_code = code
+            self.close_reason = reason
+            self.close(code if is_close_code(code) else NORMAL_CLOSURE)
+        self.transport.close()
+
+    def call_listener(self, call: Callable[..., None], *payload: bytes) -> None:
+        """Call the listener; its bug ends this connection with 1011, and is told to the observer."""
+        try:
+            call(*payload)
+        except Exception as error:  # noqa: BLE001 - a listener's bug ends its connection, not the process
+            self.blame_listener(error)
+
+    def blame_listener(self, error: Exception) -> None:
+        """Report a listener's bug and end the connection."""
+        self.server.observer(Noticed(what=describe(error, None), loudness="error"))
+        self.close(INTERNAL_ERROR)
+
+
+def upgraded(
+    server: HttpServer, transport: asyncio.BaseTransport, listener: SocketListener
+) -> WebSocketConnection:
+    """Return a connection that has taken *transport* over from HTTP."""
+    socket = WebSocketConnection(server, cast("asyncio.Transport", transport), listener)
+    transport.set_protocol(socket)
+    return socket
