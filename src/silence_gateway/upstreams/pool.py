@@ -37,6 +37,9 @@ from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSetting
 TICK_S = 1.0
 """How often penalties fade."""
 
+CLOSE_S = 2.0
+"""How long the sockets of a stopped pool may take to close."""
+
 
 class GrpcUpstream:
     """
@@ -142,7 +145,13 @@ class GrpcUpstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for endpoint in self._endpoints.values():
             endpoint.removed = True
-            await endpoint.close()
+            self._spawn(endpoint.close())
+        if self._tasks:
+            # A peer that never reads could hold up the end of its connection; it does not hold up ours.
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """

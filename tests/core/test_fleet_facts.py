@@ -1,0 +1,102 @@
+"""What instances tell each other survives the trip, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from silence_gateway.core.breaker import State
+from silence_gateway.core.fleet_facts import (
+    MAX_FACT_BYTES,
+    MAX_NUMBER,
+    BreakerFact,
+    HealthFact,
+    read_breaker,
+    read_health,
+    written_breaker,
+    written_health,
+)
+from silence_gateway.core.health import Check, Health
+
+numbers = st.integers(0, MAX_NUMBER)
+names = st.text("0123456789abcdef", max_size=16)
+
+
+@given(
+    st.builds(
+        HealthFact,
+        health=st.sampled_from([Health.HEALTHY, Health.UNHEALTHY]),
+        last=st.sampled_from(Check),
+        fence=numbers,
+        count=numbers,
+        by=names,
+    )
+)
+def test_a_health_fact_survives_the_trip(fact: HealthFact) -> None:
+    assert read_health(written_health(fact)) == fact
+
+
+@given(
+    st.builds(
+        BreakerFact,
+        state=st.sampled_from([State.OPEN, State.CLOSED]),
+        term=numbers,
+        at_us=numbers,
+        by=names,
+    )
+)
+def test_a_breaker_fact_survives_the_trip(fact: BreakerFact) -> None:
+    assert read_breaker(written_breaker(fact)) == fact
+
+
+@given(st.binary(max_size=600))
+@example(b"[" * 500)
+@example(b'{"a":' * 100)
+@example(b"\xff\xfe")
+@example(b"1e999")
+def test_arbitrary_bytes_are_refused_with_a_value_error(value: bytes) -> None:
+    for read in (read_health, read_breaker):
+        with pytest.raises(ValueError):
+            read(value)
+
+
+GOOD_HEALTH: dict[str, Any] = {"health": "healthy", "last": "serving", "fence": 1, "count": 1, "by": "a"}
+GOOD_BREAKER: dict[str, Any] = {"state": "open", "term": 1, "at_us": 1, "by": "a"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"health": "doubted"},
+        {"health": "unknown"},
+        {"health": 1},
+        {"last": "maybe"},
+        {"fence": -1},
+        {"fence": True},
+        {"fence": 1.0},
+        {"count": "1"},
+        {"count": MAX_NUMBER + 1},
+        {"by": None},
+        {"by": "x" * 65},
+        {"more": "x" * MAX_FACT_BYTES},
+    ],
+)
+def test_a_health_fact_with_one_wrong_field_is_refused(change: dict[str, Any]) -> None:
+    assert read_health(json.dumps(GOOD_HEALTH).encode()).fence == 1
+
+    with pytest.raises(ValueError):
+        read_health(json.dumps(GOOD_HEALTH | change).encode())
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": "half_open"}, {"state": "OPEN"}, {"term": None}, {"at_us": -5}, {"by": 7}]
+)
+def test_a_breaker_fact_with_one_wrong_field_is_refused(change: dict[str, Any]) -> None:
+    assert read_breaker(json.dumps(GOOD_BREAKER).encode()).term == 1
+
+    with pytest.raises(ValueError):
+        read_breaker(json.dumps(GOOD_BREAKER | change).encode())
