@@ -18,7 +18,7 @@ class StoreSettings:
     Where the store is and how long to wait for it.
 
     Attributes:
-        url: As the operator wrote it; not shown by `repr`, because it may hold a password.
+        url: As the operator wrote it, or already read; not shown by `repr`, because it may hold a password.
         deadline_s: Whole budget of one operation on the request path.
         failures: Failures in a row that open the breaker.
         cool_down_s: Mean wait before the store is asked again.
@@ -30,7 +30,7 @@ class StoreSettings:
         ConfigError: The address cannot be read or a number is out of range.
     """
 
-    url: str = field(default="embedded://", repr=False)
+    url: str | StoreUrl = field(default="embedded://", repr=False)
     deadline_s: float = 0.025
     failures: int = 5
     cool_down_s: float = 0.5
@@ -39,7 +39,7 @@ class StoreSettings:
     silence_s: float = 0.25
 
     def __post_init__(self) -> None:
-        parse_store_url(self.url)
+        _ = self.address
         for name in ("deadline_s", "cool_down_s", "general_deadline_s", "connect_deadline_s", "silence_s"):
             if not 0 < getattr(self, name) <= 60:
                 raise ConfigError(f"store.{name} must be above 0 and at most 60 s, got {getattr(self, name)}")
@@ -49,4 +49,4 @@ class StoreSettings:
     @property
     def address(self) -> StoreUrl:
         """The address, parsed."""
-        return parse_store_url(self.url)
+        return self.url if isinstance(self.url, StoreUrl) else parse_store_url(self.url)

@@ -1,0 +1,195 @@
+"""
+From the configuration to what each engine wants to be told.
+
+Pure translation: the configuration was checked when it was read, so nothing is decided here. The
+engines know nothing of files; this is the one place that knows both.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.limits import LimitConfig
+from silence_gateway.app.config.realtime import RealtimeConfig
+from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.core.limits import Algorithm, LimitRule, Mode, WhenDown
+from silence_gateway.edge.settings import ServerSettings
+from silence_gateway.errors import ConfigError
+from silence_gateway.layers.route import RouteRule
+from silence_gateway.limiting.limit_spec import LimitSpec
+from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
+from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.upstreams.settings import (
+    BreakerSettings,
+    EndpointSettings,
+    HealthSettings,
+    PoolSettings,
+    UpstreamSettings,
+)
+
+
+def server_settings(config: GatewayConfig) -> ServerSettings:
+    """Return the bounds of the main listener."""
+    server = config.server
+    return ServerSettings(
+        header_timeout_s=server.header_timeout_s,
+        body_timeout_s=server.body_timeout_s,
+        idle_timeout_s=server.idle_timeout_s,
+        max_header_bytes=server.max_header_bytes,
+        max_body_bytes=server.max_body_bytes,
+        max_connections=server.max_connections,
+        drain_s=server.drain_s,
+    )
+
+
+def store_settings(config: GatewayConfig, url: str | None = None) -> StoreSettings:
+    """Return where the store is; *url* replaces the configured one (an embedded server's socket)."""
+    store = config.store
+    return StoreSettings(
+        url=url or store.url,
+        deadline_s=store.deadline_s,
+        failures=store.breaker.failures,
+        cool_down_s=store.breaker.cool_down_s,
+    )
+
+
+def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
+    """
+    Return what the upstream *name* is told.
+
+    Raises:
+        ConfigError: A TLS file cannot be used.
+    """
+    return UpstreamSettings(
+        name=name,
+        endpoints=tuple(EndpointSettings(address=str(endpoint.address)) for endpoint in config.endpoints),
+        balancer=config.balancer,
+        timeout_s=config.timeout_s,
+        health=HealthSettings(
+            interval_s=config.health.interval_s,
+            timeout_s=config.health.timeout_s,
+            unhealthy_after=config.health.unhealthy_after,
+            healthy_after=config.health.healthy_after,
+            service=config.health.service,
+        ),
+        breaker=BreakerSettings(
+            failure_ratio=config.breaker.failure_ratio,
+            min_calls=config.breaker.min_calls,
+            window_s=config.breaker.window_s,
+            consecutive=config.breaker.consecutive,
+            cool_down_s=config.breaker.cool_down_s,
+        ),
+        pool=PoolSettings(
+            max_connections=config.pool.max_connections,
+            max_streams=config.pool.max_streams,
+            keepalive_s=config.pool.keepalive_s,
+            idle_timeout_s=config.pool.idle_timeout_s,
+        ),
+        tls=None if config.tls is None else upstream_tls(name, config.tls),
+        server_name=config.tls.server_name if config.tls is not None else None,
+        max_message_bytes=config.max_message_bytes,
+    )
+
+
+def upstream_tls(name: str, config: UpstreamTlsConfig) -> ssl.SSLContext:
+    """
+    Return a client context that verifies the upstream: by its own CA, else by the system's.
+
+    Raises:
+        ConfigError: A file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=path_text(config.ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if config.certificate is not None:
+            context.load_cert_chain(config.certificate, path_text(config.key))
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"upstreams.{name}.tls: {exc}; the files must be PEM and readable") from exc
+    return context
+
+
+def path_text(path: Path | None) -> str | None:
+    """Return *path* as text, None as None."""
+    return None if path is None else str(path)
+
+
+def limit_specs(config: GatewayConfig) -> list[LimitSpec]:
+    """Return the limits, in the order configured."""
+    return [limit_spec(config, limit) for limit in config.limits]
+
+
+def limit_spec(config: GatewayConfig, limit: LimitConfig) -> LimitSpec:
+    """
+    Return one limit.
+
+    Raises:
+        ConfigError: Its numbers do not go together.
+    """
+    try:
+        rule = LimitRule(
+            name=limit.name,
+            algorithm=Algorithm(limit.algorithm),
+            rate=limit.rate,
+            burst=limit.burst,
+            mode=Mode(limit.mode),
+            when_down=WhenDown(limit.when_down or config.store.when_down),
+        )
+        return LimitSpec(
+            rule=rule,
+            key=limit.key,
+            path=limit.match.path,
+            methods=limit.match.methods,
+            rpc=limit.match.rpc,
+            any=limit.match.any,
+            cost=limit.cost,
+        )
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
+
+
+def route_rules(config: GatewayConfig) -> list[RouteRule]:
+    """Return what the configuration says about paths."""
+    return [
+        RouteRule(
+            path=route.match.path,
+            methods=route.match.methods,
+            upstream=route.upstream or "",
+            timeout_s=route.timeout_s,
+            auth=route.auth or "",
+        )
+        for route in config.routes
+    ]
+
+
+def realtime_settings(config: RealtimeConfig) -> RealtimeSettings:
+    """Return how WebSocket sessions behave."""
+    tokens = config.tokens
+    return RealtimeSettings(
+        path=config.path,
+        origins=config.origins,
+        tokens=TokenSettings()
+        if tokens is None
+        else TokenSettings(
+            hmac_secret=tokens.hmac_secret.get_secret_value() if tokens.hmac_secret is not None else "",
+            audience=tokens.audience or "",
+            issuer=tokens.issuer or "",
+        ),
+        anonymous=config.anonymous,
+        ping_s=config.ping_s,
+        pong_timeout_s=min(8.0, config.ping_s / 2),
+        queue_bytes=config.queue_bytes,
+        session_ttl_s=config.sessions.ttl_s,
+        namespaces={
+            name: NamespaceSettings(
+                publish=rules.publish,
+                presence=rules.presence,
+                join_leave=rules.join_leave,
+                max_subscriptions=rules.max_subscriptions,
+            )
+            for name, rules in config.namespaces.items()
+        },
+        api_key=config.api_key.get_secret_value() if config.api_key is not None else "",
+    )
