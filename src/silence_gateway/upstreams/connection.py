@@ -27,7 +27,7 @@ from silence_gateway.upstreams.connection_settings import ConnectionSettings
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.deadlines import GRAIN_S
 from silence_gateway.upstreams.grpc_messages import CallError, framed
-from silence_gateway.upstreams.http2_client import Http2Client
+from silence_gateway.upstreams.http2_client import CLOSE_GRACE_S, Http2Client
 from silence_gateway.upstreams.outflow import Outbox
 from silence_gateway.upstreams.stream_call import StreamCall, refused
 
@@ -285,11 +285,20 @@ async def connect(
         async with asyncio.timeout(settings.connect_timeout_s):
             if where.path:
                 transport, _ = await loop.create_unix_connection(
-                    lambda: connection, where.path, ssl=tls, server_hostname=name
+                    lambda: connection,
+                    where.path,
+                    ssl=tls,
+                    server_hostname=name,
+                    ssl_shutdown_timeout=tls and CLOSE_GRACE_S,
                 )
             else:
                 transport, _ = await loop.create_connection(
-                    lambda: connection, where.host, where.port, ssl=tls, server_hostname=name
+                    lambda: connection,
+                    where.host,
+                    where.port,
+                    ssl=tls,
+                    server_hostname=name,
+                    ssl_shutdown_timeout=tls and CLOSE_GRACE_S,
                 )
             if tls is not None:
                 tls_session = transport.get_extra_info("ssl_object")

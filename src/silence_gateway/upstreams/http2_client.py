@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import TypeAlias, cast
 
-from silence_gateway.clock import Clock
+from silence_gateway.clock import Clock, Timer
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.h2_frames import ErrorCode, H2Violation, Setting
 from silence_gateway.core.hpack import NO_TABLE, BlockReader, HeaderListTooLarge, HpackError
@@ -37,6 +37,9 @@ from silence_gateway.upstreams.stream_call import StreamCall
 # ending meanwhile, is an attack. A busy grpc-go peer measures its bandwidth with some hundred pings.
 MAX_NOISE = 2_000
 NOISE_PERIOD_S = 1.0
+
+# How long the peer may take to read our GOAWAY, and to end TLS, before the socket is closed regardless.
+CLOSE_GRACE_S = 0.5
 
 _CLOSED_HERE = "the connection was closed here"
 
@@ -74,6 +77,7 @@ class Http2Client(asyncio.Protocol):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
+        self._closing: Timer | None = None
         self._frames = h2.FrameReader(settings.max_frame_bytes)
         self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
         self._calls: dict[int, Call] = {}
@@ -142,11 +146,9 @@ class Http2Client(asyncio.Protocol):
             debug = str(error).encode("ascii", "replace")[:200] if code else b""
             transport.write(b"".join([*self._pieces, h2.goaway_frame(0, code, debug)]))
             self._pieces.clear()
-            if code or transport.get_write_buffer_size() > 65_536:
-                # A peer that misbehaves may also never read: do not wait for it to take our last bytes.
-                self._loop.call_soon(transport.abort)
-            else:
-                transport.close()
+            transport.close()
+            # A peer may never read our last bytes, and need not be waited for.
+            self._closing = self._clock.call_later(CLOSE_GRACE_S, transport.abort)
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # connect may have given up waiting; then nobody else looks
@@ -161,6 +163,8 @@ class Http2Client(asyncio.Protocol):
         reason = f"the connection broke: {exc}" if exc else "the upstream closed the connection"
         self._transport = None
         self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR)
+        if self._closing is not None:
+            self._closing.cancel()
         if not self._closed.done():
             self._closed.set_result(None)
 
