@@ -9,7 +9,7 @@ remembered until it ends, in a bounded table.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import jwt
@@ -48,7 +48,7 @@ class JwtSettings:
         ValueError: If it would accept what anybody can make.
     """
 
-    hmac_secret: str
+    hmac_secret: str = field(repr=False)
     algorithms: tuple[str, ...] = ("HS256",)
     audience: str | None = None
     issuer: str | None = None
