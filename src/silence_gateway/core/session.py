@@ -14,7 +14,6 @@ Publications do not pass through here: a channel's subscribers are written to di
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 
 from silence_gateway.core import centrifuge as wire
 from silence_gateway.core import centrifuge_codes as codes
@@ -33,6 +32,7 @@ from silence_gateway.core.session_effects import (
     Verify,
 )
 from silence_gateway.core.session_rules import Identity, SessionRules
+from silence_gateway.core.session_state import State
 
 # Beyond this many commands under way a session reads no further: nobody waits for a thousand answers.
 MAX_PENDING = 128
@@ -40,16 +40,6 @@ MAX_PENDING = 128
 MAX_WAITING = 2 * wire.MAX_COMMANDS
 # From here on the socket is not read, so that TCP slows the client down before we refuse it.
 PAUSE_WAITING = 32
-
-
-class State(Enum):
-    """Where a conversation stands."""
-
-    NEW = "new"
-    VERIFYING = "verifying"
-    REFUSED = "refused"
-    CONNECTED = "connected"
-    CLOSED = "closed"
 
 
 class Session:

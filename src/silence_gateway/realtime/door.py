@@ -60,13 +60,13 @@ class SessionHub(RealtimeHub):
         if (store is None) != (sessions is None):
             raise ValueError("give both a store and its sessions, or neither")
         clock = clock or SystemClock()
-        self.joined: Store = store or MemoryStore(MemoryHub(clock))
+        self.fleet_store: Store = store or MemoryStore(MemoryHub(clock))
         super().__init__(
             settings or RealtimeSettings(),
             sessions=sessions or MemorySessions(clock),
-            bus=self.joined.bus,
-            board=self.joined.board,
-            instance_id=self.joined.instance_id,
+            bus=self.fleet_store.bus,
+            board=self.fleet_store.board,
+            instance_id=self.fleet_store.instance_id,
             clock=clock,
             observer=observer,
             rng=rng,
@@ -75,14 +75,14 @@ class SessionHub(RealtimeHub):
 
     async def __aenter__(self) -> Self:
         """Start the store and the hub."""
-        await self.joined.start()
+        await self.fleet_store.start()
         await self.start()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Say goodbye to every client, then stop."""
         await self.stop()
-        await self.joined.stop()
+        await self.fleet_store.stop()
 
     def endpoint(self) -> Handler:
         """Return the handler that turns a request into a WebSocket of this hub."""
