@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from silence_gateway.core.limits import Ask, Decision, LimitRule
 from silence_gateway.stores.contracts import Script, ScriptRunner
+from silence_gateway.stores.keys import key
 
 MAX_BATCH = 256
 """Asks per script call; one takes the server about 5 us, so a call blocks it for little over 1 ms."""
@@ -50,7 +51,7 @@ class ValkeyLimitStore:
 
     def __init__(self, scripts: ScriptRunner, fleet: str, *, max_batch: int = MAX_BATCH) -> None:
         self.scripts = scripts
-        self.prefix = f"{fleet}:v1:limit:".encode()
+        self.prefix = key(fleet, "limit")
         self.max_batch = max_batch
         self.waiting: list[Waiting] = []
         self.names: dict[str, dict[str, bytes]] = {}
@@ -93,8 +94,8 @@ class ValkeyLimitStore:
         name_of = self.name_of
         for asks, _ in batch:
             requests.append(len(asks))
-            for rule, key, cost in asks:
-                keys.append(name_of(rule, key))
+            for rule, whom, cost in asks:
+                keys.append(name_of(rule, whom))
                 number = rules.get(id(rule))
                 if number is None:
                     number = rules[id(rule)] = len(rules) + 1
@@ -105,20 +106,20 @@ class ValkeyLimitStore:
         call = self.scripts.run(DECIDE, keys, [b"", len(rules), *declared, *requests])
         asyncio.ensure_future(call).add_done_callback(partial(deliver, batch))
 
-    def name_of(self, rule: LimitRule, key: str) -> bytes:
-        """Return where *key* counts in the store."""
+    def name_of(self, rule: LimitRule, whom: str) -> bytes:
+        """Return where *whom* counts in the store."""
         names = self.names.get(rule.counter)
         if names is None:
             names = self.names[rule.counter] = {}
-        name = names.get(key)
+        name = names.get(whom)
         if name is None:
             if self.names_kept >= MAX_NAMES:
                 self.names.clear()
                 names = self.names[rule.counter] = {}
                 self.names_kept = 0
-            digest = blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-            name = b"%b{%b|%b}" % (self.prefix, rule.counter.encode(), urlsafe_b64encode(digest)[:22])
-            names[key] = name
+            digest = blake2b(whom.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            name = b"%b:{%b|%b}" % (self.prefix, rule.counter.encode(), urlsafe_b64encode(digest)[:22])
+            names[whom] = name
             self.names_kept += 1
         return name
 
