@@ -42,10 +42,11 @@ class Connection:
 
     Attributes:
         connected_us: When the client was let in, microseconds since the epoch; 0 before.
+        paused: Whether the socket is not read for now.
         scheduled_us: When the hub's wheel will hand this out next.
     """
 
-    __slots__ = ("connected_us", "depth", "hub", "outgoing", "scheduled_us", "session", "socket")
+    __slots__ = ("connected_us", "depth", "hub", "outgoing", "paused", "scheduled_us", "session", "socket")
 
     session: Session
     socket: Socket
@@ -55,6 +56,7 @@ class Connection:
         self.connected_us = 0
         self.scheduled_us = 0
         self.depth = 0
+        self.paused = False
         self.outgoing: list[bytes] = []
 
     # The socket's side
@@ -70,7 +72,8 @@ class Connection:
         commands = session.commands
         self.carry_out(session.on_frame(payload))
         self.hub.statistics.commands += session.commands - commands
-        if session.paused:
+        if session.paused and not self.paused:
+            self.paused = True
             self.socket.pause_reading()
 
     def on_binary(self, payload: bytes) -> None:  # noqa: ARG002 - the contract's shape
@@ -143,7 +146,6 @@ class Connection:
     def carry_out(self, effects: list[Effect]) -> None:
         """Do what the session wants, in order; what is to be sent leaves in one frame at the end."""
         self.depth += 1
-        paused = self.session.paused
         for effect in effects:
             self.do(effect)
         self.depth -= 1
@@ -153,11 +155,13 @@ class Connection:
             self.hub.statistics.errors += self.session.refusals
             self.session.refusals = 0
         self.send_outgoing()
-        if paused and not self.session.paused and not self.session.over:
-            self.socket.resume_reading()
         next_us = self.session.next_us
         if next_us and not (0 < self.scheduled_us <= next_us or self.session.over):
             self.hub.housekeeper.schedule(self)
+        if self.paused and not self.session.paused:
+            # What the socket held back is delivered from within this call: nothing may follow it.
+            self.paused = False
+            self.socket.resume_reading()
 
     def send_outgoing(self) -> None:
         """Send what has been collected as one frame."""
