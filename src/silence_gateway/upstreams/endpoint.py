@@ -241,7 +241,7 @@ class Endpoint:
             self._on_connected(self)
         else:
             self._attempt = 0
-            self._on_room()
+            self._on_change()
         return True
 
     def _retire(self, connection: Connection, reason: str) -> None:

@@ -64,14 +64,21 @@ class Ledger:
         generation: int,
         started_s: float,
         error: BaseException,
+        *,
+        final: bool,
     ) -> None:
-        """Write down a call that ended with *error*, and take from it what it says about the endpoint."""
+        """
+        Write down a call that ended with *error*, and take from it what it says about the endpoint.
+
+        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends.
+        """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
         endpoint.codes[code_of(error)] += 1
-        elapsed_s = now_s - started_s
-        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
-        self.latency_sum_s += elapsed_s
+        if final:
+            elapsed_s = now_s - started_s
+            self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+            self.latency_sum_s += elapsed_s
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
         event = None

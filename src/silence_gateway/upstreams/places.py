@@ -133,15 +133,20 @@ class Places:
             UpstreamTimeout: There was none within its deadline.
             UpstreamUnavailable: There is no hope for one.
         """
+        told = False
         try:
             while True:
                 taken = self.take(tried) if may_probe else self.take_ready(tried)
                 if taken is not None:
+                    if told:
+                        # Where there was room for one there may be room for more.
+                        self.room()
                     return taken
                 all_full = self._ring if tried is None else tried.left(self._ring)
                 if not all_full and not self._hopeful:
                     raise UpstreamUnavailable(self._nobody(), sent=False)
-                await self._line.wait(deadline_s)
+                await self._line.wait(deadline_s, first=told)
+                told = True
         except UpstreamFault as error:
             self.codes[code_of(error)] += 1
             raise

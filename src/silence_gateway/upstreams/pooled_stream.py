@@ -152,10 +152,10 @@ class PooledStream:
         if error is None:
             self._ledger.answered(endpoint, self._generation, started_s)
             return False
-        self._ledger.failed(endpoint, connection, self._generation, started_s, error)
-        if self._committed:
-            return False
-        tried = self._places.next_try(self._tried, endpoint, connection, error)
+        tried = None
+        if not self._committed:
+            tried = self._places.next_try(self._tried, endpoint, connection, error)
+        self._ledger.failed(endpoint, connection, self._generation, started_s, error, final=tried is None)
         if tried is None:
             return False
         self._tried, self._stream, self._iterator, self._place = tried, None, None, None

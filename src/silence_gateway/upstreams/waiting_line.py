@@ -28,9 +28,9 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, deadline_s: float) -> None:
+    async def wait(self, deadline_s: float, *, first: bool = False) -> None:
         """
-        Return when it is worth looking again.
+        Return when it is worth looking again; *first* is for who looked and found nothing.
 
         Cancelling it leaves the line; if its turn had just come, the turn goes to the next.
 
@@ -48,7 +48,10 @@ class WaitingLine:
                 f"{self._what}: all streams are taken and {self._longest} calls wait already", sent=False
             )
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+        if first:
+            self._waiters.appendleft(turn)
+        else:
+            self._waiters.append(turn)
 
         def too_late() -> None:
             if not turn.done():
