@@ -1,0 +1,97 @@
+"""
+The elected sweep: one instance of the fleet forgets the counts of limits that are gone.
+
+Counters end by their own TTL. The totals of a limit do not: they are fields beside those of living
+limits, whose writes keep them all alive. Every instance tries to lead; whoever does runs one bounded
+step per interval, and another takes over when its lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from silence_gateway.clock import Clock
+from silence_gateway.errors import StoreFault
+from silence_gateway.events import Noticed, Observer, nobody
+from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.limit_contract import LimitTotals
+
+ROOM = "limits"
+LEASE = "sweep"
+EVERY_S = 60.0
+
+UNSEEN_S = 3600.0
+"""How long no instance may have shown a limit. Living ones show it every few seconds, so an hour
+outlasts any outage of the store that a fleet comes back from with the same limits."""
+
+AT_MOST = 100
+"""Limits forgotten per run; the next run goes on."""
+
+
+class LimitSweep:
+    """
+    Runs the sweep on whichever instance leads.
+
+    Attributes:
+        runs: Sweeps that this instance has made.
+        forgotten: Limits that they forgot.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        totals: LimitTotals,
+        clock: Clock,
+        *,
+        every_s: float = EVERY_S,
+        unseen_s: float = UNSEEN_S,
+        observer: Observer = nobody,
+    ) -> None:
+        self.store = store
+        self.totals = totals
+        self.clock = clock
+        self.every_s = every_s
+        self.unseen_s = unseen_s
+        self.observer = observer
+        self.task: asyncio.Task[None] | None = None
+        self.runs = 0
+        self.forgotten = 0
+
+    def start(self) -> None:
+        """Sweep from now on, whenever this instance leads."""
+        if self.task is None:
+            self.task = asyncio.create_task(self.keep_sweeping())
+
+    async def stop(self) -> None:
+        """End; the lease runs out by itself."""
+        if self.task is None:
+            return
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        self.task = None
+
+    async def keep_sweeping(self) -> None:
+        """Try to lead at every interval, and sweep once if this instance does."""
+        while True:
+            await self.clock.sleep(self.every_s)
+            await self.sweep_once()
+
+    async def sweep_once(self) -> None:
+        """Make one bounded step if this instance leads; a store that is away is left alone."""
+        if not self.store.up:
+            return
+        try:
+            # Half an interval longer than the interval: the leader renews before it could lose it.
+            if not await self.store.board.lead(ROOM, LEASE, self.every_s * 1.5):
+                return
+            names = await self.totals.sweep(self.unseen_s, AT_MOST)
+        except StoreFault:
+            return
+        self.runs += 1
+        if names:
+            self.forgotten += len(names)
+            self.observer(
+                Noticed(what=f"forgot the counts of limits that are gone: {', '.join(names)}"[:500])
+            )

@@ -1,0 +1,95 @@
+"""The elected sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from silence_gateway.errors import StoreUnavailable
+from silence_gateway.events import Event
+from silence_gateway.limiting.sweep import AT_MOST, UNSEEN_S, LimitSweep
+from silence_gateway.stores.limit_contract import LimitCounts
+from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.testing.clock import FakeClock
+
+
+class Totals:
+    """Fleet totals of which only the sweep is asked."""
+
+    def __init__(self) -> None:
+        self.sweeps: list[tuple[float, int]] = []
+        self.gone: list[str] = []
+        self.broken = False
+
+    async def add(self, counts: Mapping[str, LimitCounts]) -> None:
+        raise NotImplementedError
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, LimitCounts]:
+        raise NotImplementedError
+
+    async def sweep(self, unseen_s: float, at_most: int) -> Sequence[str]:
+        if self.broken:
+            raise StoreUnavailable("late")
+        self.sweeps.append((unseen_s, at_most))
+        gone, self.gone = self.gone, []
+        return gone
+
+
+def test_one_instance_sweeps_and_another_takes_over_when_it_is_gone() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        hub = MemoryHub(clock)
+        totals = Totals()
+        stores = [MemoryStore(hub) for _ in range(2)]
+        sweeps = [LimitSweep(store, totals, clock, every_s=60) for store in stores]
+        for one in sweeps:
+            one.start()
+        await clock.advance(600)
+        assert sorted(one.runs for one in sweeps) == [0, 10]
+        assert totals.sweeps[0] == (UNSEEN_S, AT_MOST)
+
+        leader, other = sorted(sweeps, key=lambda one: -one.runs)
+        await leader.stop()
+        await clock.advance(300)
+
+        assert other.runs >= 3
+        await other.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_forgotten_is_counted_and_told() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        totals = Totals()
+        totals.gone = ["old"]
+        seen: list[Event] = []
+        sweep = LimitSweep(MemoryStore(MemoryHub(clock)), totals, clock, observer=seen.append)
+        await sweep.sweep_once()
+        await sweep.sweep_once()
+
+        assert (sweep.runs, sweep.forgotten, len(seen)) == (2, 1, 1)
+        assert "old" in str(seen[0])
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_away_or_fails_is_left_for_the_next_time() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        hub = MemoryHub(clock)
+        totals = Totals()
+        sweep = LimitSweep(MemoryStore(hub), totals, clock)
+        hub.go_away()
+        await sweep.sweep_once()
+        hub.come_back()
+        totals.broken = True
+        await sweep.sweep_once()
+        assert sweep.runs == 0
+
+        totals.broken = False
+        await sweep.sweep_once()
+
+        assert sweep.runs == 1
+
+    asyncio.run(scenario())
