@@ -26,8 +26,9 @@ MAX_DEPTH = 100
 MAX_ERROR_CHARS = 300
 """Errors of the library quote the offending value, however long it is."""
 
-# Every string is matched, so that a match never begins at a closing quote; only keys are captured.
-KEYS = re.compile(rb'"([^"\\]*+)"[ \t\r\n]*+:(?: ?"[^"\\]*+")?|"[^"\\]*+"')
+# Every string is matched, so that a match never begins at a closing quote; only keys are captured,
+# with their quotes, so that the empty key is not taken for a value.
+KEYS = re.compile(rb'("[^"\\]*+")[ \t\r\n]*+:(?: ?"[^"\\]*+")?|"[^"\\]*+"')
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TWO_OR_NOTHING = bytes(2 if byte in b"[{" else 0 for byte in range(256))
 CHUNK = 4096
