@@ -1,0 +1,343 @@
+"""Two gateways on one board: one checks, both know; one trips, both mind; and nobody needs the board."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from silence_gateway.core.breaker import State
+from silence_gateway.core.fleet_facts import BreakerFact, HealthFact, written_breaker, written_health
+from silence_gateway.core.health import Check, Health
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError, UpstreamUnavailable
+from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.testing.clock import FakeClock, settle
+from silence_gateway.testing.scripted_endpoints import NOT_SERVING, ScriptedEndpoints
+from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
+from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.pool_statistics import EndpointStatistics
+from silence_gateway.upstreams.settings import (
+    BreakerSettings,
+    EndpointSettings,
+    HealthSettings,
+    UpstreamSettings,
+)
+
+A, B = "10.0.0.1:1", "10.0.0.2:1"
+ROOM = "upstreams/shop"
+INTERVAL_S = 2.0
+LEASE_S = 2 * INTERVAL_S + 0.5
+
+
+class Fleet:
+    """Several pools on one board, one clock, and one set of endpoints each sees in its own way."""
+
+    def __init__(self, settings: UpstreamSettings, count: int) -> None:
+        self.clock = FakeClock()
+        self.hub = MemoryHub(self.clock)
+        self.endpoints = [ScriptedEndpoints(self.clock) for _ in range(count)]
+        self.stores = [MemoryStore(self.hub, instance_id=f"i{index}") for index in range(count)]
+        self.pools = [
+            GrpcUpstream(
+                settings,
+                clock=self.clock,
+                rng=Random(index),
+                connector=self.endpoints[index].connect,
+                board=self.stores[index].board,
+            )
+            for index in range(count)
+        ]
+
+    def standing(self, index: int, address: str = A) -> EndpointStatistics:
+        told = self.pools[index].statistics.endpoints
+        return next(one for one in told if one.address == address)
+
+    def checks(self, address: str = A) -> list[int]:
+        return [len(endpoints[address].health.calls) for endpoints in self.endpoints]
+
+    async def call(self, index: int) -> bytes:
+        return (await self.pools[index].unary(b"/shop.Orders/Get", b"")).message
+
+
+def shop(*names: str, **more: Any) -> UpstreamSettings:
+    health = HealthSettings(interval_s=INTERVAL_S, timeout_s=0.5, unhealthy_after=2, healthy_after=1)
+    breaker = BreakerSettings(consecutive=2, cool_down_s=4)
+    endpoints = tuple(EndpointSettings(address=name) for name in names)
+    settings = UpstreamSettings(name="shop", endpoints=endpoints, health=health, breaker=breaker)
+    return replace(settings, **more)
+
+
+@asynccontextmanager
+async def fleet_of(settings: UpstreamSettings, count: int = 2) -> AsyncIterator[Fleet]:
+    fleet = Fleet(settings, count)
+    for pool in fleet.pools:
+        await pool.start()
+    await settle()
+    try:
+        yield fleet
+    finally:
+        for pool in fleet.pools:
+            await pool.stop(drain_s=0)
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_one_instance_checks_and_every_instance_knows(count: int) -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A), count) as fleet:
+            await fleet.clock.advance(60)
+
+            assert [fleet.standing(index).health for index in range(count)] == ["healthy"] * count
+            checks = fleet.checks()
+            assert sorted(checks)[:-1] == [0] * (count - 1)
+            assert 26 <= max(checks) <= 35
+
+    run(scenario)
+
+
+def test_an_endpoint_that_says_no_to_the_checker_is_left_out_by_all() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].health.follow(NOT_SERVING)
+
+            await fleet.clock.advance(3 * INTERVAL_S)
+
+            assert [fleet.standing(index).health for index in (0, 1)] == ["unhealthy", "unhealthy"]
+            assert 0 in fleet.checks()
+            for index in (0, 1):
+                for _ in range(5):
+                    await fleet.call(index)
+                assert fleet.endpoints[index][A].calls == []
+
+    run(scenario)
+
+
+def test_silence_towards_the_checker_is_a_doubt_for_the_others_and_no_outage() -> None:
+    """One gateway's broken network must not take the service away from all gateways."""
+
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+            checker = fleet.checks().index(max(fleet.checks()))
+            other = 1 - checker
+
+            fleet.endpoints[checker][A].health.follow(Silence())
+            await fleet.clock.advance(3 * INTERVAL_S)
+
+            assert fleet.standing(checker).health == "unhealthy"
+            assert fleet.standing(other).health == "doubted"
+            with pytest.raises(UpstreamUnavailable):
+                await fleet.call(checker)
+            assert await fleet.call(other) == b"ok"
+
+    run(scenario)
+
+
+def test_a_doubted_endpoint_gets_no_calls_while_there_is_a_better_one() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B)) as fleet:
+            await fleet.clock.advance(5)
+            checker = fleet.checks(A).index(max(fleet.checks(A)))
+            fleet.endpoints[checker][A].health.follow(Silence())
+            await fleet.clock.advance(3 * INTERVAL_S)
+
+            for _ in range(10):
+                await fleet.call(1 - checker)
+
+            assert fleet.endpoints[1 - checker][A].calls == []
+
+    run(scenario)
+
+
+def test_when_the_checker_dies_another_takes_over_within_lease_and_interval() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(10)
+            checker = fleet.checks().index(max(fleet.checks()))
+
+            await fleet.pools[checker].stop(drain_s=0)
+            await fleet.clock.advance(LEASE_S + 1.1 * INTERVAL_S)
+
+            assert fleet.checks()[1 - checker] >= 1
+
+    run(scenario)
+
+
+def test_without_the_board_what_was_known_stays_and_everyone_checks_after_the_lease() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(10)
+            checker = fleet.checks().index(max(fleet.checks()))
+            other = 1 - checker
+
+            fleet.hub.go_away()
+            await fleet.clock.advance(LEASE_S - 0.5)
+            assert fleet.checks()[other] == 0
+            assert fleet.standing(other).health == "healthy"
+            await fleet.clock.advance(3 * LEASE_S)
+            assert fleet.checks()[other] >= 2
+            assert await fleet.call(other) == b"ok"
+
+            fleet.hub.come_back()
+            await fleet.clock.advance(2 * LEASE_S)
+            settled = fleet.checks()
+            await fleet.clock.advance(20)
+            grown = [after - before for before, after in zip(settled, fleet.checks(), strict=True)]
+            assert min(grown) == 0
+            assert max(grown) >= 8
+
+    run(scenario)
+
+
+def test_a_trip_of_one_instance_is_minded_by_the_other_and_probed_by_one() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE) * 2 + Reply(b"ok", after_s=0.3))
+            fleet.endpoints[1][A].follow(Reply(b"ok", after_s=0.3))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+            await settle()
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
+            with pytest.raises(UpstreamUnavailable, match="circuit breaker open"):
+                await fleet.call(1)
+
+            await fleet.clock.advance(4.1)
+            assert sorted(fleet.standing(index).breaker for index in (0, 1)) == ["half_open", "open"]
+            calls = [asyncio.ensure_future(fleet.call(index)) for index in (0, 1, 0, 1)]
+            await settle()
+            probes = len(fleet.endpoints[0][A].calls) - 2 + len(fleet.endpoints[1][A].calls)
+            assert probes == 1
+
+            await fleet.clock.advance(0.3)
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert ends.count(b"ok") == 1
+            await settle()
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed", "closed"]
+
+    run(scenario)
+
+
+def test_a_new_instance_minds_an_open_breaker_with_its_age() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None), 1) as fleet:
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+            await fleet.clock.advance(3)
+
+            late = ScriptedEndpoints(fleet.clock)
+            pool = GrpcUpstream(
+                shop(A, health=None),
+                clock=fleet.clock,
+                rng=Random(9),
+                connector=late.connect,
+                board=MemoryStore(fleet.hub).board,
+            )
+            await pool.start()
+            await settle()
+
+            assert pool.statistics.endpoints[0].breaker == "open"
+            with pytest.raises(UpstreamUnavailable):
+                await pool.unary(b"/x/Y", b"")
+            await pool.stop()
+
+    run(scenario)
+
+
+def test_without_a_board_a_breaker_recovers_on_its_own() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+            fleet.hub.go_away()
+            fleet.endpoints[1][A].follow(Failure(Code.UNAVAILABLE) * 2 + Reply(b"ok"))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(1)
+            assert fleet.standing(0).breaker == "closed"
+
+            await fleet.clock.advance(4)
+            assert await fleet.call(1) == b"ok"
+            assert fleet.standing(1).breaker == "closed"
+            assert fleet.pools[1].statistics.board_unsent > 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("kind", ["health", "breaker"])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{}", b"[]", b"\xff", b"x" * 5000, b'{"health":"doubted"}', b'{"state":"open","term":"9"}'],
+)
+def test_nonsense_on_the_board_is_counted_and_ignored(kind: str, value: bytes) -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+
+            await MemoryStore(fleet.hub).board.put(ROOM, f"{kind}/{A}", value)
+            await settle()
+
+            assert [pool.statistics.board_malformed for pool in fleet.pools] == [1, 1]
+            assert [fleet.standing(index).health for index in (0, 1)] == ["healthy", "healthy"]
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed", "closed"]
+            assert await fleet.call(0) == b"ok"
+
+    run(scenario)
+
+
+def test_facts_about_endpoints_that_are_not_ours_are_nothing_to_us() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A), 1) as fleet:
+            board = MemoryStore(fleet.hub).board
+            for name in ("health/10.9.9.9:1", "breaker/10.9.9.9:1", "other/thing", "odd"):
+                await board.put(ROOM, name, b"?")
+            await settle()
+
+            assert fleet.pools[0].statistics.board_malformed == 0
+
+    run(scenario)
+
+
+def test_a_checker_that_was_replaced_is_not_believed() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A), 1) as fleet:
+            await fleet.clock.advance(5)
+            sick = HealthFact(health=Health.UNHEALTHY, last=Check.REFUSING, fence=0, count=1, by="old")
+
+            await MemoryStore(fleet.hub).board.put(ROOM, f"health/{A}", written_health(sick))
+            await settle()
+
+            assert fleet.standing(0).health == "healthy"
+
+    run(scenario)
+
+
+def test_local_evidence_may_be_stricter_than_the_fleets() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+            word = BreakerFact(state=State.CLOSED, term=5, at_us=fleet.clock.now_us(), by="somebody")
+            await MemoryStore(fleet.hub).board.put(ROOM, f"breaker/{A}", written_breaker(word))
+            await settle()
+
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+
+            assert fleet.standing(0).breaker == "open"
+            assert fleet.standing(0).health == "healthy"
+
+    run(scenario)
