@@ -125,8 +125,8 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
         running.add(task)
         try:
             await script(H2Peer(reader, writer))
-        except ConnectionError:
-            pass  # the client may leave whenever it likes
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client may leave whenever it likes, and so may the test
         except Exception as exc:  # noqa: BLE001 - shown to the test when it leaves
             failures.append(exc)
         finally:
@@ -137,6 +137,11 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
     host, port = server.sockets[0].getsockname()
     try:
         yield f"{host}:{port}"
+    except Exception as exc:
+        # What the script saw comes first: the client's trouble is mostly its consequence.
+        if failures:
+            raise failures[0] from exc
+        raise
     finally:
         server.close()
         for task in list(running):

@@ -277,8 +277,9 @@ async def connect(
         on_capacity,
     )
     loop = asyncio.get_running_loop()
-    name = None
+    name = shutdown_s = None
     if tls is not None:
+        shutdown_s = CLOSE_GRACE_S
         tls.set_alpn_protocols(["h2"])
         name = server_name or where.host or "localhost"
     try:
@@ -289,7 +290,7 @@ async def connect(
                     where.path,
                     ssl=tls,
                     server_hostname=name,
-                    ssl_shutdown_timeout=tls and CLOSE_GRACE_S,
+                    ssl_shutdown_timeout=shutdown_s,
                 )
             else:
                 transport, _ = await loop.create_connection(
@@ -298,7 +299,7 @@ async def connect(
                     where.port,
                     ssl=tls,
                     server_hostname=name,
-                    ssl_shutdown_timeout=tls and CLOSE_GRACE_S,
+                    ssl_shutdown_timeout=shutdown_s,
                 )
             if tls is not None:
                 tls_session = transport.get_extra_info("ssl_object")

@@ -277,6 +277,7 @@ class Http2Client(asyncio.Protocol):
                         self._stray(stream)
                     elif flags & h2.END_STREAM:
                         del calls[stream]
+                        self._noise = 0
                         if self._outflow.outboxes:
                             self._request_cut_short(stream)
                         call.on_end(answer)

@@ -1,0 +1,153 @@
+"""Stubs that grpcio-tools generated run unchanged on our channel, against a real grpcio server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError, UpstreamTimeout
+from silence_gateway.upstreams.channel import Channel
+from silence_gateway.upstreams.connection import GrpcConnection, connect
+
+pytestmark = pytest.mark.system
+
+Scenario = Callable[[Any, GrpcConnection], Awaitable[None]]
+Run = Callable[[Scenario], None]
+
+
+@pytest.fixture
+def run(echo: SimpleNamespace, real_server: Any) -> Run:
+    """Run a scenario with a generated stub and the connection under it."""
+
+    def runner(scenario: Scenario) -> None:
+        async def connected() -> None:
+            connection = await connect(real_server.address)
+            async with asyncio.timeout(5):
+                await scenario(echo.grpc.EchoStub(Channel(connection)), connection)
+            assert connection.open_streams == 0
+            await connection.close()
+
+        asyncio.run(connected())
+
+    return runner
+
+
+def test_unary_unary(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        call = stub.Unary(
+            echo.pb2.Text(text="hello"), timeout=5, metadata=(("x-a", "1"), ("x-b-bin", b"\0\1"))
+        )
+        answer = await call
+
+        assert answer == echo.pb2.Text(text="hello")
+        assert sorted(await call.initial_metadata()) == [("x-a", "1"), ("x-b-bin", b"\0\1")]
+        assert ("x-end", "yes") in await call.trailing_metadata()
+        assert (await call.code(), await call.details()) == (Code.OK, "")
+        assert call.done()
+        assert not call.cancel()
+
+    run(scenario)
+
+
+def test_an_error_can_be_caught_or_asked_for(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        call = stub.Unary(echo.pb2.Text(text="no such thing", status=5))
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert (caught.value.code, caught.value.details) == (Code.NOT_FOUND, "no such thing")
+
+        only_asked = stub.Unary(echo.pb2.Text(text="again", status=9))
+        assert await only_asked.code() is Code.FAILED_PRECONDITION
+        assert await only_asked.details() == "again"
+        assert ("x-end", "yes") in await only_asked.trailing_metadata()
+
+    run(scenario)
+
+
+def test_a_fault_of_the_way_is_a_status_with_a_cause(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, connection: GrpcConnection) -> None:
+        with pytest.raises(RpcError) as caught:
+            await stub.Hang(echo.pb2.Text(), timeout=0.05)
+        assert caught.value.code == Code.DEADLINE_EXCEEDED
+        assert isinstance(caught.value.__cause__, UpstreamTimeout)
+
+        connection.abort()
+        with pytest.raises(RpcError) as caught:
+            await stub.Unary(echo.pb2.Text())
+        assert caught.value.code == Code.UNAVAILABLE
+
+    run(scenario)
+
+
+def test_unary_stream(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        call = stub.Split(echo.pb2.Text(count=3))
+        assert [message.count async for message in call] == [0, 1, 2]
+        assert await call.code() is Code.OK
+
+        failing = stub.Split(echo.pb2.Text(count=1, status=8))
+        assert (await failing.read()).count == 0
+        with pytest.raises(RpcError, match="after the last"):
+            await failing.read()
+        assert await failing.code() is Code.RESOURCE_EXHAUSTED
+
+    run(scenario)
+
+
+def test_stream_unary_from_either_kind_of_iterator(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        texts = [echo.pb2.Text(text=letter) for letter in "abc"]
+
+        async def requests() -> AsyncIterator[Any]:
+            for text in texts:
+                yield text
+
+        assert (await stub.Join(requests())).text == "abc"
+        assert (await stub.Join(iter(texts))).text == "abc"
+        assert (await stub.Join([])).count == 0
+
+    run(scenario)
+
+
+def test_requests_written_by_hand(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        chat = stub.Chat(timeout=5)
+        for word in ("one", "two"):
+            await chat.write(echo.pb2.Text(text=word))
+            assert (await chat.read()).text == word.upper()
+        await chat.done_writing()
+        assert await chat.read() is None
+        with pytest.raises(asyncio.InvalidStateError):
+            await chat.write(echo.pb2.Text())
+
+        join = stub.Join()
+        for word in ("a", "b"):
+            await join.write(echo.pb2.Text(text=word))
+        await join.done_writing()
+        assert (await join).text == "ab"
+
+    run(scenario)
+
+
+def test_cancelling_reaches_the_server(echo: SimpleNamespace, run: Run, real_server: Any) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        call = stub.Hang(echo.pb2.Text())
+        assert await asyncio.to_thread(real_server.service.hanging.wait, 5)
+        assert call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert call.cancelled()
+        assert await call.code() is Code.CANCELLED
+        assert await asyncio.to_thread(real_server.service.left.wait, 5)
+
+        stream = stub.Split(echo.pb2.Text(count=1_000_000))
+        await stream.read()
+        assert stream.cancel()
+        assert await stream.code() is Code.CANCELLED
+
+    run(scenario)
