@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from silence_gateway.edge.statistics import Statistics as EdgeStatistics
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.realtime.statistics import RealtimeStatistics
 from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S, UpstreamStatistics
 from silence_gateway.watch.families import Family, Sample
 
@@ -143,4 +145,82 @@ def edge_families(edge: EdgeStatistics) -> list[Family]:
         Family(
             "silence_sent_bytes_total", "counter", "Bytes sent to clients.", (Sample((), edge.bytes_out),)
         ),
+    ]
+
+
+def limit_families(limiter: Limiter, local_decisions: int) -> list[Family]:
+    """Return what the limits have decided in this process."""
+    counted = limiter.statistics
+    return [
+        Family(
+            "silence_limit_decisions_total",
+            "counter",
+            "Decisions of each limit.",
+            tuple(
+                Sample((("limit", name), ("decision", decision)), value)
+                for name, of in counted.items()
+                for decision, value in (
+                    ("allowed", of.allowed),
+                    ("denied", of.denied),
+                    ("shadow_denied", of.shadow_denied),
+                )
+            ),
+        ),
+        Family(
+            "silence_limit_near_total",
+            "counter",
+            "Requests that passed with less than a tenth of the limit left.",
+            counts("limit", {name: of.near for name, of in counted.items()}),
+        ),
+        Family(
+            "silence_limit_local_decisions_total",
+            "counter",
+            "Requests decided without the store, by each limit's when_down.",
+            (Sample((), local_decisions),),
+        ),
+    ]
+
+
+def realtime_families(realtime: RealtimeStatistics) -> list[Family]:
+    """Return what the realtime hub of this process has counted."""
+    waiting = realtime.sockets - realtime.connected
+    single = {
+        "silence_channel_deliveries_total": ("Publications written to a client.", realtime.deliveries),
+        "silence_channel_publications_total": ("Publications accepted here.", realtime.publications),
+        "silence_channel_received_total": ("Publications that came over the bus.", realtime.received),
+        "silence_channel_gaps_total": ("Times a channel may have missed publications.", realtime.gaps),
+        "silence_session_commands_total": ("Commands that clients sent.", realtime.commands),
+        "silence_session_errors_total": ("Commands answered with an error.", realtime.errors),
+        "silence_session_slow_closes_total": ("Clients closed for reading too slowly.", realtime.slow_closes),
+        "silence_session_store_failures_total": (
+            "Times the session store did not take what was written.",
+            realtime.store_failures,
+        ),
+        "silence_sessions_swept_total": ("Sessions of killed instances removed here.", realtime.swept),
+        "silence_session_refused_origins_total": (
+            "Handshakes refused for their Origin.",
+            realtime.refused_origins,
+        ),
+        "silence_server_api_refused_total": ("Server API calls with a wrong key.", realtime.refused_keys),
+    }
+    return [
+        Family(
+            "silence_sessions",
+            "gauge",
+            "Sessions of this process, and sockets not let in yet.",
+            counts("state", {"connected": realtime.connected, "connecting": waiting}),
+        ),
+        Family(
+            "silence_channels", "gauge", "Channels with a local subscriber.", (Sample((), realtime.channels),)
+        ),
+        Family(
+            "silence_subscriptions", "gauge", "Local subscriptions.", (Sample((), realtime.subscriptions),)
+        ),
+        Family(
+            "silence_ws_closes_total",
+            "counter",
+            "Ended sessions by close code; 0 for codes that are not ours.",
+            counts("code", {str(code): count for code, count in realtime.closes.items()}),
+        ),
+        *(Family(name, "counter", text, (Sample((), value),)) for name, (text, value) in single.items()),
     ]

@@ -1,0 +1,232 @@
+"""
+How a gateway is wired: the only file that names concrete classes for every part.
+
+Order of the layers, from outside in: metrics and access log, errors as answers, who asks, which route,
+allow and deny lists, bearer tokens, limits, and then the route's own handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from silence_gateway.app.config.auth import JwtConfig
+from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.engine_settings import (
+    limit_specs,
+    realtime_settings,
+    route_rules,
+    server_settings,
+    upstream_settings,
+)
+from silence_gateway.app.gateway import Gateway
+from silence_gateway.clock import Clock
+from silence_gateway.core.http import Handler, Layer, Request, stack
+from silence_gateway.edge.listen import server_tls
+from silence_gateway.edge.problems import answer_errors
+from silence_gateway.edge.server import HttpServer
+from silence_gateway.events import Observer
+from silence_gateway.layers.access import check_access
+from silence_gateway.layers.authenticate import JwtSettings, Mode, authenticate
+from silence_gateway.layers.identify import identify
+from silence_gateway.layers.limit import limit_rate
+from silence_gateway.layers.route import FixedRoute, Matched, RouteMap, RouteSwitch, find_route, serve_found
+from silence_gateway.limiting.access import AccessLists
+from silence_gateway.limiting.fleet_counts import FleetCounts
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.sweep import LimitSweep
+from silence_gateway.realtime.endpoint import websocket_endpoint
+from silence_gateway.realtime.hub import RealtimeHub
+from silence_gateway.realtime.server_api import PREFIX, server_api
+from silence_gateway.realtime.server_methods import METHODS
+from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limit_totals_valkey import ValkeyLimitTotals
+from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
+from silence_gateway.stores.limits_valkey import ValkeyLimitStore
+from silence_gateway.stores.session_contract import SessionStore
+from silence_gateway.stores.sessions_memory import MemorySessions
+from silence_gateway.stores.sessions_valkey import ValkeySessions
+from silence_gateway.stores.valkey import ValkeyStore
+from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
+from silence_gateway.transcoding.reflection import ReflectionSource
+from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.watch.logs import LogWriter
+from silence_gateway.watch.requests import AccessLog, RequestCounters, watch_requests
+
+REFLECTION = ("reflection",)
+
+
+def build(config: GatewayConfig, store: Store, clock: Clock, observer: Observer, log: LogWriter) -> Gateway:
+    """
+    Make the gateway that *config* describes; nothing is started.
+
+    Raises:
+        ConfigError: A file that it names cannot be used, or numbers do not go together.
+    """
+    access = AccessLists(
+        store.board,
+        clock,
+        allow=[str(network) for network in config.access.allow],
+        deny=[str(network) for network in config.access.deny],
+        observer=observer,
+    )
+    upstreams = {
+        name: GrpcUpstream(
+            upstream_settings(name, upstream), clock=clock, observer=observer, board=store.board
+        )
+        for name, upstream in config.upstreams.items()
+    }
+    hub = _hub(config, store, clock, observer)
+    fixed = {} if hub is None else fixed_routes(hub)
+    rules = route_rules(config)
+    services: list[TranscodedService] = []
+    switch = RouteSwitch(RouteMap.build([], fixed, rules))
+
+    def routes_changed() -> None:
+        switch.now = RouteMap.build(services, fixed, rules)
+
+    services += [
+        _service(config, name, upstream, clock, observer, routes_changed)
+        for name, upstream in upstreams.items()
+    ]
+    counters = RequestCounters()
+    form = config.telemetry.access_log
+    access_log = None if form == "none" else AccessLog(log, clock, form)
+    layers: list[Layer] = [
+        watch_requests(counters, access_log, clock),
+        answer_errors(observer),
+        identify([str(network) for network in config.trusted_proxies]),
+        find_route(switch),
+        check_access(access),
+    ]
+    if config.auth is not None and config.auth.jwt is not None:
+        layers.append(authenticate(_jwt(config.auth.jwt), clock, mode_of=auth_mode))
+    limits = _limits(config, store, clock, observer)
+    if limits is not None:
+        layers.append(limit_rate(limits.limiter))
+    timeouts_s = {name: upstream.timeout_s for name, upstream in config.upstreams.items()}
+    handler: Handler = stack(*layers)(serve_found(switch, timeouts_s, clock))
+    tls = None
+    if config.tls is not None:
+        client_ca = config.tls.client_ca
+        tls = server_tls(
+            str(config.tls.certificate), str(config.tls.key), None if client_ca is None else str(client_ca)
+        )
+    gateway = Gateway(
+        clock=clock,
+        observer=observer,
+        store=store,
+        server=HttpServer(handler, server_settings(config), clock, observer),
+        tls=tls,
+        counters=counters,
+        access=access,
+        drain_s=config.server.drain_s,
+        upstreams=upstreams,
+        services=services,
+        hub=hub,
+    )
+    if limits is not None:
+        gateway.limiter, gateway.limit_store = limits.limiter, limits.store
+        gateway.limit_counts, gateway.limit_sweep = limits.counts, limits.sweep
+    return gateway
+
+
+def _service(
+    config: GatewayConfig,
+    name: str,
+    upstream: GrpcUpstream,
+    clock: Clock,
+    observer: Observer,
+    changed: Callable[[], None],
+) -> TranscodedService:
+    told = config.upstreams[name]
+    reflects = told.descriptors == REFLECTION
+    source: DescriptorSource = ReflectionSource(upstream, clock) if reflects else FileSource(told.descriptors)
+    service = TranscodedService(
+        name, upstream, source, clock=clock, services=told.services, observer=observer, changed=changed
+    )
+    if reflects:
+        # What reconnects may have been deployed anew, with other methods.
+        upstream.on_connected = lambda _address: service.reload()
+    return service
+
+
+class Limits(NamedTuple):
+    """The parts of the limiting engine."""
+
+    limiter: Limiter
+    store: FallingBackLimitStore
+    counts: FleetCounts
+    sweep: LimitSweep | None
+
+
+def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> Limits | None:
+    specs = limit_specs(config)
+    if not specs:
+        return None
+    shared: LimitStore = MemoryLimitStore(clock)
+    totals = sweep = None
+    if isinstance(store, ValkeyStore):
+        shared = ValkeyLimitStore(store.scripts, config.name)
+        totals = ValkeyLimitTotals(store.scripts, config.name)
+        sweep = LimitSweep(store, totals, clock, observer=observer)
+    falling_back = FallingBackLimitStore(shared, store, clock)
+    limiter = Limiter(specs, falling_back)
+    return Limits(
+        limiter, falling_back, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep
+    )
+
+
+def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> RealtimeHub | None:
+    if config.realtime is None:
+        return None
+    sessions: SessionStore
+    if isinstance(store, ValkeyStore):
+        sessions = ValkeySessions(store.scripts, config.name)
+    else:
+        sessions = MemorySessions(clock)
+    return RealtimeHub(
+        realtime_settings(config.realtime),
+        sessions=sessions,
+        bus=store.bus,
+        board=store.board,
+        instance_id=store.instance_id,
+        clock=clock,
+        observer=observer,
+    )
+
+
+def fixed_routes(hub: RealtimeHub) -> dict[str, FixedRoute]:
+    """Return the paths that realtime serves: its WebSocket and its server API."""
+    api = server_api(hub)
+    return {
+        hub.settings.path: FixedRoute(websocket_endpoint(hub), ("GET",)),
+        **{f"{PREFIX}{method}": FixedRoute(api, ("POST",)) for method in METHODS},
+    }
+
+
+def _jwt(config: JwtConfig) -> JwtSettings:
+    assert config.hmac_secret is not None
+    return JwtSettings(
+        hmac_secret=config.hmac_secret.get_secret_value(),
+        algorithms=config.algorithms,
+        audience=config.audience,
+        issuer=config.issuer,
+        required=config.required,
+    )
+
+
+def auth_mode(request: Request) -> Mode | None:
+    """Return what a request's route says about tokens; realtime has tokens and keys of its own."""
+    matched = request.matched
+    if not isinstance(matched, Matched):
+        return None
+    if matched.fixed is not None:
+        return "none"
+    if matched.rule is None:
+        return None
+    modes: dict[str, Mode] = {"none": "none", "optional": "optional", "required": "required"}
+    return modes.get(matched.rule.auth)

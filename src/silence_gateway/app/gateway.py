@@ -1,0 +1,147 @@
+"""
+One gateway process: every engine, joined, started and stopped in order.
+
+`build.py` makes it. The order matters: the store is there before those who share state through it,
+upstreams before the descriptors that are read from them, and the listener opens last. On the way out
+the listener closes first, what runs finishes, and the store is left last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from silence_gateway.admin.contracts import Readiness, Word
+from silence_gateway.clock import Clock
+from silence_gateway.edge.server import HttpServer
+from silence_gateway.errors import ConfigError
+from silence_gateway.events import Observer
+from silence_gateway.limiting.access import AccessLists
+from silence_gateway.limiting.fleet_counts import FleetCounts
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.sweep import LimitSweep
+from silence_gateway.realtime.hub import RealtimeHub
+from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
+from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.watch.requests import RequestCounters
+
+# A listener that waits this long for the methods of its upstreams gives newcomers no confusing 404s;
+# longer, and one upstream that is down would keep the others from being served.
+FIRST_DESCRIPTORS_S = 3.0
+
+
+@dataclass
+class Gateway:
+    """
+    The engines of one process.
+
+    Attributes:
+        phase: `starting`, `ready` or `draining`; what the store says comes on top in `readiness`.
+    """
+
+    clock: Clock
+    observer: Observer
+    store: Store
+    server: HttpServer
+    tls: ssl.SSLContext | None
+    counters: RequestCounters
+    access: AccessLists
+    drain_s: float
+    upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
+    services: list[TranscodedService] = field(default_factory=list)
+    limiter: Limiter | None = None
+    limit_store: FallingBackLimitStore | None = None
+    limit_counts: FleetCounts | None = None
+    limit_sweep: LimitSweep | None = None
+    hub: RealtimeHub | None = None
+    phase: Word = "starting"
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """
+        Begin to serve on *sockets*.
+
+        Raises:
+            ConfigError: A descriptor file cannot be used.
+        """
+        await self.store.start()
+        self.access.start()
+        for upstream in self.upstreams.values():
+            await upstream.start()
+        if self.hub is not None:
+            await self.hub.start()
+        for part in (self.limit_counts, self.limit_sweep):
+            if part is not None:
+                part.start()
+        await self._first_descriptors()
+        await self.server.start(sockets, self.tls)
+        self.phase = "ready"
+
+    async def _first_descriptors(self) -> None:
+        """Wait a moment for the methods of every upstream; whoever is late is read in the background."""
+        loading = [asyncio.create_task(service.load()) for service in self.services]
+        if not loading:
+            return
+        done, late = await asyncio.wait(loading, timeout=FIRST_DESCRIPTORS_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        problems = [task.exception() for task in done]
+        wrong = [problem for problem in problems if problem is not None]
+        if wrong:
+            raise ConfigError([str(problem) for problem in wrong])
+        for service in self.services:
+            if service.descriptors is None:
+                service.reload()
+
+    def readiness(self) -> Readiness:
+        """Say whether traffic may come."""
+        parts = {"store": "answers" if self.store.up else "away: limits are enforced by local shares"}
+        for name, upstream in self.upstreams.items():
+            endpoints = upstream.statistics.endpoints
+            usable = sum(endpoint.state == "ready" for endpoint in endpoints)
+            parts[f"upstream {name}"] = f"{usable} of {len(endpoints)} endpoints take calls"
+        for service in self.services:
+            methods = len({binding.rpc for binding in service.bindings})
+            parts[f"methods of {service.upstream}"] = (
+                f"{methods} methods"
+                if service.descriptors is not None
+                else f"not known yet: {service.last_failure}"
+            )
+        if self.hub is not None:
+            parts["realtime"] = f"{self.hub.statistics.connected} sessions"
+        if self.phase != "ready":
+            return Readiness(self.phase, parts)
+        return Readiness("ready" if self.store.up else "degraded", parts)
+
+    async def drain(self) -> int:
+        """
+        Take nothing new and let what runs finish, within `drain_s` seconds.
+
+        Returns how many connections had to be cut off.
+        """
+        self.phase = "draining"
+        self.server.stop_accepting()
+        if self.hub is not None:
+            # A part of the time is for sending WebSocket clients elsewhere without a stampede.
+            await self.hub.drain(min(1.0, self.drain_s / 4))
+        return await self.server.drain(self.drain_s)
+
+    async def stop(self) -> None:
+        """End everything; harmless when it never started."""
+        self.phase = "draining"
+        await self.server.abort()
+        for part in (self.limit_counts, self.limit_sweep):
+            if part is not None:
+                await part.stop()
+        for service in self.services:
+            await service.close()
+        if self.hub is not None:
+            await self.hub.stop()
+        for upstream in self.upstreams.values():
+            await upstream.stop(drain_s=0.5)
+        await self.store.stop()
