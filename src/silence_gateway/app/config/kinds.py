@@ -22,7 +22,6 @@ from silence_gateway.app.config.quantities import (
     SIZE_PATTERN,
     Address,
     Network,
-    mask_url,
     parse_address,
     parse_duration,
     parse_flag,
@@ -234,10 +233,11 @@ LISTEN_ADDRESS = Kind(
 )
 ENDPOINT_ADDRESS = Kind(
     "address",
-    lambda text: parse_address(text, unix=False, any_port=False),
+    lambda text: parse_address(text, any_port=False),
     str,
-    {"type": "string", "pattern": rf"(?:{HOST_PATTERN}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}"},
-    ("127.0.0.1:9001", "[::1]:9001"),
+    {"type": "string", "pattern": rf"(?:{HOST_PATTERN}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}|unix:.+"},
+    ("127.0.0.1:9001", "[::1]:9001", "unix:/run/service.sock"),
+    place=_place_address,
 )
 NETWORK = Kind("CIDR or address", parse_network, show_network, {"type": "string"},
                ("10.0.0.0/8", "2001:db8::/32", "203.0.113.7"))  # fmt: skip
@@ -251,31 +251,6 @@ def _parse_path(text: str) -> Path:
 
 FILE = Kind("path of a file", _parse_path, str, {"type": "string"}, ("cert.pem",),
             place=lambda path, base: base / path)  # fmt: skip
-
-
-class SecretUrl:
-    """A URL whose password shows only when asked for by name."""
-
-    __slots__ = ("_url",)
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def get_secret_value(self) -> str:
-        """Return the whole URL, password included."""
-        return self._url
-
-    def __str__(self) -> str:
-        return mask_url(self._url)
-
-    def __repr__(self) -> str:
-        return f"SecretUrl({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretUrl) and other._url == self._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
 
 
 Seconds: TypeAlias = Annotated[float, DURATION]

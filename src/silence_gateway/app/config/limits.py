@@ -17,9 +17,9 @@ from silence_gateway.core.rates import Rate, parse_rate
 RATE = Kind("rate", parse_rate, str, {"type": "string", "pattern": r"[0-9]+/[0-9]*[A-Za-z]+"},
             ("100/minute", "5000/s", "10/30s"))  # fmt: skip
 
-KEY_WORDS = ("client_ip", "user", "route", "const")
-KEY_FORMS = "client_ip, user, header:NAME, route or const"
-LATER_KEYS = ("api_key", "method", "path")
+KEY_WORDS = ("client_ip", "user", "method", "route", "path", "const")
+KEY_FORMS = "client_ip, user, header:NAME, method, route, path or const"
+LATER_KEYS = ("api_key",)
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,100}")
 
 

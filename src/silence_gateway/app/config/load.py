@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import SecretStr, ValidationError
 
@@ -22,11 +23,12 @@ from silence_gateway.app.config.checks.upstreams import (
 )
 from silence_gateway.app.config.document import Broken, Node, Place
 from silence_gateway.app.config.gateway import GatewayConfig
-from silence_gateway.app.config.kinds import BASE, MASK, SecretUrl
+from silence_gateway.app.config.kinds import BASE, MASK
 from silence_gateway.app.config.loaded import LoadedConfig, leaves
 from silence_gateway.app.config.reading import LEFT, Problem, Reader, Reading
 from silence_gateway.app.config.shape import Keys
 from silence_gateway.errors import ConfigError
+from silence_gateway.stores.url import StoreUrl
 
 # After this many, the reader of the list has better things to do than to read on.
 MAX_PROBLEMS = 100
@@ -162,8 +164,8 @@ def secrets_in(config: GatewayConfig) -> tuple[str, ...]:
     for _, value in leaves(config, Keys(GatewayConfig), ()):
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
-        elif isinstance(value, SecretUrl):
-            found.append(value.get_secret_value().rpartition("@")[0].partition("://")[2].partition(":")[2])
+        elif isinstance(value, StoreUrl):
+            found += [value.password, quote(value.password, safe="")]
     # Very short ones would black out letters everywhere; nothing we write repeats a secret on purpose.
     return tuple(secret for secret in found if len(secret) >= 6)
 

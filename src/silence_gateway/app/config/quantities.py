@@ -213,20 +213,19 @@ class Address:
             return False
 
 
-def parse_address(text: str, *, unix: bool = True, any_port: bool = True) -> Address:
+def parse_address(text: str, *, any_port: bool = True) -> Address:
     """
     Return the address that *text* names: `host:port`, `[::1]:port` or `unix:PATH`.
 
     Args:
         text: What the file says.
-        unix: Whether a unix socket is accepted.
         any_port: Whether port 0 is accepted.
 
     Raises:
         ValueError: If it is anything else.
     """
-    forms = "127.0.0.1:8080, [::1]:8080 or unix:/run/gateway.sock" if unix else "127.0.0.1:9001 or [::1]:9001"
-    if unix and text.startswith("unix:"):
+    forms = "127.0.0.1:8080, [::1]:8080 or unix:/run/gateway.sock"
+    if text.startswith("unix:"):
         return _unix_address(text)
     found = re.fullmatch(rf"(?:\[([0-9A-Fa-f:.%\w]+)\]|({HOST_PATTERN})):([0-9]{{1,5}})", text, re.ASCII)
     if found is None:
