@@ -17,7 +17,8 @@
 --        for its number of digits and then the digits, so that members of one score sort as numbers;
 --        then ":" and what was spent at that moment, unless that is 1.
 --   "b": a string: debt in units, a space, the time in us it was owed at.
--- All that one batch spends on one key is written once, at the end, with its PEXPIRE.
+-- All that one batch spends on one key is written once, at the end. A sorted set gets a new time to live
+-- when it is made and then once per slot of an eighth of its window: always enough for window and slot.
 --
 -- Numbers are doubles: every value stays below 2^53, fmod is exact where floor(a / b) is not, and whole()
 -- writes them, because tostring() keeps 14 digits only.
@@ -26,8 +27,10 @@ local call = redis.call
 local fmod = math.fmod
 local max = math.max
 
+local format, char, sub = string.format, string.char, string.sub
+
 local function whole(number)
-  return string.format("%.0f", number)
+  return format("%.0f", number)
 end
 
 local function floor_div(a, b)
@@ -47,12 +50,13 @@ if not now_us then
   local time = call("TIME")
   now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
+local now_text = whole(now_us)
 
 -- Sliding window --------------------------------------------------------------------------------
 
 local function member_of(total, spent)
   local digits = whole(total)
-  local member = string.char(96 + #digits) .. digits
+  local member = char(96 + #digits) .. digits
   if spent ~= 1 then
     member = member .. ":" .. whole(spent)
   end
@@ -61,13 +65,13 @@ end
 
 -- Returns the running total after the moment, and before it.
 local function totals_of(member)
-  local colon = string.find(member, ":", 2, true)
-  if colon then
-    local total = tonumber(string.sub(member, 2, colon - 1))
-    return total, total - tonumber(string.sub(member, colon + 1))
+  local total = tonumber(sub(member, 2))
+  if total then
+    return total, total - 1
   end
-  local total = tonumber(string.sub(member, 2))
-  return total, total - 1
+  local colon = string.find(member, ":", 2, true)
+  total = tonumber(sub(member, 2, colon - 1))
+  return total, total - tonumber(sub(member, colon + 1))
 end
 
 local function load_log(key, rule)
@@ -78,19 +82,27 @@ local function load_log(key, rule)
   if not last[1] then
     return log
   end
-  log.exists = true
   local newest_us = tonumber(last[2])
-  if newest_us - now_us >= window_us or now_us - newest_us >= window_us then
+  local ahead_us = newest_us - now_us
+  if ahead_us >= window_us or -ahead_us >= window_us then
     log.over = true
     return log
   end
-  log.at_us = max(now_us, newest_us)
-  log.newest_us = newest_us
+  if ahead_us > 0 then
+    log.at_us = newest_us
+  end
+  log.newest_us, log.written_us = newest_us, newest_us
   log.total = totals_of(last[1])
   log.stored = log.total
-  local first = call("ZRANGEBYSCORE", key, "(" .. whole(log.at_us - window_us), "+inf", "WITHSCORES", "LIMIT", 0, 1)
-  log.first = first[1]
-  log.first_us = tonumber(first[2])
+  local first = call("ZRANGE", key, 0, 0, "WITHSCORES")
+  local first_us = tonumber(first[2])
+  local horizon_us = log.at_us - window_us
+  if first_us <= horizon_us then
+    log.stale = whole(horizon_us)
+    first = call("ZRANGEBYSCORE", key, "(" .. log.stale, "+inf", "WITHSCORES", "LIMIT", 0, 1)
+    first_us = tonumber(first[2])
+  end
+  log.first, log.first_us = first[1], first_us
   log.first_total, log.start = totals_of(first[1])
   return log
 end
@@ -143,15 +155,17 @@ local function spend_log(log, cost)
 end
 
 local function write_log(log)
-  local key = log.key
-  local window_us = log.rule.window_us
+  local key, at_us, window_us = log.key, log.at_us, log.rule.window_us
   if log.over then
     call("DEL", key)
-  elseif log.exists then
-    call("ZREMRANGEBYSCORE", key, "-inf", whole(log.at_us - window_us))
+  elseif log.stale then
+    call("ZREMRANGEBYSCORE", key, "-inf", log.stale)
   end
-  call("ZADD", key, whole(log.at_us), member_of(log.total, log.pending))
-  call("PEXPIRE", key, whole(ceil_div(log.at_us - now_us + window_us, 1000) + 1000))
+  call("ZADD", key, at_us == now_us and now_text or whole(at_us), member_of(log.total, log.pending))
+  local slot_us = ceil_div(window_us, 8)
+  if not log.written_us or floor_div(log.written_us, slot_us) ~= floor_div(at_us, slot_us) then
+    call("PEXPIRE", key, whole(ceil_div(at_us - now_us + window_us + slot_us, 1000) + 1000))
+  end
 end
 
 -- Token bucket ----------------------------------------------------------------------------------
@@ -201,7 +215,8 @@ end
 local function write_bucket(bucket)
   local over_us = bucket.at_us - now_us + ceil_div(bucket.debt, bucket.rule.earn_units)
   local ttl_ms = whole(ceil_div(over_us, 1000) + 1000)
-  call("SET", bucket.key, whole(bucket.debt) .. " " .. whole(bucket.at_us), "PX", ttl_ms)
+  local at_text = bucket.at_us == now_us and now_text or whole(bucket.at_us)
+  call("SET", bucket.key, whole(bucket.debt) .. " " .. at_text, "PX", ttl_ms)
 end
 
 -- The batch -------------------------------------------------------------------------------------
