@@ -31,7 +31,7 @@ from protobuf.wkt.google.protobuf.api_pb import Api
 from protobuf.wkt.google.protobuf.source_context_pb import SourceContext
 from protobuf.wkt.google.protobuf.type_pb import Type
 
-from silence_gateway.errors import ConfigError, GatewayError
+from silence_gateway.errors import ConfigError
 
 MAX_FILES = 5000
 MAX_BYTES = 64 * 1024 * 1024
@@ -70,7 +70,14 @@ class RawDescriptors:
 
 
 class DescriptorSource(Protocol):
-    """Somewhere descriptors come from."""
+    """
+    Somewhere descriptors come from.
+
+    Attributes:
+        remote: Whether the upstream gives them, so that waiting may help; otherwise the operator does.
+    """
+
+    remote: bool
 
     async def read(self) -> RawDescriptors:
         """
@@ -235,6 +242,8 @@ class FileSource:
         paths: The files; they may overlap as long as they agree.
     """
 
+    remote = False
+
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = tuple(Path(path) for path in paths)
 
@@ -306,6 +315,8 @@ class FixedSource:
         descriptor_set: A serialised FileDescriptorSet.
     """
 
+    remote = False
+
     def __init__(self, descriptor_set: bytes) -> None:
         self.descriptor_set = descriptor_set
 
@@ -318,10 +329,10 @@ class FixedSource:
         Return the files of the set.
 
         Raises:
-            GatewayError: It is not a FileDescriptorSet.
+            ConfigError: It is not a FileDescriptorSet.
         """
         try:
             files = FileDescriptorSet.from_binary(self.descriptor_set).file
         except (ValueError, TypeError, RecursionError) as error:
-            raise GatewayError(f"not a FileDescriptorSet: {error}") from error
+            raise ConfigError(f"not a FileDescriptorSet: {error}") from error
         return RawDescriptors(files={file.name: file.to_binary() for file in files})

@@ -47,6 +47,8 @@ class ReflectionSource:
         timeout_s: Seconds that reading everything may take.
     """
 
+    remote = True
+
     def __init__(self, caller: Caller, clock: Clock, timeout_s: float = 10.0) -> None:
         self.caller = caller
         self.clock = clock

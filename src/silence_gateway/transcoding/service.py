@@ -17,7 +17,7 @@ from protobuf import DescService, Registry
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
-from silence_gateway.errors import ConfigError, GatewayError
+from silence_gateway.errors import ConfigError, GatewayError, UpstreamProtocolError
 from silence_gateway.events import DescriptorsLoaded, Noticed, Observer, RuleUnusable, nobody
 from silence_gateway.transcoding.binding import Binding, CallSettings
 from silence_gateway.transcoding.descriptors import (
@@ -25,6 +25,7 @@ from silence_gateway.transcoding.descriptors import (
     Descriptors,
     DescriptorSource,
     DescriptorsUnusable,
+    RawDescriptors,
 )
 from silence_gateway.transcoding.http_rules import RuleProblem, rules_of
 from silence_gateway.transcoding.request_plan import STRICT, Strictness
@@ -94,6 +95,7 @@ class TranscodedService:
         self.problems: tuple[RuleProblem, ...] = ()
         self.descriptors: Descriptors | None = None
         self.last_failure = ""
+        self.turn = asyncio.Lock()
         self.reading: asyncio.Task[None] | None = None
         self.read_again = False
 
@@ -123,19 +125,29 @@ class TranscodedService:
             ConfigError: A file cannot be used.
             GatewayError: They could not be had, or do not fit together. The old ones stay in force.
         """
-        raw = await self.source.read()
-        digest = raw.digest()
-        if self.descriptors is not None and digest == self.descriptors.digest:
-            self.last_failure = ""
-            return False
+        # One at a time, so that an older reading never replaces a newer one.
+        async with self.turn:
+            raw = await self.source.read()
+            digest = raw.digest()
+            if self.descriptors is not None and digest == self.descriptors.digest:
+                self.last_failure = ""
+                return False
+            self.take(self.made_of(raw, digest))
+            return True
+
+    def made_of(self, raw: RawDescriptors, digest: str) -> Descriptors:
+        """
+        Make descriptors of what was read.
+
+        Raises:
+            ConfigError: They do not fit together, and the operator gave them.
+            UpstreamProtocolError: The same, and the upstream gave them.
+        """
         try:
-            descriptors = Descriptors.of(raw, digest)
+            return Descriptors.of(raw, digest)
         except DescriptorsUnusable as error:
-            raise ConfigError(
-                f"descriptors of upstream {self.upstream} ({self.source.describe()}): {error}"
-            ) from error
-        self.take(descriptors)
-        return True
+            text = f"descriptors of upstream {self.upstream} ({self.source.describe()}): {error}"
+            raise (UpstreamProtocolError(text) if self.source.remote else ConfigError(text)) from error
 
     def reload(self) -> None:
         """Read the descriptors soon, in the background; many calls at once make one or two readings."""
