@@ -3,8 +3,8 @@ The channels this instance listens to, and who in it listens to them: the fan-ou
 
 One bus subscription per channel while it has a local subscriber (and a little longer). What arrives
 from the bus in one loop tick becomes one prepared WebSocket frame per channel, which is then written to
-every subscriber as it is. This file is the hot path of realtime: 1,000 subscribers on uvloop cost
-about 0.25 us each here, on top of the socket's own write (bench: fan-out).
+every subscriber as it is. This file is the hot path of realtime: a delivery costs 0.2 us here and 7 us
+in the transport's write (1,000 subscribers on loopback, uvloop), 0.6 us more than writing alone.
 
 A bus payload is one letter and an encoded JSON object: `p` a publication, `j` a client that came, `l`
 one that left. Unknown letters are skipped, so that a newer instance may say more.
