@@ -59,7 +59,8 @@ class Reply(Step):
     """
     Answer with messages and an OK status, *after_s* seconds after the call; a unary call takes the first.
 
-    *then* is raised after the last message, for streams that break on the way.
+    *then* is raised after the last message, for streams that break on the way; a unary call meets it only
+    when there is no message.
     """
 
     def __init__(
@@ -288,6 +289,8 @@ class ScriptedUpstream:
             raise
         finally:
             self.in_flight -= 1
+        if not answers and isinstance(step, Reply) and step.then is not None:
+            raise step.then
         if not answers:
             raise RpcError(Code.INTERNAL, "the script has no message for a unary call")
         if isinstance(step, Reply):
