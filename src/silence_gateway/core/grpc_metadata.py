@@ -18,7 +18,6 @@ from silence_gateway.errors import BadRequest
 MAX_METADATA_BYTES = 65_536
 
 _NAME = re.compile(rb"[0-9a-z_.-]{1,256}")
-_VALUE = re.compile(rb"[\x20-\x7e]*")
 _ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
 
 # Written by the connection itself, or meaningless beyond one hop (RFC 9113 section 8.2.2).
@@ -40,7 +39,8 @@ _RESERVED = frozenset(
 # These are messages between applications although they begin with `grpc-`.
 _FOR_APPLICATIONS = frozenset((b"grpc-retry-pushback-ms", b"grpc-previous-rpc-attempts"))
 
-_prefixes: dict[bytes, bytes] = {}
+_ONE_BYTE = tuple(bytes((number,)) for number in range(0x7F))
+_prefixes: dict[bytes, tuple[bytes, bool]] = {}
 _MAX_PREFIXES = 512  # names come from callers, so what we remember of them is bounded
 
 
@@ -60,32 +60,33 @@ def encode_metadata(metadata: Sequence[tuple[bytes, bytes]]) -> bytes:
     """
     pieces: list[bytes] = []
     for name, value in metadata:
-        prefix = _prefixes.get(name)
-        if prefix is None:
-            prefix = _prefix_of(name)
+        prefix, binary = _prefixes.get(name) or _prefix_of(name)
         if not prefix:
             continue
-        if name.endswith(b"-bin"):
+        if binary:
             value = b64encode(value).rstrip(b"=")
-        elif not _VALUE.fullmatch(value):
-            raise BadRequest(
-                f"the value of metadata {name.decode()!r} is not printable ASCII; use a -bin name"
-            )
+        elif not (value.isascii() and value.decode().isprintable()):
+            raise BadRequest(f"the value of metadata {name.decode()!r} is not printable ASCII; use a -bin name")
         length = len(value)
-        pieces += (prefix, bytes((length,)) + value if length < 0x7F else string(value))
+        if length < 0x7F:
+            pieces += (prefix, _ONE_BYTE[length], value)
+        else:
+            pieces += (prefix, string(value))
     encoded = b"".join(pieces)
     if len(encoded) > MAX_METADATA_BYTES:
         raise BadRequest(f"metadata of {len(encoded)} bytes is above {MAX_METADATA_BYTES}")
     return encoded
 
 
-def _prefix_of(name: bytes) -> bytes:
+def _prefix_of(name: bytes) -> tuple[bytes, bool]:
+    """Return the encoded name and whether its values are binary; nothing for a reserved name."""
     if not is_reserved(name) and not _NAME.fullmatch(name):
         raise BadRequest(f"metadata name {name[:64]!r} is not lower-case letters, digits, '-', '_' and '.'")
     if len(_prefixes) >= _MAX_PREFIXES:
         _prefixes.clear()
-    prefix = _prefixes[name] = b"" if is_reserved(name) else name_prefix(name)
-    return prefix
+    known = (b"" if is_reserved(name) else name_prefix(name), name.endswith(b"-bin"))
+    _prefixes[name] = known
+    return known
 
 
 def decode_metadata(pairs: HeaderPairs) -> tuple[tuple[bytes, bytes], ...]:
