@@ -382,6 +382,25 @@ def test_a_callback_hears_what_is_published_until_it_stops(make_world: Any) -> N
     run(scenario)
 
 
+def test_a_callback_that_fails_is_told_and_stops_nobody(make_world: Any) -> None:
+    async def scenario() -> None:
+        async with make_world() as world:
+            hub = await world.hub()
+            client = await world.connected(hub, "", "news")
+            hub.subscribe("news", lambda _data: 1 / 0)
+            with pytest.raises(NotFound):
+                hub.subscribe("nowhere:a", print)
+            await hub.publish("news", 1)
+            await settle()
+
+            assert len(pushes(client.heard(), "pub")) == 1
+            assert any(
+                isinstance(each, Noticed) and "ZeroDivisionError" in each.what for each in world.events
+            )
+
+    run(scenario)
+
+
 def test_publishing_where_there_is_no_channel_is_an_error_for_the_caller(make_world: Any) -> None:
     async def scenario() -> None:
         async with make_world() as world:

@@ -310,8 +310,24 @@ class RealtimeHub:
         await self.bus.publish(BUS_PREFIX + channel, b"p" + body)
 
     def subscribe(self, channel: str, callback: Callable[[object], None]) -> Callable[[], None]:
-        """Call *callback* with the data of each publication; call what is returned to stop it."""
-        return self.channels.listen(channel, lambda body: callback(json.loads(body)["data"]))
+        """
+        Call *callback* with the data of each publication; call what is returned to stop it.
+
+        Raises:
+            NotFound: The namespace of *channel* is not configured, or it is no channel's name.
+        """
+        rules = look_up(channel, self.rules.namespaces)
+        if isinstance(rules, ReplyError):
+            raise NotFound(f"{rules.message}: {channel!r}; its namespace must be configured")
+
+        def heard(body: bytes) -> None:
+            try:
+                callback(json.loads(body)["data"])
+            except Exception as exc:  # noqa: BLE001 - a callback's bug must not stop the fan-out
+                what = f"a subscriber of {channel!r} failed: {exc!r}"
+                self.observer(Noticed(what=what, loudness="error"))
+
+        return self.channels.listen(channel, heard)
 
     def on_swept(self, record: SessionRecord) -> None:
         """A session of a killed instance was removed: tell those who were with it."""
