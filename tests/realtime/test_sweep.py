@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from silence_gateway.realtime.hub import RealtimeHub
+from silence_gateway.realtime.settings import RealtimeSettings
 
 
 def kill(hub: RealtimeHub) -> None:
@@ -71,5 +72,22 @@ def test_one_instance_sweeps_at_a_time_and_large_leftovers_go_in_pages(make_worl
 
             assert sorted([one.statistics.swept, two.statistics.swept]) == [0, 300]
             assert not world.sessions.records
+
+    asyncio.run(scenario())
+
+
+def test_after_an_outage_of_the_store_nobody_is_taken_for_dead(make_world: Any) -> None:
+    async def scenario() -> None:
+        async with make_world() as world:
+            settings = RealtimeSettings(anonymous=True, ping_s=0)
+            hubs = [await world.hub(settings) for _ in range(3)]
+            clients = [await world.connected(hub, "", "news") for hub in hubs]
+            world.take_store_away()
+            await world.clock.advance(15)
+            world.give_store_back()
+            await world.clock.advance(8)
+
+            assert sum(hub.statistics.swept for hub in hubs) == 0
+            assert set(await world.sessions.presence("news", 10)) == {client.id for client in clients}
 
     asyncio.run(scenario())

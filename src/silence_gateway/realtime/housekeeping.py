@@ -96,19 +96,21 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Beat, and sweep when it is this instance's turn."""
-        lease_s = self.hub.settings.instance_ttl_s
+        hub = self.hub
+        lease_s = hub.settings.instance_ttl_s
+        unknown_s = hub.clock.monotonic_s()
         while True:
             try:
-                if not await self.hub.store.beat(
-                    self.hub.instance_id, lease_s, self.hub.directory.describe_instance()
-                ):
-                    self.hub.statistics.resyncs += 1
+                if not await hub.store.beat(hub.instance_id, lease_s, hub.directory.describe_instance()):
+                    unknown_s = hub.clock.monotonic_s()
+                    hub.statistics.resyncs += 1
                     for note in self.everything():
                         note()
-                self.hub.statistics.swept += await sweep(
-                    self.hub.store, self.hub.board, lease_s, self.hub.on_swept
-                )
+                # Who was away, with the store or alone, cannot tell the dead from those who have not
+                # had time to speak up again: it gives them a whole lease.
+                if hub.clock.monotonic_s() - unknown_s >= lease_s:
+                    hub.statistics.swept += await sweep(hub.store, hub.board, lease_s, hub.on_swept)
             except StoreFault:
                 # The store's own observer has told; the next beat finds out what was missed.
-                self.hub.statistics.store_failures += 1
-            await self.hub.clock.sleep(lease_s / BEATS_PER_LEASE)
+                hub.statistics.store_failures += 1
+            await hub.clock.sleep(lease_s / BEATS_PER_LEASE)
