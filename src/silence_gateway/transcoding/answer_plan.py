@@ -4,7 +4,7 @@ From the bytes of a response message to what the caller gets, as one binding wan
 JSON, or a part of it where the rule has `response_body`, or the raw bytes of a google.api.HttpBody.
 Fields with their zero value are left out, as ProtoJSON does.
 
-Measured for 6 fields: 2.5 us from bytes to bytes.
+Measured for 6 fields: 1.5 us from bytes to bytes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ turns into is the business of `request_plan.py`; what an answer turns into, of `
 `streaming.py`. Errors of the gateway itself pass through as exceptions; errors of the upstream become
 google.rpc.Status JSON here.
 
-Measured for a unary call with 6 fields and the usual headers: 12 us of one core from Request to the
+Measured for a unary call with 6 fields and the usual headers: 10 us of one core from Request to the
 bytes for the upstream and from its bytes to Response, the call itself not counted.
 """
 
