@@ -582,3 +582,51 @@ def test_settings_are_announced() -> None:
             await connection.wait_closed()
 
     within_seconds(scenario())
+
+
+def test_a_server_that_does_not_read_is_not_fed_for_ever() -> None:
+    """Calls are begun and left again, while the server takes nothing from its socket."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet([(Setting.INITIAL_WINDOW_SIZE, 1_000_000)])
+        peer.send(frames.window_update_frame(0, 1_000_000_000))
+        await done.wait()
+
+    done = asyncio.Event()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address)
+            metadata = [(b"x", b"y" * 10_000)]
+            for _ in range(3_000):
+                call = asyncio.ensure_future(connection.unary(METHOD, bytes(16_000), metadata))
+                if call.done():
+                    break
+                await asyncio.sleep(0)
+                call.cancel()
+            with pytest.raises(UpstreamUnavailable, match="does not read") as caught:
+                await call
+            assert not caught.value.sent
+            with pytest.raises(UpstreamUnavailable, match="does not read"):
+                await anext(aiter(connection.stream(METHOD, b"")))
+            connection.abort()
+            done.set()
+            await connection.wait_closed()
+
+    within_seconds(scenario())
+
+
+def test_stream_numbers_run_out() -> None:
+    async def scenario() -> None:
+        lost: list[str] = []
+        async with scripted_server(served_until_gone) as address:
+            connection = await connect(address, on_lost=lambda _, reason: lost.append(reason))
+            connection._next_stream = frames.MAX_STREAM_ID - 4
+            assert (await connection.unary(METHOD, b"")).message == b"well"
+            assert (await connection.unary(METHOD, b"")).message == b"well"
+            with pytest.raises(UpstreamUnavailable, match="stream numbers"):
+                await connection.unary(METHOD, b"")
+            assert lost == ["the connection has used up its stream numbers"]
+            await connection.wait_closed()
+
+    within_seconds(scenario())

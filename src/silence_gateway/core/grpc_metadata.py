@@ -66,7 +66,9 @@ def encode_metadata(metadata: Sequence[tuple[bytes, bytes]]) -> bytes:
         if binary:
             value = b64encode(value).rstrip(b"=")
         elif not (value.isascii() and value.decode().isprintable()):
-            raise BadRequest(f"the value of metadata {name.decode()!r} is not printable ASCII; use a -bin name")
+            raise BadRequest(
+                f"metadata {name.decode()!r} is not printable ASCII; use a name that ends in -bin"
+            )
         length = len(value)
         if length < 0x7F:
             pieces += (prefix, _ONE_BYTE[length], value)

@@ -38,6 +38,9 @@ from silence_gateway.upstreams.stream_call import StreamCall
 MAX_NOISE = 2_000
 NOISE_PERIOD_S = 1.0
 
+# What may wait for a peer that does not read, beyond the requests in flight: then calls are refused.
+MAX_UNREAD = 4_194_304
+
 # How long the peer may take to read our GOAWAY, and to end TLS, before the socket is closed regardless.
 CLOSE_GRACE_S = 0.5
 
@@ -347,7 +350,18 @@ class Http2Client(asyncio.Protocol):
             self._write(h2.window_update_frame(0, self._received))
             self._received = 0
 
+    def _is_stuffed(self) -> bool:
+        """Whether the peer has left so much unread that we hold no more for it."""
+        transport = self._transport
+        return (
+            self._outflow.paused and transport is not None and transport.get_write_buffer_size() > MAX_UNREAD
+        )
+
     def _count_noise(self) -> None:
+        if self._is_stuffed():
+            raise H2Violation(
+                ErrorCode.ENHANCE_YOUR_CALM, "frames that want answers, but answers are not read"
+            )
         self._noise += 1
         if self._noise >= MAX_NOISE:
             now_s = self._clock.monotonic_s()
