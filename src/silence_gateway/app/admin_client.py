@@ -113,7 +113,8 @@ class AdminClient:
             host, port, parts = None, None, urlsplit("")
         if parts.scheme not in {"http", "https"} or not host or parts.path.strip("/"):
             raise WrongAdminUrl(
-                f"{self.url!r} is not an admin URL: write http://127.0.0.1:9900, https://HOST:PORT or unix:PATH"
+                f"{self.url!r} is not an admin URL: "
+                "write http://127.0.0.1:9900, https://HOST:PORT or unix:PATH"
             )
         if parts.scheme == "https":
             return http.client.HTTPSConnection(

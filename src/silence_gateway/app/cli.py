@@ -61,8 +61,8 @@ class LazyGroup(click.Group):
         except click.UsageError as exc:
             from silence_gateway.app.config.kinds import closest
 
-            exc.message = f"there is no command {args[0][:60]!r}{closest(args[0], list(COMMANDS))}"
-            raise
+            hint = closest(args[0], list(COMMANDS))
+            raise click.UsageError(f"there is no command {args[0][:60]!r}{hint}", ctx) from exc
 
 
 @click.group(
@@ -96,7 +96,7 @@ def run_command(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - the last line of defence; `_explained` tells everything
         return _explained(exc)
     return code if isinstance(code, int) else OK
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from silence_gateway.app.exit_codes import BAD_INPUT, OK
 from silence_gateway.app.config.load import load
 from silence_gateway.app.config.schema import json_schema
+from silence_gateway.app.exit_codes import BAD_INPUT, OK
 from silence_gateway.errors import ConfigError
 
 

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import click
 
 from silence_gateway.app.admin_client import AdminClient
-from silence_gateway.app.exit_codes import FAILED, OK
 from silence_gateway.app.commands.options import admin_options, client, json_option
+from silence_gateway.app.exit_codes import FAILED, OK
 from silence_gateway.app.tables import cell, table_of
 
 

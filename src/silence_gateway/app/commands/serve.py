@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from silence_gateway.app.exit_codes import OK
 from silence_gateway.app.commands.options import config_option
 from silence_gateway.app.config.load import load
 from silence_gateway.app.config.loaded import LoadedConfig
+from silence_gateway.app.exit_codes import OK
 
 
 @click.command()

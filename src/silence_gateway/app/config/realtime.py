@@ -82,7 +82,7 @@ class RealtimeConfig(Section):
     ping_s: Annotated[float, duration("1s", "1h")] = Field(
         default=25.0, alias="ping", description="Time between pings to a quiet client."
     )
-    queue_bytes: Annotated[int, size("4KiB", "1GiB")] = Field(
+    queue_bytes: Annotated[int, size("4KiB", "8MiB")] = Field(
         default=1024 * 1024,
         alias="queue",
         description="Most bytes waiting for one slow client; beyond, it is closed (3008).",

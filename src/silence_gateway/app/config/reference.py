@@ -51,8 +51,8 @@ def reference_page() -> str:
         parts.append(f"{'#' * min(2 + depth, 4)} {title}\n\n{summary(model)}\n\n{key_table(model)}")
     later = "\n".join(f"| `{key}` | {advice} |" for key, advice in LATER.items())
     parts.append(
-        "## Not in this version\n\nThese keys are part of the form of the file, and `silence check` names them; "
-        f"they do not work yet.\n\n| key | meanwhile |\n|---|---|\n{later}"
+        "## Not in this version\n\nThese keys are part of the form of the file, and `silence check` names "
+        f"them; they do not work yet.\n\n| key | meanwhile |\n|---|---|\n{later}"
     )
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 

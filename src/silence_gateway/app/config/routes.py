@@ -21,9 +21,7 @@ class RouteConfig(Section):
     gRPC methods with HTTP rules are served without one; a route changes what applies to them.
     """
 
-    match: RouteMatch = Field(
-        description="Which requests this is about; the first route that matches counts."
-    )
+    match: RouteMatch = Field(description="Which requests this is about; the most specific path counts.")
     upstream: Annotated[str, NAME] | None = Field(
         default=None, description="Name of the upstream; absent: whichever serves the path."
     )

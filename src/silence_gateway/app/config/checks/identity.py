@@ -35,7 +35,7 @@ def check_auth(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
             says="'hmac_secret' is missing or empty: nothing could be verified",
             about=(("auth", "jwt", "hmac_secret"),),
         )
-    yield from check_secret(("auth", "jwt", "hmac_secret"), jwt.hmac_secret)
+    yield from check_secret(("auth", "jwt", "hmac_secret"), jwt.hmac_secret, warning=False)
     if not jwt.algorithms:
         yield Finding(
             at=("auth", "jwt", "algorithms"),
@@ -44,13 +44,16 @@ def check_auth(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
         )
 
 
-def check_secret(at: Steps, secret: SecretStr | None) -> Iterator[Finding]:
+def check_secret(at: Steps, secret: SecretStr | None, *, warning: bool) -> Iterator[Finding]:
     """Find a signing secret that can be guessed."""
     if secret is not None and len(secret.get_secret_value().encode()) < MIN_HS256_BYTES:
         yield Finding(
             at=at,
-            says=f"the secret is shorter than the {MIN_HS256_BYTES} bytes of a good HS256 key: it can be guessed",
-            warning=True,
+            says=(
+                f"the secret is shorter than the {MIN_HS256_BYTES} bytes of a good HS256 key: "
+                "it can be guessed; openssl rand -hex 32 makes one"
+            ),
+            warning=warning,
         )
 
 
@@ -67,7 +70,8 @@ def check_realtime(config: GatewayConfig, _context: Context) -> Iterator[Finding
             says="nobody could connect: set tokens.hmac_secret, or anonymous: true",
             about=((*at, "tokens"), (*at, "tokens", "hmac_secret"), (*at, "anonymous")),
         )
-    yield from check_secret((*at, "tokens", "hmac_secret"), secret)
+    # Chat back ends in the field use short ones, and their clients could not connect any more.
+    yield from check_secret((*at, "tokens", "hmac_secret"), secret, warning=True)
     if "*" in realtime.path:
         yield Finding(at=(*at, "path"), says=f"{quoted(realtime.path)} must be one path, without *")
     for index, origin in enumerate(realtime.origins):

@@ -39,6 +39,12 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
                 says="the list is empty: write reflection, or name a file",
                 about=((*at, "descriptors"),),
             )
+        if upstream.uses_reflection and upstream.descriptor_files:
+            yield Finding(
+                at=(*at, "descriptors"),
+                says="reflection and files do not go together: keep one of them",
+                about=((*at, "descriptors"),),
+            )
         health = upstream.health
         if health.timeout_s > health.interval_s:
             yield Finding(
@@ -61,7 +67,8 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
                 at=("store", "deadline"),
                 says=(
                     f"waiting for the store may take {show_duration(config.store.deadline_s)}, which is all "
-                    f"the time of calls to {quoted(name)} ({show_duration(upstream.timeout_s)}): make it smaller"
+                    f"the time of calls to {quoted(name)} ({show_duration(upstream.timeout_s)}): "
+                    "make it smaller"
                 ),
                 about=((*at, "timeout"),),
             )

@@ -1,0 +1,141 @@
+"""
+Why one request would be served as it would: address, access, route, authentication, limits and keys.
+
+The request goes through the same layers that real ones go through; nothing is called and nothing is
+spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.loaded import written
+from silence_gateway.app.config.quantities import show_duration
+from silence_gateway.app.config.shape import Leaf, entries_of
+from silence_gateway.app.engine_settings import limit_specs, route_rules
+from silence_gateway.core.cidr import CidrSet, parse_address, parse_cidr
+from silence_gateway.core.http import Request, Response, stack
+from silence_gateway.core.routing import split_path
+from silence_gateway.errors import BadRequest
+from silence_gateway.layers.identify import identify
+from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
+from silence_gateway.limiting.limit_spec import LimitSpec
+from silence_gateway.transcoding.service import TranscodedService
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is decided about the request, and why."""
+
+    what: str
+    decided: str
+    why: str = ""
+
+
+async def explain_request(
+    config: GatewayConfig, services: Sequence[TranscodedService], request: Request
+) -> list[Step]:
+    """
+    Return every decision about *request*, in the order in which they are made.
+
+    Raises:
+        BadRequest: The path cannot be decoded, as a caller would be told.
+    """
+    routes = RouteMap.build(services, rules=route_rules(config))
+
+    async def end(_request: Request) -> Response:
+        return Response(200)
+
+    trusted = [str(network) for network in config.trusted_proxies]
+    await stack(identify(trusted), find_route(RouteSwitch(routes)))(end)(request)
+    return [
+        *_who(config, request),
+        *_where(config, routes, request),
+        *_auth(config, request),
+        *_limits(config, request),
+    ]
+
+
+def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
+    forwarded = request.client_ip != request.peer
+    yield Step(
+        "client",
+        request.client_ip,
+        f"{request.peer} is in trusted_proxies, so its forwarding header counts" if forwarded else "the peer",
+    )
+    address = parse_address(request.client_ip)
+    for name, networks, decided in (
+        ("access.deny", config.access.deny, "403 access denied"),
+        ("access.allow", config.access.allow, "let in, no limit applies"),
+    ):
+        found = [str(n) for n in networks if address is not None and address in CidrSet([parse_cidr(str(n))])]
+        if found:
+            yield Step("access", decided, f"{found[0]} in {name}")
+            request.unlimited = name == "access.allow"
+            return
+
+
+def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterator[Step]:
+    realtime = config.realtime
+    if realtime is not None and request.path == realtime.path:
+        yield Step("route", "WebSocket sessions", "realtime.path")
+        return
+    matched = request.matched
+    if not isinstance(matched, Matched) or matched.binding is None:
+        allowed = routes.table.allowed(request.path)
+        if allowed:
+            yield Step("route", "405 method not allowed", f"this path is served with {', '.join(allowed)}")
+        else:
+            yield Step("route", "404 nothing is served here", "no HTTP rule and no method name fits the path")
+        return
+    binding, rule = matched.binding, matched.rule
+    yield Step("route", f"{request.method} {binding.route}", f"upstream {binding.upstream}")
+    yield Step("rpc", binding.rpc, binding.refusal or binding.kind)
+    if rule is not None and rule.timeout_s is not None:
+        yield Step("timeout", show_duration(rule.timeout_s), f"routes: {rule.path}")
+    elif binding.kind == "unary":
+        own = config.upstreams[binding.upstream].timeout_s
+        yield Step("timeout", show_duration(own), f"upstreams.{binding.upstream}.timeout")
+
+
+def _auth(config: GatewayConfig, request: Request) -> Iterator[Step]:
+    jwt = config.auth.jwt if config.auth is not None else None
+    if jwt is None:
+        return
+    rule = request.matched.rule if isinstance(request.matched, Matched) else None
+    if rule is not None and rule.auth:
+        yield Step("auth", rule.auth, f"routes: {rule.path}")
+    else:
+        yield Step("auth", "required" if jwt.required else "optional", "auth.jwt.required")
+
+
+def _limits(config: GatewayConfig, request: Request) -> Iterator[Step]:
+    try:
+        _, steps = split_path(request.path)
+    except BadRequest:
+        steps = [request.path]
+    entries = entries_of(type(config.limits[0])) if config.limits else {}
+    for limit, spec in zip(config.limits, limit_specs(config), strict=True):
+        if not spec.matches(request.method, steps, request.rpc):
+            continue
+        rate_shape = entries["rate"].shape
+        assert isinstance(rate_shape, Leaf)
+        key = "(hidden)" if spec.hides_keys else spec.key_of(request)
+        decided = (
+            f"{limit.name}: {written(limit.rate, rate_shape)} by {', '.join(spec.key)} = {key or '(empty)'}"
+        )
+        if request.unlimited:
+            decided = f"{limit.name}: not asked"
+        yield Step("limit", decided, _why(spec))
+
+
+def _why(spec: LimitSpec) -> str:
+    if spec.rpc is not None:
+        why = f"rpc {spec.rpc}"
+    elif spec.path is not None:
+        why = f"path {spec.path}"
+    else:
+        why = "any request"
+    return why + (", shadow: refuses nothing" if spec.rule.shadow else "")
