@@ -36,7 +36,7 @@ def test_keys_that_are_over_are_forgotten_as_others_are_used() -> None:
             for number in range(100, 150):
                 store.decide_now([Ask(rule, str(number))])
 
-        assert store.keys_kept() == 100
+        assert 100 <= store.keys_kept() < 120
 
     asyncio.run(scenario())
 

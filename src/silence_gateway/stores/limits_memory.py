@@ -2,8 +2,8 @@
 Limits in this process only: the reference store, the fallback, and all that one process needs.
 
 The algorithms are in core; this file keeps their states in dicts, one per counter, in the order of last
-use. Every decision drops up to two states that are over, so that memory follows the keys in use.
-One decision costs about 3 us.
+use. Every few decisions drop twice as many states that are over, so that memory follows the keys in use.
+One decision costs 2.5 us (sliding window) or 3.5 us (token bucket).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ Table: TypeAlias = "OrderedDict[str, Log | Bucket]"
 MAX_KEYS = 100_000
 """Keys kept per counter. Beyond it the key unused for longest is forgotten, and counted in `evicted`."""
 
+FORGET_EVERY = 8
+"""Decisions that spend between two looks at what is over."""
+
 
 class MemoryLimitStore:
     """
@@ -37,6 +40,7 @@ class MemoryLimitStore:
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
         self.evicted = 0
+        self.spends = 0
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """Decide about one request; never waits."""
@@ -95,11 +99,13 @@ class MemoryLimitStore:
             assert type(state) is Bucket
             table[key] = token_bucket.spend(rule, state, cost)
         table.move_to_end(key)
-        self.forget(rule, table, now_us)
+        self.spends += 1
+        if not self.spends % FORGET_EVERY or len(table) > self.max_keys:
+            self.forget(rule, table, now_us)
 
     def forget(self, rule: LimitRule, table: Table, now_us: int) -> None:
-        """Drop up to two of the states unused for longest, if they are over or too many."""
-        for _ in range(2):
+        """Drop some of the states unused for longest, if they are over or too many."""
+        for _ in range(2 * FORGET_EVERY):
             oldest = next(iter(table))
             if is_over(rule, table[oldest], now_us):
                 del table[oldest]
