@@ -9,11 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from silence_gateway.core.http import Request
 from silence_gateway.errors import BadRequest, MethodNotAllowed, NotFound, Unauthenticated
 from silence_gateway.realtime.hub import RealtimeHub
-from silence_gateway.realtime.server_api import server_api
+from silence_gateway.realtime.server_api import encode_answer, server_api
+from silence_gateway.realtime.server_methods import METHODS, ServerMethods
 from silence_gateway.testing.clock import settle
 
 
@@ -61,6 +64,7 @@ def test_publish_reaches_subscribers_and_answers_an_empty_result(make_world: Any
         ("publish", {"channel": "a", "data": 1, "tags": {"x": 1}}, 107),
         ("publish", {"channel": ["a"], "data": 1}, 107),
         ("publish", {}, 107),
+        ("publish", {"channel": "a", "data": "x" * 600_000}, 106),
         ("broadcast", {"channels": "a", "data": 1}, 107),
         ("presence", {"channel": "quiet:a"}, 108),
         ("presence", {"channel": "nowhere:a"}, 102),
@@ -220,5 +224,39 @@ def test_while_the_store_is_away_the_error_is_a_temporary_one(make_world: Any) -
                 answer = await call(hub, method, {"channel": "news", "data": 1})
                 assert answer["error"]["code"] == 100
             assert len((await call(hub, "info", {}))["result"]["nodes"]) == 1
+
+    run(scenario)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = [
+    "channel",
+    "channels",
+    "data",
+    "b64data",
+    "tags",
+    "user",
+    "client",
+    "disconnect",
+    "whitelist",
+    "commands",
+]
+
+
+@given(
+    method=st.sampled_from(METHODS),
+    params=st.dictionaries(st.sampled_from(NAMES), anything | st.sampled_from(["news", ["news"]])),
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_is_asked_has_an_answer(make_world: Any, method: str, params: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with make_world() as world:
+            hub = await world.hub()
+            answer = await ServerMethods(hub).call(method, params)
+            assert json.loads(encode_answer(answer)).keys() <= {"result", "error"}
 
     run(scenario)

@@ -40,6 +40,9 @@ from silence_gateway.stores.session_contract import SessionRecord, SessionStore
 
 # How long `stop` waits for the store to take the last notes: what is left is swept by the others.
 LAST_NOTES_S = 2.0
+# A publication must pass the bus, and must not fill a client's queue by itself; what is bigger belongs
+# behind a link.
+MAX_PUBLICATION_BYTES = 512 * 1024
 
 
 class RealtimeHub:
@@ -299,13 +302,16 @@ class RealtimeHub:
 
         Raises:
             NotFound: The namespace of *channel* is not configured, or it is no channel's name.
-            ValueError: *data* cannot be written as JSON.
+            ValueError: *data* cannot be written as JSON, or is too big (see MAX_PUBLICATION_BYTES).
             StoreUnavailable: It could not be handed to the store.
         """
         rules = look_up(channel, self.rules.namespaces)
         if isinstance(rules, ReplyError):
             raise NotFound(f"{rules.message}: {channel!r}; its namespace must be configured")
         body = wire.publication(wire.encode_json(data), info, wire.encode_json(tags) if tags else b"")
+        limit = min(MAX_PUBLICATION_BYTES, self.settings.queue_bytes // 2)
+        if len(body) > limit:
+            raise ValueError(f"a publication of {len(body)} bytes; {limit} are allowed")
         self.statistics.publications += 1
         await self.bus.publish(BUS_PREFIX + channel, b"p" + body)
 

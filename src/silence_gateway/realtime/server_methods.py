@@ -97,6 +97,8 @@ class ServerMethods:
             await self.hub.publish(channel, data, tags=tags)
         except BadFrame:
             return codes.BAD_REQUEST
+        except ValueError:
+            return codes.LIMIT_EXCEEDED
         except NotFound:
             return codes.UNKNOWN_CHANNEL
         return {}
