@@ -53,7 +53,10 @@ seen.publications = [await within(onA.all, "publications on a"), await within(on
 seen.presence = await within(onA.subscription.presence(), "presence");
 seen.stats = await within(onB.subscription.presenceStats(), "presence stats");
 seen.refused = await a.publish("news", {}).then(() => 0, (error) => error.code);
-seen.unknown = await a.newSubscription("nowhere:x") && (await a.publish("nowhere:x", {}).then(() => 0, (error) => error.code));
+const nowhere = a.newSubscription("nowhere:x");
+const turnedAway = new Promise((resolve) => nowhere.on("unsubscribed", (context) => resolve(context.code)));
+nowhere.subscribe();
+seen.unknown = await within(turnedAway, "answer about an unknown channel");
 a.disconnect();
 b.disconnect();
 console.log(JSON.stringify(seen));
