@@ -30,7 +30,8 @@ from silence_gateway.upstreams.connection_settings import ConnectionSettings
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.deadlines import GRAIN_S
 from silence_gateway.upstreams.grpc_messages import CallError, framed
-from silence_gateway.upstreams.http2_client import CLOSE_GRACE_S, Http2Client
+from silence_gateway.upstreams.http2_client import Http2Client
+from silence_gateway.upstreams.http2_link import CLOSE_GRACE_S
 from silence_gateway.upstreams.outflow import Outbox
 from silence_gateway.upstreams.stream_call import StreamCall, refused
 

@@ -1,269 +1,33 @@
 """
-The client end of one HTTP/2 connection that carries gRPC answers: socket, frames in, control, the end.
+What comes in on one HTTP/2 connection that carries gRPC answers, and what each frame does.
 
 Hot path (see `connection.py`, which adds the calling half): one loop over the frames of a read,
-blocks looked up by their bytes, one write per loop tick. It knows nothing of messages or metadata;
-what an answer means is the business of the calls.
+header blocks looked up by their bytes. It knows nothing of messages or metadata; what an answer
+means is the business of the calls.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection
-from typing import TypeAlias, cast
-
-from silence_gateway.clock import Clock, Timer
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.h2_frames import ErrorCode, H2Violation, Setting
-from silence_gateway.core.hpack import NO_TABLE, BlockReader, HeaderListTooLarge, HpackError
+from silence_gateway.core.hpack import HeaderListTooLarge, HpackError
 from silence_gateway.errors import (
-    RpcError,
-    UpstreamFault,
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from silence_gateway.upstreams.answers import Answer, reset_error
-from silence_gateway.upstreams.call import UnaryCall
-from silence_gateway.upstreams.connection_settings import ConnectionSettings
-from silence_gateway.upstreams.deadlines import Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
-from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
-from silence_gateway.upstreams.outflow import Outflow
-from silence_gateway.upstreams.statistics import ConnectionStatistics
-from silence_gateway.upstreams.stream_call import StreamCall
+from silence_gateway.upstreams.http2_link import Http2Link
 
 # Frames that make us answer or move nothing forward; more of them in a second, without one call
 # ending meanwhile, is an attack. A busy grpc-go peer measures its bandwidth with some hundred pings.
 MAX_NOISE = 2_000
 NOISE_PERIOD_S = 1.0
 
-# What may wait for a peer that does not read, beyond the requests in flight: then calls are refused.
-MAX_UNREAD = 4_194_304
 
-# How long the peer may take to read our GOAWAY, and to end TLS, before the socket is closed regardless.
-CLOSE_GRACE_S = 0.5
-
-_CLOSED_HERE = "the connection was closed here"
-
-Call: TypeAlias = UnaryCall | StreamCall
-
-
-class Http2Client(asyncio.Protocol):
-    """
-    A connection, without the means to begin a call; see `connection.GrpcConnection`.
-
-    Args:
-        on_stop: Called once with a reason, the moment `accepting` turns False for good.
-        on_capacity: Called when a call ends while all streams were in use, or the peer allows more.
-    """
-
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        clock: Clock,
-        on_stop: Callable[[str], None],
-        on_capacity: Callable[[], None],
-    ) -> None:
-        self.settings = settings
-        self.statistics = ConnectionStatistics()
-        self.accepting = False
-        self.max_streams = settings.max_streams
-        self.max_message_bytes = settings.max_message_bytes
-        self.stream_window_bytes = settings.stream_window_bytes
-        self.stopped_because = ""
-        self.dismissed = False
-        self._clock = clock
-        self._on_stop: Callable[[str], None] | None = on_stop
-        self._on_capacity = on_capacity
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._transport: asyncio.Transport | None = None
-        self._closing: Timer | None = None
-        self._frames = h2.FrameReader(settings.max_frame_bytes)
-        self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
-        self._calls: dict[int, Call] = {}
-        self._next_stream = 1
-        self._unsent_from = 1  # streams from here on have not been given to the socket
-        self._pieces: list[bytes] = []
-        self._flush_due = False
-        self._outflow = Outflow(self._write)
-        self._received = 0  # bytes of DATA not given back to the connection's window yet
-        self._noise = 0
-        self._noise_since_s = 0.0
-        self._deadlines = Deadlines(clock, self._give_up_overdue)
-        self._keepalive = Keepalive(
-            settings,
-            clock,
-            self.statistics,
-            send_ping=lambda: self._write(h2.ping_frame(PING_CONTENT)),
-            in_flight=lambda: len(self._calls),
-            on_silence=lambda reason: self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR),
-        )
-
-    # The end.
-
-    async def close(self, *, graceful: bool = False) -> None:
-        """
-        Take no more calls, close, and return when the socket is closed.
-
-        With *graceful* the calls in flight are waited for, else they fail with UpstreamUnavailable.
-        `on_lost` is not called for it. Cancelling a graceful close leaves the connection draining.
-        """
-        if graceful and self._calls:
-            self._on_stop = None
-            self._stop(_CLOSED_HERE)
-        else:
-            self.abort()
-        await self.wait_closed()
-
-    def abort(self) -> None:
-        """Close without waiting; calls in flight fail with UpstreamUnavailable."""
-        self._on_stop = None
-        self._break_off(UpstreamUnavailable(_CLOSED_HERE), ErrorCode.NO_ERROR)
-
-    async def wait_ready(self) -> None:
-        """Return once the peer's SETTINGS are in; raises what is wrong with it otherwise."""
-        await asyncio.shield(self._ready)
-
-    async def wait_closed(self) -> None:
-        """Return once the socket is closed."""
-        await asyncio.shield(self._closed)
-
-    def _stop(self, reason: str) -> None:
-        """Take no more calls."""
-        self.accepting = False
-        if not self.stopped_because:
-            self.stopped_because = reason
-            if self._on_stop is not None:
-                self._on_stop(reason)
-
-    def _break_off(self, error: UpstreamFault, code: ErrorCode) -> None:
-        """End the connection now, with every call on it."""
-        transport, self._transport = self._transport, None
-        self._stop(str(error))
-        self._deadlines.stop()
-        self._keepalive.stop()
-        if transport is not None:
-            debug = str(error).encode("ascii", "replace")[:200] if code else b""
-            transport.write(b"".join([*self._pieces, h2.goaway_frame(0, code, debug)]))
-            self._pieces.clear()
-            transport.close()
-            # A peer may never read our last bytes, and need not be waited for.
-            self._closing = self._clock.call_later(CLOSE_GRACE_S, transport.abort)
-        if not self._ready.done():
-            self._ready.set_exception(error)
-            self._ready.exception()  # connect may have given up waiting; then nobody else looks
-        calls = list(self._calls.values())
-        self._calls.clear()
-        for call in calls:
-            self._outflow.drop(call.stream_id)
-            call.fail(type(error)(str(error), sent=call.stream_id < self._unsent_from))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed."""
-        reason = f"the connection broke: {exc}" if exc else "the upstream closed the connection"
-        self._transport = None
-        self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR)
-        if self._closing is not None:
-            self._closing.cancel()
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    # Sending.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello: preface, SETTINGS, and a window wide enough for all answers together."""
-        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        settings = self.settings
-        self._write(
-            h2.PREFACE
-            + h2.settings_frame(
-                (
-                    (Setting.ENABLE_PUSH, 0),
-                    (Setting.INITIAL_WINDOW_SIZE, settings.stream_window_bytes),
-                    (Setting.MAX_FRAME_SIZE, settings.max_frame_bytes),
-                    (Setting.MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
-                )
-            )
-        )
-        if settings.connection_window_bytes > h2.DEFAULT_WINDOW:
-            self._write(h2.window_update_frame(0, settings.connection_window_bytes - h2.DEFAULT_WINDOW))
-
-    def _write(self, frames: bytes) -> None:
-        self._pieces.append(frames)
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        if self._pieces and self._transport is not None:
-            data = b"".join(self._pieces)
-            self._pieces.clear()
-            self._unsent_from = self._next_stream
-            self.statistics.bytes_out += len(data)
-            self.statistics.flushes += 1
-            self._transport.write(data)
-
-    def _first_prefix(self) -> bytes:
-        """Return what goes before the first header block of the connection."""
-        return NO_TABLE if self._next_stream == 1 else b""
-
-    def pause_writing(self) -> None:
-        """The socket is full; only small requests still leave, and they are bounded by `max_streams`."""
-        self._outflow.paused = True
-
-    def resume_writing(self) -> None:
-        """The socket has room again."""
-        self._outflow.paused = False
-        self._outflow.pump()
-
-    # What calls ask for (see `call.Carrier`).
-
-    def let_go(self, stream_id: int, code: ErrorCode) -> None:
-        """End a stream that the peer has not ended, and forget it."""
-        if self._calls.pop(stream_id, None) is not None:
-            self._outflow.drop(stream_id)
-            self._write(h2.rst_stream_frame(stream_id, code))
-            self._one_less()
-
-    def give_back(self, stream_id: int, count: int) -> None:
-        """Allow the peer to send *count* bytes more on a stream."""
-        if stream_id in self._calls:
-            self._write(h2.window_update_frame(stream_id, count))
-
-    def count_error(self, error: CallError) -> None:
-        """Count a call that did not end well."""
-        statistics = self.statistics
-        if isinstance(error, RpcError):
-            statistics.by_code[error.code] += 1
-            return
-        statistics.faults += 1
-        if isinstance(error, UpstreamTimeout):
-            statistics.timeouts += 1
-        elif isinstance(error, UpstreamProtocolError):
-            statistics.protocol_errors += 1
-
-    def _one_less(self) -> None:
-        """A call has just left `_calls`."""
-        left = len(self._calls)
-        if not self.accepting:
-            if not left:
-                self._break_off(UpstreamUnavailable(self.stopped_because), ErrorCode.NO_ERROR)
-        elif left == self.max_streams - 1:
-            self._on_capacity()
-
-    def _give_up_overdue(self, now_s: float) -> Collection[Call]:
-        for call in [call for call in self._calls.values() if call.deadline_s <= now_s]:
-            sent = call.stream_id < self._unsent_from
-            self.let_go(call.stream_id, ErrorCode.CANCEL)
-            call.fail(UpstreamTimeout("the deadline passed before the upstream answered", sent=sent))
-        return self._calls.values()
-
-    # Receiving.
+class Http2Client(Http2Link):
+    """A connection, without the means to begin a call; see `connection.GrpcConnection`."""
 
     def data_received(self, data: bytes) -> None:
         """Carry out every frame that is complete."""
@@ -349,13 +113,6 @@ class Http2Client(asyncio.Protocol):
         if self._received >= window // 2:
             self._write(h2.window_update_frame(0, self._received))
             self._received = 0
-
-    def _is_stuffed(self) -> bool:
-        """Whether the peer has left so much unread that we hold no more for it."""
-        transport = self._transport
-        return (
-            self._outflow.paused and transport is not None and transport.get_write_buffer_size() > MAX_UNREAD
-        )
 
     def _count_noise(self) -> None:
         if self._is_stuffed():
