@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -62,6 +64,18 @@ def test_arbitrary_bytes_are_refused_with_a_value_error(value: bytes) -> None:
     for read in (read_health, read_breaker):
         with pytest.raises(ValueError):
             read(value)
+
+
+def test_nesting_beyond_what_python_can_read_is_refused_too() -> None:
+    def deeper(levels: int) -> None:
+        if levels:
+            deeper(levels - 1)
+        else:
+            read_health(b"[" * MAX_FACT_BYTES)
+
+    depth = len(inspect.stack())
+    with pytest.raises(ValueError, match="nested"):
+        deeper(sys.getrecursionlimit() - depth - 200)
 
 
 GOOD_HEALTH: dict[str, Any] = {"health": "healthy", "last": "serving", "fence": 1, "count": 1, "by": "a"}

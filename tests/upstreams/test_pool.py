@@ -12,7 +12,7 @@ import pytest
 
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError, RpcError, UpstreamTimeout, UpstreamUnavailable
-from silence_gateway.events import BreakerMoved, EndpointDown, EndpointUp, Event
+from silence_gateway.events import BreakerMoved, EndpointDown, EndpointUp, Event, Noticed
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, SERVING, ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
@@ -498,6 +498,61 @@ def test_without_traffic_a_health_check_serves_as_the_probe() -> None:
 
             assert bench.standing(A).breaker == "closed"
             assert len(bench.endpoints[A].health.calls) == 1
+
+    run(scenario)
+
+
+def test_a_half_open_endpoint_that_cannot_be_reached_is_open_again_until_it_can() -> None:
+    async def scenario() -> None:
+        settings = settings_of(A, breaker=BreakerSettings(consecutive=1, cool_down_s=2))
+        async with started(settings) as bench:
+            bench.endpoints[A].follow(Failure(Code.UNAVAILABLE) + Reply(b"ok"))
+            with pytest.raises(RpcError):
+                await bench.call()
+            bench.endpoints[A].die()
+            await bench.clock.advance(60)
+            moves = [event.new for event in bench.said(BreakerMoved)]  # type: ignore[attr-defined]
+            assert moves[:4] == ["open", "half_open", "open", "half_open"]
+
+            bench.endpoints[A].accept()
+            await bench.clock.advance(10)
+
+            assert bench.standing(A).breaker == "closed"
+            assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_a_name_that_cannot_be_used_is_an_error_to_read_and_not_the_end_of_dialling() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        dials = []
+
+        async def connect(address: str, **_more: Any) -> Any:
+            dials.append(address)
+            raise UnicodeError("label too long")
+
+        pool = GrpcUpstream(settings_of(A), clock=clock, connector=connect)
+        await pool.start()
+        await clock.advance(30)
+
+        assert len(dials) > 3
+        assert pool.statistics.endpoints[0].reason == "not connected (label too long)"
+        await pool.stop()
+
+    run(scenario)
+
+
+def test_a_hook_that_breaks_is_reported_and_breaks_nothing_else() -> None:
+    async def scenario() -> None:
+        def broken(_address: str) -> None:
+            raise LookupError("no such thing")
+
+        async with started(settings_of(A), on_connected=broken) as bench:
+            (noticed,) = bench.said(Noticed)
+            assert noticed.level == "error"
+            assert "LookupError: no such thing" in str(noticed)
+            assert await bench.call() == b"ok"
 
     run(scenario)
 

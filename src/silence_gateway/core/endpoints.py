@@ -121,7 +121,7 @@ def why_out(standing: Standing, last_error: str = "") -> str:
     if standing.link is Link.CONNECTING:
         return f"connecting (lost: {last_error})" if last_error else "connecting"
     if standing.health is Health.UNHEALTHY:
-        return "unhealthy"
+        return f"unhealthy ({last_error})" if last_error else "unhealthy"
     if standing.breaker is State.OPEN:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:

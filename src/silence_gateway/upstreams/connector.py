@@ -19,9 +19,6 @@ from silence_gateway.upstreams.settings import UpstreamSettings
 MAX_KEEPALIVE_S = 3600.0
 """An endpoint that complains of every ping is asked once an hour in the end."""
 
-ORDERLY = "NO_ERROR"
-"""What the reason of a goodbye says when nothing is wrong: the endpoint restarts, or limits ages."""
-
 
 def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
     """Return what opens HTTP/2 connections as *settings* say."""
@@ -37,12 +34,18 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
     async def open_connection(
         address: str, *, on_lost: Callable[[str], None], on_capacity: Callable[[], None]
     ) -> Connection:
+        told = False
+
         def lost(connection: GrpcConnection, reason: str) -> None:
+            nonlocal told
+            if told:
+                return
+            told = True
             if connection.keepalive_s is not None and connection.keepalive_s > pool.keepalive_s:
                 learned[address] = min(connection.keepalive_s, MAX_KEEPALIVE_S)
-            on_lost("" if ORDERLY in reason else reason)
+            on_lost("" if connection.dismissed else reason)
 
-        return await connect(
+        connection = await connect(
             address,
             settings=replace(bounds, keepalive_s=learned.get(address, pool.keepalive_s)),
             tls=settings.tls,
@@ -51,5 +54,9 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
             on_lost=lost,
             on_capacity=lambda _connection: on_capacity(),
         )
+        if not connection.accepting:
+            # Its greeting and its goodbye came in one read: nobody was listening yet.
+            lost(connection, connection.stopped_because)
+        return connection
 
     return open_connection

@@ -52,4 +52,5 @@ class Connector(Protocol):
         Raises:
             UpstreamFault: It cannot be reached, or is not what it should be.
             OSError: Likewise.
+            ValueError: The address or the server name cannot be used.
         """

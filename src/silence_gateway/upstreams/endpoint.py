@@ -218,7 +218,7 @@ class Endpoint:
 
         try:
             connection = await self._connector(self.address, on_lost=on_lost, on_capacity=self._on_room)
-        except (GatewayError, OSError) as error:
+        except (GatewayError, OSError, ValueError) as error:
             self._note(str(error) or type(error).__name__)
             self._attempt += 1
             if not self.connections:
