@@ -64,3 +64,7 @@ def test_any_text_is_a_rate_or_a_clear_error(text: str) -> None:
         return
 
     assert rate.count >= 1
+
+
+def test_a_window_of_no_whole_milliseconds_is_shown_as_a_fraction() -> None:
+    assert str(Rate(1, 1_500)) == "1/1.5ms"

@@ -166,7 +166,16 @@ def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("name", "value"), [("deny nowhere", b"[]"), ("deny 10.0.0.1", b"{"), ("x", b"[1]")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("deny nowhere", b"[]"),
+        ("deny 10.0.0.1", b"{"),
+        ("x", b"[1]"),
+        ("block 10.0.0.1", b"[]"),
+        ("deny 10.0.0.1", b'["", "", "", ""]'),
+    ],
+)
 def test_garbage_on_the_board_is_reported_and_not_applied(name: str, value: bytes) -> None:
     async def scenario() -> None:
         store = MemoryStore()
@@ -179,3 +188,16 @@ def test_garbage_on_the_board_is_reported_and_not_applied(name: str, value: byte
         assert lists.verdict("10.0.0.1") is Verdict.NONE
 
     asyncio.run(scenario())
+
+
+def test_there_are_two_lists() -> None:
+    with pytest.raises(BadRequest, match="there are allow and deny"):
+        AccessLists(MemoryStore().board, FakeClock()).list("block")
+
+
+def test_what_is_remembered_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_VERDICTS", 10)
+    lists = AccessLists(MemoryStore().board, FakeClock(), deny=["10.0.0.0/8"])
+
+    assert {lists.verdict(f"10.0.0.{number}") for number in range(50)} == {Verdict.DENY}
+    assert len(lists.verdicts) <= 10

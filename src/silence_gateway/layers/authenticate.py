@@ -2,7 +2,7 @@
 Who calls: bearer tokens (JSON Web Tokens, HS256) become `request.user`.
 
 Which algorithms are accepted is configuration, never the token's choice. A token without an end is
-refused. A token seen before costs a dict access (0.5 us) instead of a verification (15 us); it is
+refused. A token seen before costs a dict access (0.4 us) instead of a verification (33 us); it is
 remembered until it ends, in a bounded table.
 """
 

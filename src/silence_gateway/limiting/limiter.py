@@ -1,8 +1,8 @@
 """
 The limiter of a gateway: which limits a request meets, one decision for all of them, and the counting.
 
-Hot path. With a memory store one limit costs 6 us per request, headers included, and two cost 9 us
-(matching 0.3, key and asks 0.6, decision 3, headers 1, statistics 0.4).
+Hot path. With a memory store the whole layer costs 5 us per request for one sliding window and 8 us for two;
+token buckets 7 and 10 us. Headers are 1 us of it, statistics 0.4 us.
 """
 
 from __future__ import annotations
