@@ -141,9 +141,7 @@ class AccessLists:
             return Verdict.NONE
         allow = max(self.file["allow"].longest(address), self.added["allow"].longest(address))
         deny = max(self.file["deny"].longest(address), self.added["deny"].longest(address))
-        if allow == deny == NOWHERE:
-            return Verdict.NONE
-        return Verdict.DENY if deny >= allow else Verdict.ALLOW
+        return verdict_of(allow, deny)
 
     async def add(
         self, list_name: str, cidr: str, *, ttl_s: float | None = None, reason: str = "", by: str = ""
@@ -243,6 +241,13 @@ class AccessLists:
             self.added[list_name].add(network)
             self.verdicts.clear()
         self.entries[name] = entry
+
+
+def verdict_of(allow: int, deny: int) -> Verdict:
+    """Decide between the longest networks that hold an address on both lists (`CidrSet.longest`)."""
+    if allow == deny == NOWHERE:
+        return Verdict.NONE
+    return Verdict.DENY if deny >= allow else Verdict.ALLOW
 
 
 def read_entry(name: str, value: bytes | None) -> tuple[str, Network, AccessEntry | None] | None:
