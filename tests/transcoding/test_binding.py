@@ -380,3 +380,16 @@ def test_time_spent_waiting_is_noted_on_the_request(desk: Desk) -> None:
     asyncio.run(found.binding.answer(request))
 
     assert request.upstream_s > 0
+
+
+def test_an_upload_of_nothing_is_an_empty_answer(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(LocalCaller({b"/library.v1.Library/Download": lambda _: b""}))
+
+    response = desk.ask("GET", "/v1/file/x")
+
+    assert (response.headers, response.body) == ([(b"content-type", b"application/octet-stream")], b"")
+
+
+def test_the_empty_message_is_an_empty_object(desk: Desk) -> None:
+    assert desk.ask("DELETE", "/v1/nothing").body == b"{}"
+    assert desk.ask("POST", "/library.v1.Library/Nothing").body == b"{}"

@@ -255,3 +255,45 @@ def test_rows_show_every_route_and_every_rule_that_is_none(shop: bytes) -> None:
         ("POST", "/shop.Till/Pay", "shop.Till/Pay", False),
         ("", "GET /v1/{nope}/x", "shop.Shop/Bad", True),
     ]
+
+
+def test_streaming_methods_are_shown_but_not_warned_of(library_set: bytes) -> None:
+    room = Room(library_set)
+    asyncio.run(room.service.load())
+
+    refused = [row for row in RouteTable.build([room.service]).rows() if "streaming method" in row.problem]
+
+    assert [(row.method, row.path) for row in refused] == [
+        ("POST", "/library.v1.Library/Push"),
+        ("POST", "/v1/push"),
+        ("POST", "/library.v1.Library/Chat"),
+    ]
+    assert [type(event) for event in room.events] == [DescriptorsLoaded]
+
+
+def test_a_method_whose_name_cannot_stand_in_a_path_takes_nothing_else_down(shop: bytes) -> None:
+    files = FileDescriptorSet.from_binary(shop)
+    files.file[-1].service[0].method[0].name = "G{t"
+    room = Room(files.to_binary())
+
+    asyncio.run(room.service.load())
+
+    assert "/shop.Shop/Bad" in room.rpcs()
+    assert any(problem.method == "shop.Shop/G{t" for problem in room.service.problems)
+
+
+def test_services_about_the_server_are_served_only_when_asked_for(shop: bytes) -> None:
+    health = compile_protos(
+        {
+            "h.proto": 'syntax = "proto3"; package grpc.health.v1; message M {}'
+            "service Health { rpc Check(M) returns (M); }"
+        }
+    )
+    both = FileDescriptorSet.from_binary(shop)
+    both.file.extend(FileDescriptorSet.from_binary(health).file)
+    quiet, asked = Room(both.to_binary()), Room(both.to_binary(), services=["grpc.health.v1.Health"])
+    asyncio.run(quiet.service.load())
+    asyncio.run(asked.service.load())
+
+    assert not any("grpc.health" in route for route in quiet.rpcs())
+    assert asked.rpcs() == ["/grpc.health.v1.Health/Check"]

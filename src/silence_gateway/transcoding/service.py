@@ -222,7 +222,11 @@ class TranscodedService:
                 digest=descriptors.digest,
             )
         )
+        # That a method streams is no fault of anybody; `silence routes` shows it, the log need not.
+        streaming = {binding.rpc for binding in bindings if binding.refusal}
         for problem in problems:
+            if not problem.rule and problem.method in streaming:
+                continue
             self.observer(
                 RuleUnusable(
                     upstream=self.upstream, method=problem.method, rule=problem.rule, reason=problem.reason
