@@ -33,6 +33,17 @@ from silence_gateway.upstreams.settings import (
 NAMES = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
 TIMEOUT_S = 2.0
 
+
+def say_goodbye(endpoint: ScriptedEndpoint) -> None:
+    for connection in tuple(endpoint.connections):
+        connection.stop()
+
+
+def lose(endpoint: ScriptedEndpoint) -> None:
+    for connection in tuple(endpoint.connections):
+        connection.lose()
+
+
 FATES: dict[str, Callable[[ScriptedEndpoint], object]] = {
     "answers": lambda endpoint: endpoint.follow(Reply(b"ok")),
     "answers late": lambda endpoint: endpoint.follow(Reply(b"ok", after_s=0.7)),
@@ -44,8 +55,8 @@ FATES: dict[str, Callable[[ScriptedEndpoint], object]] = {
     "refuses": ScriptedEndpoint.refuse,
     "hangs": ScriptedEndpoint.hang,
     "accepts": ScriptedEndpoint.accept,
-    "says goodbye": lambda endpoint: [connection.stop() for connection in tuple(endpoint.connections)],
-    "is lost": lambda endpoint: [connection.lose() for connection in tuple(endpoint.connections)],
+    "says goodbye": say_goodbye,
+    "is lost": lose,
     "is sick": lambda endpoint: endpoint.health.follow(NOT_SERVING),
     "is well": lambda endpoint: endpoint.health.follow(SERVING),
     "checks are silent": lambda endpoint: endpoint.health.follow(Silence()),
