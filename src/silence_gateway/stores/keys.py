@@ -41,7 +41,7 @@ def key(fleet: str, kind: str, *parts: str) -> bytes:
 
 
 def board_room(fleet: str, room: str) -> bytes:
-    """Hash of a room of the board: `v` version, `p` when a value has no TTL, `=name` for each value."""
+    """Hash of a room of the board: `v`, `b` last and first version, `p` if a value has no TTL, `=name`."""
     return key(fleet, "board", room)
 
 

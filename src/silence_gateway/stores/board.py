@@ -1,0 +1,336 @@
+"""
+The board in Valkey: a hash per room, every change pushed, every watcher with a copy.
+
+Correctness rests on the version of a room, not on the pushes: a push says which version it follows, so
+a lost one is noticed at the next; and every few seconds each watched room is asked "still version so?".
+While the store is away the copies stay, own writes are kept and written on its return if still alive. A
+server that lost its data is given back what the copies still hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from silence_gateway.clock import Clock, Timer
+from silence_gateway.errors import StoreFault, StoreMisconfigured
+from silence_gateway.stores import keys
+from silence_gateway.stores.batching import Pipeline
+from silence_gateway.stores.bus import ValkeyBus
+from silence_gateway.stores.contracts import Script, Subscription
+from silence_gateway.stores.rooms import Cell, OnChange, RoomCopy, check_fact
+
+POLL_S = 4.0
+MAX_VALUES = 10_000
+MAX_HEADER_BYTES = 120
+
+
+def read_script(name: str) -> Script:
+    """A script of this package."""
+    return Script(name, files("silence_gateway.stores").joinpath(f"scripts/{name}.lua").read_text())
+
+
+WRITE = read_script("board_write")
+READ = read_script("board_read")
+LEAD = read_script("board_lead")
+
+
+class Push:
+    """A change as board_write.lua announces it."""
+
+    __slots__ = ("before", "left_s", "name", "value", "version")
+
+    def __init__(self, payload: bytes) -> None:
+        """
+        Read a payload.
+
+        Raises:
+            ValueError: It is not one; anybody who may publish can send anything.
+        """
+        end = payload.find(b"\n", 0, MAX_HEADER_BYTES)
+        version, before, now_us, expires_us, length = (
+            int(number) for number in payload[: max(end, 0)].split(b" ")
+        )
+        body = payload[end + 1 :]
+        if not 0 < length <= len(body) or version <= before or before < 0:
+            raise ValueError("not a push of the board")
+        self.version = version
+        self.before = before
+        self.name = body[:length].decode()
+        self.value: bytes | None = None if expires_us < 0 else body[length:]
+        self.left_s = (expires_us - now_us) / 1_000_000 if expires_us > 0 else None
+
+
+class Room:
+    """What one instance keeps about a room."""
+
+    __slots__ = ("copy", "key", "name", "reading", "sending", "stale", "subscription", "version", "watched")
+
+    def __init__(self, name: str, key: bytes, copy: RoomCopy) -> None:
+        self.name = name
+        self.key = key
+        self.copy = copy
+        self.version = 0
+        self.watched = False
+        self.stale = False
+        self.reading: asyncio.Task[None] | None = None
+        self.sending: set[Cell] = set()
+        self.subscription: Subscription | None = None
+
+
+class ValkeyBoard:
+    """The `Board` of one `ValkeyStore`. Plain counters: `pushes`, `missed`, `reads`, `restored`."""
+
+    def __init__(
+        self,
+        general: Pipeline,
+        bus: ValkeyBus,
+        clock: Clock,
+        draw: Callable[[], float],
+        *,
+        fleet: str,
+        instance_id: str,
+    ) -> None:
+        self.general = general
+        self.bus = bus
+        self.clock = clock
+        self.draw = draw
+        self.fleet = fleet
+        self.instance_id = instance_id
+        self.rooms: dict[str, Room] = {}
+        self.held: dict[tuple[str, str], float] = {}
+        self.timer: Timer | None = None
+        self.started = False
+        self.background: set[asyncio.Task[None]] = set()
+        self.pushes = self.missed = self.reads = self.restored = 0
+
+    # -- the contract ---------------------------------------------------------------------------------
+
+    async def put(self, room: str, name: str, value: bytes, ttl_s: float | None = None) -> None:
+        """Write one value; it is seen by this instance even when StoreUnavailable is raised."""
+        check_fact(name, value, ttl_s)
+        entry = self.room(room)
+        await self.send(entry, name, entry.copy.write(name, value, ttl_s), ttl_s)
+
+    async def remove(self, room: str, name: str) -> None:
+        """Remove one value; this instance forgets it even when StoreUnavailable is raised."""
+        check_fact(name, None, None)
+        entry = self.room(room)
+        await self.send(entry, name, entry.copy.write(name, None, None), None)
+
+    def watch(self, room: str, on_change: OnChange | None = None) -> Mapping[str, bytes]:
+        """Keep a copy of *room* and return that live, read-only copy."""
+        entry = self.room(room)
+        if on_change is not None:
+            entry.copy.listen(on_change)
+        if not entry.watched:
+            entry.watched = True
+            entry.version = 0
+            entry.subscription = self.bus.subscribe(
+                self.channel(room),
+                lambda payload: self.on_push(entry, payload),
+                lambda: self.read_soon(entry),
+            )
+            if self.started:
+                self.read_soon(entry)
+        return entry.copy.public
+
+    async def lead(self, room: str, name: str, ttl_s: float) -> int:
+        """Hold the lease, or return 0 when another instance does."""
+        check_fact(name, None, ttl_s)
+        key = keys.board_lease(self.fleet, room, name)
+        asked_s = self.clock.monotonic_s()
+        fence = int(await self.general.run(LEAD, [key], [b"T", self.instance_id.encode(), micros(ttl_s)]))
+        if fence:
+            self.held[room, name] = asked_s + ttl_s
+        else:
+            self.held.pop((room, name), None)
+        return fence
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def room(self, name: str) -> Room:
+        """What is kept about *name*, from now on."""
+        entry = self.rooms.get(name)
+        if entry is None:
+            entry = self.rooms[name] = Room(name, keys.board_room(self.fleet, name), RoomCopy(self.clock))
+        return entry
+
+    def channel(self, room: str) -> str:
+        """The bus channel of a room's pushes."""
+        return f"board/{room}"
+
+    def write(
+        self, entry: Room, op: bytes, name: str, value: bytes | None, ttl_s: float | None
+    ) -> asyncio.Future[Any]:
+        """Call the writing script for one value."""
+        channel = keys.bus_channel(self.fleet, self.channel(entry.name))
+        ttl_us = 0 if ttl_s is None else micros(ttl_s)
+        return self.general.run(
+            WRITE, [entry.key], [channel, op, name.encode(), ttl_us, value or b"", MAX_VALUES]
+        )
+
+    async def send(self, entry: Room, name: str, cell: Cell, ttl_s: float | None) -> None:
+        """
+        Give one own write to the fleet.
+
+        Until the fleet has confirmed it the write overlays the copy, so that a failed or cancelled one
+        is tried again by `poll` for as long as it lives.
+        """
+        entry.sending.add(cell)
+        try:
+            answer = await self.write(entry, b"R" if cell.value is None else b"S", name, cell.value, ttl_s)
+        except StoreMisconfigured:
+            # It will be refused again: an overlay that can never be shared would lie to this instance.
+            entry.copy.settle(name, cell, shared=False)
+            raise
+        finally:
+            entry.sending.discard(cell)
+        version, before = int(answer[0]), int(answer[1])
+        newest = entry.watched and version > entry.version
+        entry.copy.settle(name, cell, shared=newest or (entry.watched and version == before))
+        if newest and before == entry.version:
+            entry.version = version
+        elif newest:
+            self.missed += 1
+            self.read_soon(entry)
+
+    # -- hearing --------------------------------------------------------------------------------------
+
+    def on_push(self, entry: Room, payload: bytes) -> None:
+        """Somebody changed a value."""
+        try:
+            push = Push(payload)
+        except ValueError:
+            self.read_soon(entry)
+            return
+        self.pushes += 1
+        if push.version <= entry.version:
+            return
+        entry.copy.apply(push.name, push.value, push.left_s)
+        if push.before == entry.version:
+            entry.version = push.version
+        else:
+            self.missed += 1
+            self.read_soon(entry)
+
+    def read_soon(self, entry: Room) -> None:
+        """Read the room, once more if it is being read just now."""
+        entry.stale = True
+        if entry.reading is None and self.started:
+            entry.reading = asyncio.get_running_loop().create_task(self.read(entry))
+
+    async def read(self, entry: Room) -> None:
+        """Bring the copy of one room up to date; a failure leaves it as it was, until the next poll."""
+        try:
+            while entry.stale:
+                entry.stale = False
+                self.reads += 1
+                try:
+                    answer = await self.general.run(READ, [entry.key], [entry.version])
+                except StoreFault:
+                    return
+                await self.on_read(entry, answer)
+        finally:
+            entry.reading = None
+
+    async def on_read(self, entry: Room, answer: list[Any]) -> None:
+        """Take over what the store says about a whole room."""
+        version, now_us, born = int(answer[0]), int(answer[1]), int(answer[2])
+        if entry.version and (version == 0 or born > entry.version):
+            await self.restore(entry)
+        elif version > entry.version:
+            entry.version = version
+            entry.copy.replace(
+                {
+                    bytes(name).decode(): (value, (expires_us - now_us) / 1_000_000 if expires_us else None)
+                    for name, expires_us, value in zip(answer[3::3], answer[4::3], answer[5::3], strict=True)
+                }
+            )
+        elif version < entry.version:
+            # A push overtook this answer, or the store went back in time: take everything once more.
+            entry.version = 0
+            entry.stale = True
+
+    async def restore(self, entry: Room) -> None:
+        """
+        The store lost this room, or began it anew, after we knew it: give back what we still hold.
+
+        A room outlives its values in the store, so one that is gone while values live was lost. Values
+        are written only where there is none, because every instance does the same.
+        """
+        now_s = self.clock.monotonic_s()
+        alive = [
+            (name, cell, None if cell.due_s is None else cell.due_s - now_s)
+            for name, cell in entry.copy.shared.items()
+            if cell.due_s is None or cell.due_s > now_s
+        ]
+        outcomes = await asyncio.gather(
+            *(self.write(entry, b"N", name, cell.value, left_s) for name, cell, left_s in alive),
+            return_exceptions=True,
+        )
+        if not any(isinstance(outcome, BaseException) for outcome in outcomes):
+            self.restored += len(alive)
+            entry.version = 0
+            entry.stale = True
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to read and to poll."""
+        self.started = True
+        self.poll()
+
+    def poll(self) -> None:
+        """Ask for news of every watched room, and try again what the fleet has not confirmed."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.clock.call_later(POLL_S * (0.75 + self.draw() / 2), self.poll)
+        for entry in self.rooms.values():
+            for name, cell, left_s in entry.copy.unsettled():
+                if cell not in entry.sending:
+                    task = asyncio.get_running_loop().create_task(self.send_again(entry, name, cell, left_s))
+                    self.background.add(task)
+                    task.add_done_callback(self.background.discard)
+            if entry.watched:
+                self.read_soon(entry)
+
+    async def send_again(self, entry: Room, name: str, cell: Cell, left_s: float | None) -> None:
+        """Repeat a write that failed; if it fails again the next poll repeats it."""
+        try:
+            await self.send(entry, name, cell, left_s)
+        except StoreFault:
+            return
+
+    async def stop(self) -> None:
+        """Give up the leases and stop; copies stay as they are."""
+        self.started = False
+        if self.timer is not None:
+            self.timer.cancel()
+        now_s = self.clock.monotonic_s()
+        held = [lease for lease, due_s in self.held.items() if due_s > now_s]
+        self.held.clear()
+        await asyncio.gather(
+            *(
+                self.general.run(
+                    LEAD, [keys.board_lease(self.fleet, room, name)], [b"G", self.instance_id.encode(), 0]
+                )
+                for room, name in held
+            ),
+            return_exceptions=True,
+        )
+        tasks = [entry.reading for entry in self.rooms.values() if entry.reading is not None]
+        for task in [*tasks, *self.background]:
+            task.cancel()
+        await asyncio.gather(*tasks, *self.background, return_exceptions=True)
+        for entry in self.rooms.values():
+            entry.copy.close()
+            if entry.subscription is not None:
+                entry.subscription.close()
+
+
+def micros(seconds: float) -> int:
+    """Whole microseconds, at least one."""
+    return max(1, round(seconds * 1_000_000))
