@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hpack as reference
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.grpc_metadata import (
@@ -33,11 +33,13 @@ def travelled(block: bytes) -> list[tuple[bytes, bytes]]:
     return [(bytes(name), bytes(value)) for name, value in reference.Decoder().decode(block, raw=True)]
 
 
+@settings(deadline=None)
 @given(pairs=PAIRS)
 def test_metadata_comes_back_in_order(pairs: list[tuple[bytes, bytes]]) -> None:
     assert decode_metadata(travelled(encode_metadata(pairs))) == tuple(pairs)
 
 
+@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=4))
 def test_whatever_is_given_is_sent_legally_or_refused(pairs: list[tuple[bytes, bytes]]) -> None:
     try:
@@ -76,6 +78,7 @@ def test_too_much_is_refused() -> None:
         encode_metadata([(b"x", b"y" * 70_000)])
 
 
+@settings(deadline=None)
 @given(value=st.binary(max_size=100))
 def test_binary_values_may_be_padded_or_not(value: bytes) -> None:
     (_, written) = travelled(encode_metadata([(b"x-bin", value)]))[0]
@@ -90,6 +93,7 @@ def test_what_is_not_base64_is_shown_as_it_is() -> None:
     assert decode_binary(b"a") == b"a"
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_messages_come_back(text: str) -> None:
     written = encode_message(text)
@@ -98,6 +102,7 @@ def test_messages_come_back(text: str) -> None:
     assert decode_message(written) == text.encode("utf-8", "replace").decode()
 
 
+@settings(deadline=None)
 @given(value=st.binary(max_size=60))
 def test_reading_a_message_never_fails(value: bytes) -> None:
     assert isinstance(decode_message(value), str)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.grpc_timeout import decode_timeout, encode_timeout
 
 
+@settings(deadline=None)
 @given(remaining_s=st.floats(1e-9, 3e11))
 def test_what_is_written_is_at_least_what_remains_and_close_to_it(remaining_s: float) -> None:
     written = encode_timeout(remaining_s)

@@ -68,6 +68,7 @@ def reference_frames(draw: st.DrawFn) -> tuple[bytes, h2.Frame]:
     return frame.serialize(), (h2.RST_STREAM, 0, stream, b"\0\0\0\x08", 4)
 
 
+@settings(deadline=None)
 @given(frames=st.lists(reference_frames(), max_size=8), cuts=st.lists(st.integers(1, 40), max_size=30))
 def test_frames_are_read_however_they_are_cut(frames: list[tuple[bytes, h2.Frame]], cuts: list[int]) -> None:
     data = b"".join(wire for wire, _ in frames)
@@ -81,7 +82,7 @@ def test_frames_are_read_however_they_are_cut(frames: list[tuple[bytes, h2.Frame
     assert got == [meaning for _, meaning in frames]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(pieces=st.lists(st.binary(max_size=60), max_size=6))
 def test_arbitrary_bytes_end_in_frames_or_one_violation(pieces: list[bytes]) -> None:
     reader = FrameReader()
@@ -107,6 +108,7 @@ def violation_code(content: bytes) -> ErrorCode | None:
     return None
 
 
+@settings(deadline=None)
 @given(block=st.binary(max_size=200), stream=STREAMS, end=st.booleans(), size=st.integers(1, 80))
 def test_header_blocks_survive_being_split(block: bytes, stream: int, end: bool, size: int) -> None:
     wire = h2.headers_frames(stream, block, end_stream=end, max_frame_size=size)
@@ -120,6 +122,7 @@ def test_header_blocks_survive_being_split(block: bytes, stream: int, end: bool,
     assert b"".join(frame.data for frame in parsed(wire)) == block
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300), stream=STREAMS, end=st.booleans(), size=st.integers(1, 80))
 def test_data_survives_being_split(content: bytes, stream: int, end: bool, size: int) -> None:
     frames = parsed(h2.data_frames(stream, content, end_stream=end, max_frame_size=size))

@@ -29,6 +29,7 @@ def reader(*, max_table_size: int = 4096, max_list_size: int = 65_536) -> BlockR
     return BlockReader(lambda pairs: pairs, max_table_size=max_table_size, max_list_size=max_list_size)
 
 
+@settings(deadline=None)
 @given(blocks=st.lists(PAIRS, max_size=5))
 def test_the_reference_reads_what_we_write(blocks: list[HeaderPairs]) -> None:
     decoder = reference.Decoder()
@@ -38,6 +39,7 @@ def test_the_reference_reads_what_we_write(blocks: list[HeaderPairs]) -> None:
         assert [tuple(pair) for pair in decoder.decode(encode(pairs), raw=True)] == pairs
 
 
+@settings(deadline=None)
 @given(
     blocks=st.lists(st.tuples(PAIRS, st.booleans(), st.sampled_from([None, 0, 60, 200, 4096])), max_size=8)
 )
@@ -52,7 +54,7 @@ def test_we_read_what_the_reference_writes(blocks: list[tuple[HeaderPairs, bool,
             assert ours.read(encoder.encode(pairs, huffman=huffman)) == pairs
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(blocks=st.lists(st.binary(max_size=60), max_size=4))
 def test_arbitrary_bytes_raise_only_our_own_errors(blocks: list[bytes]) -> None:
     ours = reader(max_list_size=1_000)
@@ -135,6 +137,7 @@ def test_a_small_block_cannot_unfold_into_much_memory() -> None:
         ours.read(bomb)
 
 
+@settings(deadline=None)
 @given(value=st.integers(0, 2**20), prefix=st.integers(1, 8))
 def test_numbers_agree_with_the_reference(value: int, prefix: int) -> None:
     written = integer(value, (1 << prefix) - 1)

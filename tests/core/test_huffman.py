@@ -14,12 +14,13 @@ from silence_gateway.core.huffman import HuffmanError, decode_huffman
 ENCODER = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
+@settings(deadline=None)
 @given(text=st.binary(max_size=200))
 def test_every_string_comes_back(text: bytes) -> None:
     assert decode_huffman(ENCODER.encode(text)) == text
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(coded=st.binary(max_size=12))
 def test_arbitrary_bytes_are_decoded_or_refused(coded: bytes) -> None:
     """What we accept, the reference decodes to the same; what we refuse does not encode anything."""

@@ -630,3 +630,31 @@ def test_stream_numbers_run_out() -> None:
             await connection.wait_closed()
 
     within_seconds(scenario())
+
+
+@pytest.mark.parametrize("how", ["status", "reset"])
+def test_a_server_that_sees_the_deadline_first_changes_nothing(how: str) -> None:
+    """Its DEADLINE_EXCEEDED, or its reset, means our timeout once the deadline is there, and not before."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        for _ in range(2):
+            stream = await peer.request()
+            if how == "reset":
+                peer.send(frames.rst_stream_frame(stream, ErrorCode.CANCEL))
+            else:
+                peer.send_headers(stream, [*HEAD, (b"grpc-status", b"4")], end_stream=True)
+        await peer.gone()
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        async with scripted_server(script) as address:
+            connection = await connect(address, clock=clock)
+            with pytest.raises(UpstreamTimeout):
+                await connection.unary(METHOD, b"", (), 0.003)
+            with pytest.raises(RpcError) as caught:
+                await connection.unary(METHOD, b"", (), 5.0)
+            assert caught.value.code == (1 if how == "reset" else 4)
+            await connection.close()
+
+    within_seconds(scenario())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.errors import RpcError, UpstreamProtocolError
 from silence_gateway.upstreams.grpc_messages import MessageReader, framed, gunzip
 
 
+@settings(deadline=None)
 @given(
     messages=st.lists(st.tuples(st.binary(max_size=200), st.booleans()), max_size=6),
     cuts=st.lists(st.integers(1, 50), max_size=40),
@@ -31,6 +32,7 @@ def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: 
     assert reader.pending == 0
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(st.binary(max_size=40), max_size=8))
 def test_arbitrary_bytes_raise_only_what_a_call_can_end_with(pieces: list[bytes]) -> None:
     reader = MessageReader(b"gzip", 100)
@@ -43,6 +45,7 @@ def test_arbitrary_bytes_raise_only_what_a_call_can_end_with(pieces: list[bytes]
         assert reader.pending <= 105
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 300))
 def test_unpacking_stops_at_the_cap(size: int) -> None:
     packed = gzip.compress(bytes(size))

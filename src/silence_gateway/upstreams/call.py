@@ -11,7 +11,8 @@ from asyncio import Future
 from typing import Any, Protocol
 
 from silence_gateway.core.h2_frames import ErrorCode
-from silence_gateway.errors import UpstreamProtocolError
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError, UpstreamProtocolError, UpstreamTimeout
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.contracts import Reply
 from silence_gateway.upstreams.grpc_messages import CallError, MessageReader
@@ -33,6 +34,9 @@ class Carrier(Protocol):
 
     def count_error(self, error: CallError) -> None:
         """Count a call that did not end well."""
+
+    def is_due(self, deadline_s: float) -> bool:
+        """Tell whether a deadline has passed, or is about to within the grain of our timers."""
 
 
 class UnaryCall(Future[Reply]):
@@ -133,7 +137,8 @@ class UnaryCall(Future[Reply]):
             statistics.messages_in += 1
             self.set_result(Reply(message, head.metadata, answer.metadata))
         else:
-            self.fail(ended_badly(answer, head, self.reader) or _without_message())
+            error = ended_badly(answer, head, self.reader) or _without_message()
+            self.fail(as_our_timeout(error, self.carrier, self.deadline_s))
 
     def on_end_without_status(self) -> None:
         """The answer ended with data."""
@@ -165,6 +170,19 @@ def ended_badly(answer: Answer, head: Answer | None, reader: MessageReader | Non
     if reader is not None and reader.pending:
         return UpstreamProtocolError("the upstream ended its answer inside a message")
     return None
+
+
+def as_our_timeout(error: CallError, carrier: Carrier, deadline_s: float) -> CallError:
+    """
+    Return the timeout that *error* really is, if it is one.
+
+    The server watches the deadline that we sent it, so when it passes, the answer (DEADLINE_EXCEEDED,
+    or a reset) and our own timer race; callers should see one thing, whoever wins.
+    """
+    timed_out = isinstance(error, RpcError) and error.code in (Code.DEADLINE_EXCEEDED, Code.CANCELLED)
+    if timed_out and carrier.is_due(deadline_s):
+        return UpstreamTimeout("the deadline passed before the upstream answered")
+    return error
 
 
 def without_status() -> CallError:

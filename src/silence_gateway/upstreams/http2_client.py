@@ -13,10 +13,10 @@ from silence_gateway.core.h2_frames import ErrorCode, H2Violation, Setting
 from silence_gateway.core.hpack import HeaderListTooLarge, HpackError
 from silence_gateway.errors import (
     UpstreamProtocolError,
-    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from silence_gateway.upstreams.answers import Answer, reset_error
+from silence_gateway.upstreams.call import as_our_timeout
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.http2_link import Http2Link
 
@@ -161,11 +161,7 @@ class Http2Client(Http2Link):
     def _on_reset(self, stream: int, code: int) -> None:
         call = self._calls.pop(stream)
         self._outflow.drop(stream)
-        if code == ErrorCode.CANCEL and call.deadline_s <= self._clock.monotonic_s():
-            # The server watches the same deadline, and saw it pass a moment before our timer.
-            call.fail(UpstreamTimeout("the deadline passed before the upstream answered"))
-        else:
-            call.fail(reset_error(code))
+        call.fail(as_our_timeout(reset_error(code), self, call.deadline_s))
         self._one_less()
 
     def _on_goaway(self, last: int, code: int, debug: bytes) -> None:

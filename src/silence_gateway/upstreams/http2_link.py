@@ -25,7 +25,7 @@ from silence_gateway.errors import (
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
-from silence_gateway.upstreams.deadlines import Deadlines
+from silence_gateway.upstreams.deadlines import GRAIN_S, Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
 from silence_gateway.upstreams.outflow import Outflow
@@ -243,6 +243,10 @@ class Http2Link(asyncio.Protocol):
             statistics.timeouts += 1
         elif isinstance(error, UpstreamProtocolError):
             statistics.protocol_errors += 1
+
+    def is_due(self, deadline_s: float) -> bool:
+        """Tell whether a deadline has passed, or is about to within the grain of our timers."""
+        return deadline_s - GRAIN_S <= self._clock.monotonic_s()
 
     def _one_less(self) -> None:
         """A call has just left `_calls`."""

@@ -16,7 +16,7 @@ from silence_gateway.core.h2_frames import ErrorCode
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamProtocolError
 from silence_gateway.upstreams.answers import Answer
-from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, ended_badly, without_status
+from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, as_our_timeout, ended_badly, without_status
 from silence_gateway.upstreams.contracts import Metadata
 from silence_gateway.upstreams.grpc_messages import PREFIX_BYTES, CallError, MessageReader, RawMessage, framed
 from silence_gateway.upstreams.outflow import Outbox
@@ -185,7 +185,7 @@ class StreamCall:
             self._carrier.statistics.by_code[0] += 1
             self._end(None)
         else:
-            self.fail(error)
+            self.fail(as_our_timeout(error, self._carrier, self.deadline_s))
 
     def on_end_without_status(self) -> None:
         """The answer ended with data."""
