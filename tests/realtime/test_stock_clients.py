@@ -7,11 +7,12 @@ Tested with centrifuge-python 0.7 and the npm package centrifuge 5.8 (tests/node
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,15 @@ from centrifuge import (
 from silence_gateway.core.http import Request, Response
 from silence_gateway.edge.listen import open_sockets
 from silence_gateway.edge.server import HttpServer
+from silence_gateway.errors import StoreUnavailable
 from silence_gateway.realtime.door import SessionHub
 from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.stores.session_contract import SessionRecord
 from silence_gateway.stores.sessions_memory import MemorySessions
+from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.store_checks import eventually
+from silence_gateway.testing.valkey import ValkeyServer, fresh_fleet
 
 pytestmark = pytest.mark.system
 
@@ -230,6 +235,76 @@ def javascript() -> None:
         )
         if done.returncode:
             pytest.skip(f"NO JAVASCRIPT CLIENT TESTED: npm ci failed in tests/node: {done.stderr[-300:]}")
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_fleet(valkey: ValkeyServer) -> MakeHub:
+    """Return a maker of hubs that share a real Valkey, each with connections of its own."""
+    fleet = fresh_fleet()
+    return lambda settings: SessionHub(settings, store=ValkeyStore(valkey.url, fleet))
+
+
+@pytest.mark.valkey
+def test_python_clients_talk_across_instances_through_valkey(valkey_fleet: MakeHub) -> None:
+    on_two_instances(valkey_fleet, talk_python)
+
+
+@pytest.mark.valkey
+@pytest.mark.node
+@pytest.mark.usefixtures("javascript")
+def test_javascript_clients_talk_across_instances_through_valkey(valkey_fleet: MakeHub) -> None:
+    on_two_instances(valkey_fleet, talk_javascript)
+
+
+@pytest.mark.valkey
+def test_sessions_outlive_a_killed_valkey_and_are_in_it_again_when_it_is_back() -> None:
+    fleet = fresh_fleet()
+    settings = replace(SETTINGS, instance_ttl_s=2.0)
+    with ValkeyServer() as server:
+
+        async def scenario(one: Instance, two: Instance) -> None:
+            async with (
+                python_client(one.url, token=token("ann")) as ann,
+                python_client(two.url, token=token("bob")) as bob,
+            ):
+                heard = Heard()
+                for client, events in ((ann, Heard()), (bob, heard)):
+                    room = client.new_subscription("chat:room", events)
+                    await room.subscribe()
+                    await room.ready(PATIENCE_S)
+                await asyncio.to_thread(server.kill)
+                with pytest.raises(StoreUnavailable):
+                    while True:
+                        await one.hub.publish("chat:room", "lost")
+                await asyncio.to_thread(server.start)
+
+                async with asyncio.timeout(2 * PATIENCE_S):
+                    while heard.publications.empty():
+                        with contextlib.suppress(StoreUnavailable):
+                            await one.hub.publish("chat:room", "again")
+                        await asyncio.sleep(0.05)  # between two tries, not for luck
+                assert one.hub.statistics.opened == two.hub.statistics.opened == 1
+                async with asyncio.timeout(2 * PATIENCE_S):
+                    while {each.user for each in await listed(one)} != {"ann", "bob"}:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)  # the store's own content is no event of ours
+
+        on_two_instances(
+            lambda settings: SessionHub(settings, store=ValkeyStore(server.url, fleet)), scenario, settings
+        )
+
+
+async def listed(instance: Instance) -> Sequence[SessionRecord]:
+    """Return the sessions that the store itself names."""
+    try:
+        return (await instance.hub.directory.everywhere(10, "")).sessions
+    except StoreUnavailable:
+        return ()
 
 
 def test_python_clients_talk_across_instances() -> None:

@@ -27,6 +27,8 @@ from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.stores.session_contract import SessionStore
 from silence_gateway.stores.sessions_memory import MemorySessions
+from silence_gateway.stores.sessions_valkey import ValkeySessions
+from silence_gateway.stores.valkey import ValkeyStore
 
 
 class SessionHub(RealtimeHub):
@@ -36,14 +38,15 @@ class SessionHub(RealtimeHub):
     Args:
         settings: How sessions behave; by default clients need a token, and none is believed.
         store: Started and stopped with the hub; by default one in this process.
-        sessions: Where sessions are written to; must be given with a *store*, and share its fleet.
+        sessions: Where sessions are written to; a `ValkeyStore` brings its own, any other *store* needs
+            one that is shared as widely as it is.
         clock: The only clock.
         observer: Told what an operator should know.
         rng: Spreads the first pings.
         verifier: Believes tokens.
 
     Raises:
-        ValueError: Only one of *store* and *sessions* was given.
+        ValueError: A *store* came without its *sessions*, or the other way round.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class SessionHub(RealtimeHub):
         rng: Random | None = None,
         verifier: Verifier | None = None,
     ) -> None:
+        if isinstance(store, ValkeyStore) and sessions is None:
+            sessions = ValkeySessions(store.general, store.fleet)
         if (store is None) != (sessions is None):
             raise ValueError("give both a store and its sessions, or neither")
         clock = clock or SystemClock()
