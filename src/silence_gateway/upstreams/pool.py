@@ -12,17 +12,17 @@ This file joins the parts and holds none of their rules: which endpoint is `plac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable
 from random import Random
-from typing import Any
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check, Health
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
-from silence_gateway.events import Noticed, Observer, nobody
+from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
+from silence_gateway.upstreams.background import Background
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
@@ -75,7 +75,8 @@ class GrpcUpstream:
         self._connector = connector or grpc_connector(settings, self._clock)
         self._timeout_s = settings.timeout_s
         self._endpoints: dict[str, Endpoint] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(f"upstream {settings.name!r}", observer)
+        self._spawn = self._background.begin
         self._quiet = asyncio.Event()
         self._stopping = False
         self._health_request = check_request(settings.health.service if settings.health else "")
@@ -142,18 +143,12 @@ class GrpcUpstream:
                 await self._quiet.wait()
             finally:
                 timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.cancel()
         for endpoint in self._endpoints.values():
             endpoint.removed = True
             self._spawn(endpoint.close())
-        if self._tasks:
-            # A peer that never reads could hold up the end of its connection; it does not hold up ours.
-            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        # A peer that never reads could hold up the end of its connection; it does not hold up ours.
+        await self._background.finish(CLOSE_S)
 
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """
@@ -386,16 +381,3 @@ class GrpcUpstream:
                 endpoint.fade()
                 if ticks % trims_every == 0:
                     endpoint.trim()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            what = (
-                f"upstream {self.settings.name!r}: a background task broke: {type(error).__name__}: {error}"
-            )
-            self._observer(Noticed(what=what, loudness="error"))
