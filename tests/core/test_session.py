@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from silence_gateway.core import centrifuge_codes as codes
 from silence_gateway.core.channels import NamespaceRules
 from silence_gateway.core.session import MAX_PENDING, MAX_WAITING, Session
