@@ -223,7 +223,7 @@ class Http1Connection(asyncio.Protocol):
             empty = EMPTY_LINES.match(buffer)
             buffer = self.buffer = buffer[empty.end() if empty else 0 :]
             self.scanned = 0
-            if buffer in {b"", b"\r"}:
+            if not buffer or buffer == b"\r":
                 return None
         server = self.server
         end = buffer.find(b"\r\n\r\n", self.scanned) + 4

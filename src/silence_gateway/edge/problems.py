@@ -68,10 +68,11 @@ def problem(error: BaseException, request: Request | None = None) -> Response:
     if isinstance(error, RateLimited):
         said["type"] = QUOTA_EXCEEDED
         said["violated-policies"] = list(error.limits)
+        headers.extend(error.headers)
         if error.retry_after_s is not None:
             said["retry_after_s"] = round(error.retry_after_s, 3)
-            headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-        headers.extend(error.headers)
+            if not any(name.lower() == b"retry-after" for name, _ in headers):
+                headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     elif isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii", "replace")))
     elif isinstance(error, Unauthenticated):
