@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from silence_gateway.app.config.auth import JwtConfig
 from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
     limit_specs,
     realtime_settings,
@@ -20,6 +21,7 @@ from silence_gateway.app.engine_settings import (
     upstream_settings,
 )
 from silence_gateway.app.gateway import Gateway
+from silence_gateway.app.register import Register
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, Request, stack
 from silence_gateway.edge.listen import server_tls
@@ -59,13 +61,14 @@ from silence_gateway.watch.requests import AccessLog, RequestCounters, watch_req
 REFLECTION = ("reflection",)
 
 
-def build(config: GatewayConfig, store: Store, clock: Clock, observer: Observer, log: LogWriter) -> Gateway:
+def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, log: LogWriter) -> Gateway:
     """
-    Make the gateway that *config* describes; nothing is started.
+    Make the gateway that *loaded* describes; nothing is started.
 
     Raises:
         ConfigError: A file that it names cannot be used, or numbers do not go together.
     """
+    config = loaded.config
     access = AccessLists(
         store.board,
         clock,
@@ -127,6 +130,9 @@ def build(config: GatewayConfig, store: Store, clock: Clock, observer: Observer,
         upstreams=upstreams,
         services=services,
         hub=hub,
+        register=Register(
+            store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
+        ),
     )
     if limits is not None:
         gateway.limiter, gateway.limit_store = limits.limiter, limits.store
@@ -171,7 +177,7 @@ def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observe
     totals = sweep = None
     if isinstance(store, ValkeyStore):
         shared = ValkeyLimitStore(store.scripts, config.name)
-        totals = ValkeyLimitTotals(store.scripts, config.name)
+        totals = ValkeyLimitTotals(store.general, config.name)
         sweep = LimitSweep(store, totals, clock, observer=observer)
     falling_back = FallingBackLimitStore(shared, store, clock)
     limiter = Limiter(specs, falling_back)
@@ -185,7 +191,7 @@ def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) 
         return None
     sessions: SessionStore
     if isinstance(store, ValkeyStore):
-        sessions = ValkeySessions(store.scripts, config.name)
+        sessions = ValkeySessions(store.general, config.name)
     else:
         sessions = MemorySessions(clock)
     return RealtimeHub(

@@ -6,7 +6,13 @@ import resource
 import sys
 
 from silence_gateway.app.gateway import Gateway
-from silence_gateway.watch.engines import edge_families, limit_families, realtime_families, upstream_families
+from silence_gateway.watch.engines import (
+    edge_families,
+    limit_families,
+    realtime_families,
+    store_families,
+    upstream_families,
+)
 from silence_gateway.watch.families import Family, Sample
 
 
@@ -20,7 +26,7 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
         families += limit_families(gateway.limiter, local)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)
-    families += gateway.store_families()
+    families += store_families(gateway.store)
     families += [
         _one(
             "silence_access_denied_total",
@@ -52,9 +58,6 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
             "silence_log_lines_dropped_total", "counter", "Log lines that could not be written.", log_dropped
         ),
         _one("silence_resident_bytes", "gauge", "Peak resident memory.", _peak_bytes()),
-        _one(
-            "silence_gc_objects", "gauge", "Objects the garbage collector looks after.", sum(gc.get_count())
-        ),
     ]
     return families
 

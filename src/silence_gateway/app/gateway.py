@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from silence_gateway.admin.contracts import Readiness, Word
+from silence_gateway.app.register import Register
 from silence_gateway.clock import Clock
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
@@ -59,6 +60,7 @@ class Gateway:
     limit_counts: FleetCounts | None = None
     limit_sweep: LimitSweep | None = None
     hub: RealtimeHub | None = None
+    register: Register | None = None
     phase: Word = "starting"
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -74,7 +76,7 @@ class Gateway:
             await upstream.start()
         if self.hub is not None:
             await self.hub.start()
-        for part in (self.limit_counts, self.limit_sweep):
+        for part in (self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 part.start()
         await self._first_descriptors()
@@ -118,6 +120,10 @@ class Gateway:
             return Readiness(self.phase, parts)
         return Readiness("ready" if self.store.up else "degraded", parts)
 
+    def nodes(self) -> list[dict[str, object]]:
+        """Return the live instances of the fleet, as they describe themselves on the board."""
+        return self.register.nodes() if self.register is not None else []
+
     async def drain(self) -> int:
         """
         Take nothing new and let what runs finish, within `drain_s` seconds.
@@ -135,7 +141,7 @@ class Gateway:
         """End everything; harmless when it never started."""
         self.phase = "draining"
         await self.server.abort()
-        for part in (self.limit_counts, self.limit_sweep):
+        for part in (self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 await part.stop()
         for service in self.services:

@@ -63,7 +63,7 @@ async def serve_alone(
 ) -> bool:
     """Serve in this process until *stop*; returns whether everything finished in time."""
     config = loaded.config
-    gateway = build(config, place.open(), clock, observer, log)
+    gateway = build(loaded, place.open(), clock, observer, log)
     lag = LoopLag(clock)
     instance = local_instance(gateway, loaded, log, lag, stop.ask)
     sockets = open_sockets(listen_addresses(config), reuse_port=False)

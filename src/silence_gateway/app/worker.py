@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import sys
 from urllib.parse import parse_qsl
@@ -62,7 +63,7 @@ async def work(orders: WorkerOrders) -> int:
         loop = asyncio.get_running_loop()
         loop.add_reader(sys.stdin.fileno(), stop.ask)
         store = open_store_at(loaded.config, orders.store_url, clock, observer)
-        gateway = build(loaded.config, store, clock, observer, log)
+        gateway = build(loaded, store, clock, observer, log)
         lag = LoopLag(clock)
         measuring = asyncio.create_task(lag.run())
         instance = local_instance(gateway, loaded, log, lag, stop.ask)
@@ -83,10 +84,12 @@ async def work(orders: WorkerOrders) -> int:
 
 def main() -> int:
     """Read the orders and carry them out."""
-    size = int.from_bytes(sys.stdin.buffer.raw.read(8), "big")  # type: ignore[attr-defined]
+    descriptor = sys.stdin.fileno()
+    size = int.from_bytes(os.read(descriptor, 8), "big")
     data = b""
+    # Not a byte more than the orders is read: what follows on the pipe is its end, which the loop waits for.
     while len(data) < size:
-        piece = sys.stdin.buffer.raw.read(size - len(data))  # type: ignore[attr-defined]
+        piece = os.read(descriptor, size - len(data))
         if not piece:
             return OK
         data += piece

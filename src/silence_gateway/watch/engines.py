@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from silence_gateway.edge.statistics import Statistics as EdgeStatistics
 from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.realtime.statistics import RealtimeStatistics
+from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S, UpstreamStatistics
 from silence_gateway.watch.families import Family, Sample
 
@@ -223,4 +225,56 @@ def realtime_families(realtime: RealtimeStatistics) -> list[Family]:
             counts("code", {str(code): count for code, count in realtime.closes.items()}),
         ),
         *(Family(name, "counter", text, (Sample((), value),)) for name, (text, value) in single.items()),
+    ]
+
+
+def store_families(store: Store) -> list[Family]:
+    """Return the state of the shared store and what was asked of it."""
+    families = [
+        Family(
+            "silence_store_state", "gauge", "0 up, 1 degraded.", (Sample((), float(not store.up)),), "max"
+        ),
+        Family(
+            "silence_live_instances",
+            "gauge",
+            "Instances of the fleet that were alive when the store last answered.",
+            (Sample((), store.live_instances),),
+            "max",
+        ),
+    ]
+    if not isinstance(store, ValkeyStore):
+        return families
+    lanes = {"hot": store.hot, "general": store.general_lane}
+    return [
+        *families,
+        Family(
+            "silence_store_transitions_total",
+            "counter",
+            "Times the store's breaker changed its state.",
+            (Sample((), store.transitions),),
+        ),
+        Family(
+            "silence_store_calls_total",
+            "counter",
+            "Commands sent to the store.",
+            counts("lane", {name: lane.calls for name, lane in lanes.items()}),
+        ),
+        Family(
+            "silence_store_batches_total",
+            "counter",
+            "Writes they travelled in.",
+            counts("lane", {name: lane.sent_batches for name, lane in lanes.items()}),
+        ),
+        Family(
+            "silence_store_expired_total",
+            "counter",
+            "Commands whose answer did not come within the deadline.",
+            counts("lane", {name: lane.expired for name, lane in lanes.items()}),
+        ),
+        Family(
+            "silence_store_connects_total",
+            "counter",
+            "Connections opened to the store.",
+            counts("lane", {name: lane.connects for name, lane in lanes.items()}),
+        ),
     ]

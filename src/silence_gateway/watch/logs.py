@@ -93,9 +93,8 @@ class EventLog:
             rest = " ".join(f"{key}={clean(str(value))}" for key, value in fields.items())
             self._writer.line(f"{stamp} {event.level:7} {clean(name)} {rest}".rstrip())
         else:
-            self._writer.line(
-                json.dumps({"time": stamp, "level": event.level, "event": name, **fields}, default=str)
-            )
+            line = {"time": stamp, "level": event.level, "event": name, **fields}
+            self._writer.line(json.dumps(line, default=str, separators=(",", ":")))
 
 
 def timestamp(now_us: int) -> str:
