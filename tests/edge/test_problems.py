@@ -1,0 +1,176 @@
+"""Errors as clients read them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from silence_gateway.core.http import Request, Response
+from silence_gateway.core.http_head import Rejected
+from silence_gateway.edge.codes import CODES
+from silence_gateway.edge.problems import answer_errors, problem
+from silence_gateway.errors import (
+    AccessDenied,
+    ConfigError,
+    GatewayError,
+    MethodNotAllowed,
+    RateLimited,
+    RpcError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Unauthenticated,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from silence_gateway.events import Event, Noticed
+
+
+def request() -> Request:
+    made = Request("GET", "/a?token=secret", {})
+    made.request_id = "r-1"
+    return made
+
+
+def said(response: Response) -> dict[str, Any]:
+    read = json.loads(response.body)
+    assert isinstance(read, dict)
+    return read
+
+
+def test_a_problem_has_what_the_contract_promises():
+    response = problem(AccessDenied("your address is on the deny list"), request())
+
+    assert response.status == 403
+    assert response.headers == [(b"content-type", b"application/problem+json")]
+    assert said(response) == {
+        "type": "urn:silence-gateway:problem:forbidden",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "your address is on the deny list",
+        "code": "PERMISSION_DENIED",
+        "request_id": "r-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "header", "member"),
+    [(0.0004, b"1", 0.0), (1.0, b"1", 1.0), (1.2, b"2", 1.2), (59.0001, b"60", 59.0)],
+)
+def test_a_limited_caller_learns_when_to_come_back(wait_s, header, member):
+    response = problem(RateLimited(["login"], wait_s, [(b"ratelimit", b"x")]), request())
+
+    assert response.status == 429
+    assert (b"retry-after", header) in response.headers
+    assert (b"ratelimit", b"x") in response.headers
+    assert said(response)["retry_after_s"] == member
+    assert said(response)["violated-policies"] == ["login"]
+    assert said(response)["type"].endswith("#quota-exceeded")
+
+
+def test_a_caller_that_can_never_pass_is_not_told_to_wait():
+    response = problem(RateLimited(["login"], None))
+
+    assert "retry_after_s" not in said(response)
+    assert b"retry-after" not in dict(response.headers)
+
+
+def test_other_refusals_say_what_would_work():
+    assert (b"allow", b"GET, PUT") in problem(MethodNotAllowed(["GET", "PUT"])).headers
+    assert (b"www-authenticate", b"Bearer") in problem(Unauthenticated("no token")).headers
+    assert (b"a", b"b") in problem(Rejected(426, "r", "d", [(b"a", b"b")])).headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("10.0.0.1"),
+        UpstreamUnavailable("10.0.0.1"),
+        UpstreamTimeout("10.0.0.1"),
+        UpstreamProtocolError("10.0.0.1"),
+        StoreUnavailable("10.0.0.1"),
+        StoreMisconfigured("10.0.0.1"),
+        GatewayError("10.0.0.1"),
+        ValueError("10.0.0.1"),
+    ],
+)
+def test_what_happens_inside_stays_inside(error):
+    response = problem(error, request())
+
+    assert response.status >= 500
+    assert b"10.0.0.1" not in response.body
+    assert said(response)["request_id"] == "r-1"
+
+
+def test_an_answer_of_the_upstream_keeps_its_words():
+    response = problem(RpcError(5, "no such user"), request())
+
+    assert response.status == 404
+    assert said(response) == {"code": 5, "message": "no such user", "details": []}
+
+
+def test_a_text_that_cannot_be_encoded_still_becomes_an_answer():
+    assert said(problem(AccessDenied("\ud800")))["detail"] == "?"
+
+
+def handle(error: BaseException) -> tuple[Response, list[Event]]:
+    noticed: list[Event] = []
+
+    async def fail(_: Request) -> Response:
+        raise error
+
+    return asyncio.run(answer_errors(noticed.append)(fail)(request())), noticed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error", [kind("x") for kind in CODES if kind not in {RateLimited, MethodNotAllowed, RpcError}]
+)
+def test_every_error_becomes_an_answer(error):
+    response, noticed = handle(error)
+
+    assert response.status == CODES[type(error)].http
+    assert len(noticed) == (response.status == 500)
+
+
+def test_an_unexpected_error_is_told_with_its_place_but_not_the_query():
+    response, noticed = handle(KeyError("lost"))
+
+    (event,) = noticed
+    assert response.status == 500
+    assert isinstance(event, Noticed)
+    assert event.level == "error"
+    assert "KeyError: 'lost'" in event.what
+    assert "test_problems.py:" in event.what
+    assert "r-1" in event.what
+    assert "secret" not in event.what
+
+
+def test_cancelling_passes():
+    async def main() -> None:
+        async def wait(_: Request) -> Response:
+            await asyncio.Event().wait()
+            return Response(200)
+
+        async def answer() -> Response:
+            return await answer_errors(lambda _: None)(wait)(request())
+
+        task = asyncio.create_task(answer())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_an_answer_passes():
+    async def main() -> None:
+        async def fine(_: Request) -> Response:
+            return Response(204)
+
+        assert (await answer_errors(lambda _: None)(fine)(request())).status == 204
+
+    asyncio.run(main())
