@@ -110,6 +110,9 @@ def test_asking_senselessly_is_refused() -> None:
     asyncio.run(scenario())
 
 
-def test_a_bad_address_is_refused() -> None:
-    with pytest.raises(ConfigError):
-        RateLimiter("ftp://nowhere")
+@pytest.mark.parametrize(
+    ("address", "hint"), [("ftp://nowhere", "unknown scheme"), ("memory://x", "nothing may follow")]
+)
+def test_a_bad_address_is_refused(address: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        RateLimiter(address)

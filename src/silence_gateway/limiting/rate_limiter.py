@@ -15,27 +15,19 @@ to the store in one trip, so make them concurrently. While the store is away eac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.limits import NEVER, Algorithm, Ask, Decision, LimitRule, WhenDown, refusal_of
 from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.errors import RateLimited
-from silence_gateway.limiting.open_store import open_store
-from silence_gateway.stores.contracts import ScriptRunner, Store
+from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.stores.limits_valkey import ValkeyLimitStore
-
-
-@runtime_checkable
-class RunsScripts(Protocol):
-    """A store that is a server: what tells Valkey from memory."""
-
-    @property
-    def scripts(self) -> ScriptRunner:
-        """The way to run a script on it."""
+from silence_gateway.stores.open import open_store, scripts_of
+from silence_gateway.stores.settings import StoreSettings
 
 
 class Limit:
@@ -106,11 +98,12 @@ class RateLimiter:
     ) -> None:
         self.clock = clock or SystemClock()
         self.owns_store = isinstance(store, str)
-        self.store = open_store(store, fleet, self.clock) if isinstance(store, str) else store
+        self.store = (
+            open_store(StoreSettings(url=store), fleet, clock=self.clock) if isinstance(store, str) else store
+        )
+        scripts = scripts_of(self.store)
         shared: LimitStore = (
-            ValkeyLimitStore(self.store.scripts, fleet)
-            if isinstance(self.store, RunsScripts)
-            else MemoryLimitStore(self.clock)
+            MemoryLimitStore(self.clock) if scripts is None else ValkeyLimitStore(scripts, fleet)
         )
         self.limits_store = FallingBackLimitStore(shared, self.store, self.clock)
         self.limits: dict[str, Limit] = {}
