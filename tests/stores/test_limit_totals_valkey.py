@@ -78,7 +78,7 @@ def test_busiest_keys_are_bounded_and_everything_ends(socket: str) -> None:
         await totals.add({"a": LimitCounts(allowed=1, top={f"k{n}": n + 1 for n in range(3 * MAX_TOP)})})
 
         top = (await totals.read(["a"]))["a"].top
-        lives_s = [await runner.client.ttl(key) async for key in runner.client.scan_iter(f"{{{fleet}*")]
+        lives_s = [await runner.client.ttl(key) async for key in runner.client.scan_iter(f"{fleet}:*")]
 
         assert list(top.values()) == list(range(3 * MAX_TOP, 2 * MAX_TOP, -1))
         assert len(lives_s) == 3

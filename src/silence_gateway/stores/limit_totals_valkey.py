@@ -1,7 +1,7 @@
 """
 What the whole fleet has counted about its limits, in Valkey or Redis.
 
-Three keys and two per limit, all with the fleet in one hash tag, written by every instance every few
+Two keys and two per limit, all in one slot of a cluster, written by every instance every few
 seconds and read by the admin API. Busiest keys are kept for the present and the last period of ten
 minutes, so that "top" means recent.
 """
@@ -36,8 +36,8 @@ class ValkeyLimitTotals:
     def __init__(self, scripts: ScriptRunner, fleet: str) -> None:
         self.scripts = scripts
         self.base = key(fleet, "limit-totals")
-        self.counts = b"{%b}:counts" % self.base
-        self.seen = b"{%b}:seen" % self.base
+        self.counts = b"%b:{all}:counts" % self.base
+        self.seen = b"%b:{all}:seen" % self.base
 
     async def add(self, counts: Mapping[str, LimitCounts]) -> None:
         """Add what was counted since the last time."""
@@ -82,7 +82,9 @@ class ValkeyLimitTotals:
     def tops(self, names: Sequence[str]) -> list[bytes]:
         """Return where the busiest keys of each limit are."""
         return [
-            b"{%b}:top:%b:%b" % (self.base, name.encode(), half) for name in names for half in (b"0", b"1")
+            b"%b:{all}:top:%b:%b" % (self.base, name.encode(), half)
+            for name in names
+            for half in (b"0", b"1")
         ]
 
 
