@@ -7,7 +7,6 @@ A new method is one coroutine and one row of METHODS.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -84,7 +83,7 @@ class ServerMethods:
         if "b64data" in params:
             try:
                 data = wire.decode_json(base64.b64decode(str(params["b64data"]), validate=True).decode())
-            except (binascii.Error, UnicodeDecodeError, BadFrame):
+            except ValueError:  # not base64, not UTF-8, or not JSON
                 return codes.BAD_REQUEST
         elif "data" not in params:
             return codes.BAD_REQUEST
