@@ -34,17 +34,19 @@ class Trickle:
     async def run(self) -> None:
         """Send requests for ever; cancelling it is how it ends."""
         for method, target, body in itertools.cycle(REQUESTS):
-            self.statuses[await self._ask(method, target, body)] += 1
+            self.statuses[await self.ask(method, target, body)] += 1
             await asyncio.sleep(PAUSE_S)
 
-    async def _ask(self, method: str, target: str, body: bytes) -> int:
+    async def ask(self, method: str, target: str, body: bytes) -> int:
+        """Send one request on a connection of its own; returns the HTTP status, 0 for no answer."""
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 try:
                     head = (
                         f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nConnection: close\r\n"
-                        f"User-Agent: silence-demo\r\nContent-Length: {len(body)}\r\n\r\n"
+                        "User-Agent: silence-demo\r\nContent-Type: application/json\r\n"
+                        f"Content-Length: {len(body)}\r\n\r\n"
                     )
                     writer.write(head.encode() + body)
                     answer = await reader.read(-1)
