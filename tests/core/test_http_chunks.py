@@ -36,7 +36,9 @@ def read(wire: bytes, step: int) -> tuple[bytes, bytes, bool]:
     st.binary(max_size=20),
     st.integers(1, 60),
 )
-def test_a_body_ends_where_it_ends_however_it_is_cut(pieces, extension, trailers, rest, step):
+def test_a_body_ends_where_it_ends_however_it_is_cut(
+    pieces: list[bytes], extension: bytes, trailers: bytes, rest: bytes, step: int
+) -> None:
     wire = chunked(pieces, extension, trailers) + rest
 
     assert read(wire, step) == (b"".join(pieces), rest, True)
@@ -63,7 +65,7 @@ alphabet = st.sampled_from(
 
 
 @given(st.lists(alphabet, max_size=14).map(b"".join))
-def test_whatever_we_take_llhttp_takes_too(wire):
+def test_whatever_we_take_llhttp_takes_too(wire: bytes) -> None:
     """We may refuse what llhttp takes (never the other way), and then both see one body."""
     try:
         body, rest, complete = read(wire, len(wire) or 1)
@@ -84,12 +86,32 @@ def test_whatever_we_take_llhttp_takes_too(wire):
 
 @pytest.mark.parametrize(
     "wire",
-    [b"0x3\r\n", b"+3\r\n", b"-3\r\n", b" 3\r\n", b"3 \r\n", b"g\r\n", b"\r\n", b"3_0\r\n", b"3;\r\n", b"3;a\0\r\n",
-     b"3\n", b"3\r\nabcd\r\n", b"3\r\nabc\n", b"3\r\nabcXX", b"ffffffffffffffff\r\n", b"0\r\n folded\r\n",
-     b"0\r\nno colon\r\n", b"0\r\nContent-Length: 3\r\n", b"0\r\nhost: x\r\n", b"0\r\nA: b\0\r\n", b"3" * 5000],
-)  # fmt: skip
+    [
+        b"0x3\r\n",
+        b"+3\r\n",
+        b"-3\r\n",
+        b" 3\r\n",
+        b"3 \r\n",
+        b"g\r\n",
+        b"\r\n",
+        b"3_0\r\n",
+        b"3;\r\n",
+        b"3;a\0\r\n",
+        b"3\n",
+        b"3\r\nabcd\r\n",
+        b"3\r\nabc\n",
+        b"3\r\nabcXX",
+        b"ffffffffffffffff\r\n",
+        b"0\r\n folded\r\n",
+        b"0\r\nno colon\r\n",
+        b"0\r\nContent-Length: 3\r\n",
+        b"0\r\nhost: x\r\n",
+        b"0\r\nA: b\0\r\n",
+        b"3" * 5000,
+    ],
+)
 @pytest.mark.parametrize("step", [1, 1000])
-def test_what_is_not_a_chunk_is_refused(wire, step):
+def test_what_is_not_a_chunk_is_refused(wire: bytes, step: int) -> None:
     with pytest.raises(Rejected) as refused:
         read(wire, step)
 
@@ -97,14 +119,14 @@ def test_what_is_not_a_chunk_is_refused(wire, step):
 
 
 @pytest.mark.parametrize("wire", [b"2711\r\n", chunked([b"x" * 6000, b"x" * 6000]), b"fffffffffffffff\r\n"])
-def test_a_body_above_the_limit_is_refused_before_it_is_stored(wire):
+def test_a_body_above_the_limit_is_refused_before_it_is_stored(wire: bytes) -> None:
     with pytest.raises(Rejected) as refused:
         read(wire, 1000)
 
     assert refused.value.status == 413
 
 
-def test_a_flood_of_tiny_chunks_is_refused():
+def test_a_flood_of_tiny_chunks_is_refused() -> None:
     reader = ChunkReader(10_000_000)
     with pytest.raises(Rejected, match="too small"):
         reader.take_from(bytearray(b"1\r\nx\r\n" * 50_000))
@@ -112,6 +134,6 @@ def test_a_flood_of_tiny_chunks_is_refused():
     assert len(reader.body) < 30_000
 
 
-def test_trailers_without_end_are_refused():
+def test_trailers_without_end_are_refused() -> None:
     with pytest.raises(Rejected, match="too small"):
         read(b"0\r\n" + b"A: b\r\n" * 20_000, 1000)

@@ -11,7 +11,7 @@ def head(*lines: bytes, first: bytes = b"POST /a?b HTTP/1.1", host: bytes = b"Ho
     return b"\r\n".join([first, host, *lines, b"", b""])
 
 
-def test_a_head_becomes_a_request():
+def test_a_head_becomes_a_request() -> None:
     said = read_head(head(b"A:  b \t", b"COOKIE: c=1", b"a: d", b"Cookie: e=2", b"Content-Length: 7"))
 
     request = said.request
@@ -39,7 +39,7 @@ def test_a_head_becomes_a_request():
         ([b"Connection: closed"], b"GET / HTTP/1.1", True),
     ],
 )
-def test_connections_are_kept_as_the_client_asks(lines, first, keeps):
+def test_connections_are_kept_as_the_client_asks(lines: list[bytes], first: bytes, keeps: bool) -> None:
     assert read_head(head(*lines, first=first)).keep_alive is keeps
 
 
@@ -53,11 +53,11 @@ def test_connections_are_kept_as_the_client_asks(lines, first, keeps):
         ([b"Connection: upgrade"], False),
     ],
 )
-def test_an_upgrade_needs_both_headers(lines, wants):
+def test_an_upgrade_needs_both_headers(lines: list[bytes], wants: bool) -> None:
     assert read_head(head(*lines)).wants_websocket is wants
 
 
-def test_a_body_may_wait_for_leave_if_there_is_one():
+def test_a_body_may_wait_for_leave_if_there_is_one() -> None:
     assert read_head(head(b"Expect: 100-Continue", b"Content-Length: 3")).expects_continue
     assert read_head(head(b"Expect: 100-continue", b"Transfer-Encoding: chunked")).expects_continue
     assert not read_head(head(b"Expect: 100-continue")).expects_continue
@@ -65,24 +65,40 @@ def test_a_body_may_wait_for_leave_if_there_is_one():
     assert not read_head(old).expects_continue
 
 
-def test_chunked_is_chunked_in_any_case():
+def test_chunked_is_chunked_in_any_case() -> None:
     assert read_head(head(b"Transfer-Encoding: CHUNKED")).body_size == CHUNKED
 
 
 @pytest.mark.parametrize(
     ("name", "good"),
     [
-        (b"example.com", True), (b"Example.com:8080", True), (b"127.0.0.1", True), (b"[::1]:80", True),
-        (b"under_score", True), (b"", False), (b":80", False), (b"a b", False), (b"a/", False), (b"a:b", False),
-        (b"a:123456", False), (b"user@host", False), (b"a,b", False), (b"a?x=", False), (b"::1", False),
-        (b"[::1", False), (b"a#", False), (b"a\\b", False), (b".a", False), (b"\xc3\xa9", False),
+        (b"example.com", True),
+        (b"Example.com:8080", True),
+        (b"127.0.0.1", True),
+        (b"[::1]:80", True),
+        (b"under_score", True),
+        (b"", False),
+        (b":80", False),
+        (b"a b", False),
+        (b"a/", False),
+        (b"a:b", False),
+        (b"a:123456", False),
+        (b"user@host", False),
+        (b"a,b", False),
+        (b"a?x=", False),
+        (b"::1", False),
+        (b"[::1", False),
+        (b"a#", False),
+        (b"a\\b", False),
+        (b".a", False),
+        (b"\xc3\xa9", False),
     ],
-)  # fmt: skip
-def test_a_host_is_a_name_or_an_address_and_a_port(name, good):
+)
+def test_a_host_is_a_name_or_an_address_and_a_port(name: bytes, good: bool) -> None:
     assert is_host(name) is good
 
 
 @pytest.mark.parametrize("repeated", [b"authorization", b"expect", b"sec-websocket-key", b"host"])
-def test_some_fields_come_only_once(repeated):
+def test_some_fields_come_only_once(repeated: bytes) -> None:
     with pytest.raises(Rejected, match="only once"):
         read_head(head(repeated + b": a", repeated + b": a"))

@@ -20,12 +20,12 @@ def asking(method: str = "GET", version: str = "1.1", **headers: bytes) -> Reque
     return Request(method, "/ws", HEADERS | changed, http_version=version)
 
 
-def test_the_accept_key_is_that_of_the_rfc():
+def test_the_accept_key_is_that_of_the_rfc() -> None:
     assert accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 @pytest.mark.parametrize("protocols", [b"", b"centrifuge-json", b"a, b"])
-def test_a_right_handshake_passes(protocols):
+def test_a_right_handshake_passes(protocols: bytes) -> None:
     check_handshake(asking(sec_websocket_protocol=protocols), 0)
 
 
@@ -41,7 +41,7 @@ def test_a_right_handshake_passes(protocols):
         pytest.param(asking(sec_websocket_protocol=b"\xc3\xa9"), 0, 400, id="protocol-not-ascii"),
     ],
 )
-def test_a_wrong_handshake_is_refused(request_, body_size, status):
+def test_a_wrong_handshake_is_refused(request_: Request, body_size: int, status: int) -> None:
     with pytest.raises(Rejected) as refused:
         check_handshake(request_, body_size)
 
@@ -49,6 +49,6 @@ def test_a_wrong_handshake_is_refused(request_, body_size, status):
     assert (status == 426) == ((b"sec-websocket-version", b"13") in refused.value.headers)
 
 
-def test_the_answer_names_the_subprotocol_if_there_is_one():
+def test_the_answer_names_the_subprotocol_if_there_is_one() -> None:
     assert accept_headers(asking(), "p")[-1] == (b"sec-websocket-protocol", b"p")
     assert len(accept_headers(asking(), "")) == 3

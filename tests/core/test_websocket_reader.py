@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     marks = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(marks)]
 
 
 payloads = st.one_of(st.binary(max_size=200), st.integers(126, 66_000).map(lambda size: b"y" * size))
@@ -59,7 +61,9 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[FrameEvent]]:
 
 
 @given(conversations(), st.lists(st.integers(0, 100_000), max_size=8))
-def test_what_was_written_is_read_however_it_is_cut(conversation, places):
+def test_what_was_written_is_read_however_it_is_cut(
+    conversation: tuple[bytes, list[FrameEvent]], places: list[int]
+) -> None:
     wire, expected = conversation
     reader = FrameReader(LIMIT)
 
@@ -71,7 +75,9 @@ def test_what_was_written_is_read_however_it_is_cut(conversation, places):
 
 
 @given(st.lists(st.binary(max_size=40), max_size=10), st.lists(st.integers(0, 400), max_size=6))
-def test_any_bytes_are_read_or_refused_the_same_however_they_are_cut(pieces, places):
+def test_any_bytes_are_read_or_refused_the_same_however_they_are_cut(
+    pieces: list[bytes], places: list[int]
+) -> None:
     wire = b"".join(pieces)
     whole = FrameReader(50)
     parts = FrameReader(50)
@@ -85,7 +91,7 @@ def test_any_bytes_are_read_or_refused_the_same_however_they_are_cut(pieces, pla
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=30))
-def test_a_frame_of_any_head_is_read_or_refused(first, second, rest):
+def test_a_frame_of_any_head_is_read_or_refused(first: int, second: int, rest: bytes) -> None:
     reader = FrameReader(20)
 
     events = reader.feed(bytes((first, second)) + rest)
@@ -132,7 +138,7 @@ def test_a_frame_of_any_head_is_read_or_refused(first, second, rest):
         ),
     ],
 )
-def test_what_breaks_a_rule_is_refused_with_the_right_code(wire, code):
+def test_what_breaks_a_rule_is_refused_with_the_right_code(wire: bytes, code: int) -> None:
     reader = FrameReader(LIMIT)
 
     events = reader.feed(frame(TEXT, b"before") + wire + frame(TEXT, b"after"))
@@ -144,7 +150,7 @@ def test_what_breaks_a_rule_is_refused_with_the_right_code(wire, code):
     assert reader.message is None
 
 
-def test_a_character_may_be_cut_by_a_fragment():
+def test_a_character_may_be_cut_by_a_fragment() -> None:
     reader = FrameReader(LIMIT)
 
     events = reader.feed(frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\xa9"))
@@ -152,7 +158,7 @@ def test_a_character_may_be_cut_by_a_fragment():
     assert events == [(TEXT, "é".encode())]
 
 
-def test_nothing_is_read_after_a_close():
+def test_nothing_is_read_after_a_close() -> None:
     reader = FrameReader(LIMIT)
 
     events = reader.feed(frame(CLOSE, close_payload(3000, "bye")) + frame(TEXT, b"more"))

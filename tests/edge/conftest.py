@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 import uvloop
@@ -58,6 +58,10 @@ class Served:
         return await asyncio.open_connection(
             sock=sock, ssl=self.client_tls, server_hostname=name, limit=limit
         )
+
+    def stop_reading(self, writer: asyncio.StreamWriter) -> None:
+        """Make the client of *writer* one that reads nothing any more."""
+        cast("asyncio.Transport", writer.transport).pause_reading()
 
     async def exchange(self, data: bytes, *, half_close: bool = False) -> bytes:
         """Send *data* and return everything that comes until the server ends the connection."""

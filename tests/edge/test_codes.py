@@ -20,12 +20,12 @@ def leaf_errors() -> set[type[errors.GatewayError]]:
     return {kind for kind in kinds if not any(kind in other.__bases__ for other in kinds)}
 
 
-def test_every_error_has_codes():
+def test_every_error_has_codes() -> None:
     """A new error cannot be added without deciding how it looks outside."""
     assert leaf_errors() == set(CODES)
 
 
-def test_every_row_is_possible():
+def test_every_row_is_possible() -> None:
     for codes in CODES.values():
         assert 400 <= codes.http <= 599
         assert codes.grpc != Code.OK
@@ -46,5 +46,5 @@ class TooManyCooks(errors.AccessDenied):
         (errors.GatewayError("x"), UNEXPECTED),
     ],
 )
-def test_errors_find_their_row(error, codes):
+def test_errors_find_their_row(error: Exception, codes: Codes) -> None:
     assert codes_of(error) == codes

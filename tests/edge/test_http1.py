@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from silence_gateway.core.http import Request, Response
 from silence_gateway.events import Noticed
 from silence_gateway.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from tests.edge.conftest import Run, Serving
+
 
 HOST = b"Host: x\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -50,8 +55,8 @@ def post(body: bytes, *lines: bytes) -> bytes:
         ),
     ],
 )
-def test_requests_are_answered(run, serving, sent, answer):
-    async def main():
+def test_requests_are_answered(run: Run, serving: Serving, sent: bytes, answer: bytes) -> None:
+    async def main() -> None:
         async with serving() as served:
             wire = await served.exchange(sent)
 
@@ -64,14 +69,14 @@ def test_requests_are_answered(run, serving, sent, answer):
     run(main())
 
 
-def test_pipelined_requests_are_answered_in_order(run, serving):
+def test_pipelined_requests_are_answered_in_order(run: Run, serving: Serving) -> None:
     async def backwards(request: Request) -> Response:
         # Later requests would be done first, were they begun together.
         for _ in range(50 - int(request.path[1:])):
             await asyncio.sleep(0)
         return Response(200, [], request.path.encode())
 
-    async def main():
+    async def main() -> None:
         async with serving(backwards) as served:
             many = b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(49))
             wire = await served.exchange(many + b"GET /49 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -82,10 +87,10 @@ def test_pipelined_requests_are_answered_in_order(run, serving):
     run(main())
 
 
-def test_the_socket_is_not_read_while_too_much_waits_behind_a_request(run, serving):
+def test_the_socket_is_not_read_while_too_much_waits_behind_a_request(run: Run, serving: Serving) -> None:
     """A client that pipelines without end is pushed back by TCP, not stored."""
 
-    async def main():
+    async def main() -> None:
         leave = asyncio.Event()
 
         async def wait(request: Request) -> Response:
@@ -107,8 +112,8 @@ def test_the_socket_is_not_read_while_too_much_waits_behind_a_request(run, servi
     run(main())
 
 
-def test_head_has_the_length_but_no_body(run, serving):
-    async def main():
+def test_head_has_the_length_but_no_body(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving() as served:
             wire = await served.exchange(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n" + LAST)
 
@@ -120,8 +125,8 @@ def test_head_has_the_length_but_no_body(run, serving):
     run(main())
 
 
-def test_an_old_client_may_keep_its_connection(run, serving):
-    async def main():
+def test_an_old_client_may_keep_its_connection(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving() as served:
             asked = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
             wire = await served.exchange(asked + b"GET /last HTTP/1.0\r\n\r\n")
@@ -132,8 +137,8 @@ def test_an_old_client_may_keep_its_connection(run, serving):
     run(main())
 
 
-def test_leave_to_send_a_body_is_given_once_and_in_turn(run, serving):
-    async def main():
+def test_leave_to_send_a_body_is_given_once_and_in_turn(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving() as served:
             reader, writer = await served.connect()
             writer.write(GET + post(b"", b"Content-Length: 3", b"Expect: 100-continue", b"Connection: close"))
@@ -165,8 +170,10 @@ def test_leave_to_send_a_body_is_given_once_and_in_turn(run, serving):
         pytest.param(b"GET / HTTP/1.1\nHost: x\n\n", 400, id="bare-line-feeds"),
     ],
 )
-def test_what_is_refused_is_told_why_and_the_connection_ends(run, serving, sent, status):
-    async def main():
+def test_what_is_refused_is_told_why_and_the_connection_ends(
+    run: Run, serving: Serving, sent: bytes, status: int
+) -> None:
+    async def main() -> None:
         async with serving() as served:
             wire = await served.exchange(sent)
 
@@ -179,10 +186,10 @@ def test_what_is_refused_is_told_why_and_the_connection_ends(run, serving, sent,
     run(main())
 
 
-def test_a_refused_client_that_goes_on_sending_can_still_read_why(run, serving):
+def test_a_refused_client_that_goes_on_sending_can_still_read_why(run: Run, serving: Serving) -> None:
     """Closing on unread bytes would reset the connection and lose the answer."""
 
-    async def main():
+    async def main() -> None:
         async with serving() as served:
             reader, writer = await served.connect()
             writer.write(post(b"", b"Content-Length: 104857600"))
@@ -197,8 +204,8 @@ def test_a_refused_client_that_goes_on_sending_can_still_read_why(run, serving):
     run(main())
 
 
-def test_a_truncated_request_is_told_so(run, serving):
-    async def main():
+def test_a_truncated_request_is_told_so(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving() as served:
             for part in (
                 b"GET / HT",
@@ -213,8 +220,8 @@ def test_a_truncated_request_is_told_so(run, serving):
     run(main())
 
 
-def test_a_handler_is_cancelled_when_its_client_leaves(run, serving):
-    async def main():
+def test_a_handler_is_cancelled_when_its_client_leaves(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         began = asyncio.Event()
         cancelled = asyncio.Event()
 
@@ -240,11 +247,11 @@ def test_a_handler_is_cancelled_when_its_client_leaves(run, serving):
     run(main())
 
 
-def test_clients_may_vanish_at_every_stage(run, serving):
+def test_clients_may_vanish_at_every_stage(run: Run, serving: Serving) -> None:
     """The server forgets them, reports nothing, and serves the next one."""
     request = post(b"5\r\nhello\r\n0\r\n\r\n", b"Transfer-Encoding: chunked")
 
-    async def main():
+    async def main() -> None:
         async with serving() as served:
             for cut in range(0, len(request), 3):
                 _, writer = await served.connect()
@@ -259,11 +266,11 @@ def test_clients_may_vanish_at_every_stage(run, serving):
     run(main())
 
 
-def test_an_unexpected_error_is_reported_and_kept_from_the_client(run, serving):
+def test_an_unexpected_error_is_reported_and_kept_from_the_client(run: Run, serving: Serving) -> None:
     async def fail(request: Request) -> Response:
         raise RuntimeError("secret")
 
-    async def main():
+    async def main() -> None:
         async with serving(fail) as served:
             wire = await served.exchange(LAST)
 
@@ -277,11 +284,11 @@ def test_an_unexpected_error_is_reported_and_kept_from_the_client(run, serving):
     run(main())
 
 
-def test_a_header_with_a_line_end_is_not_sent(run, serving):
+def test_a_header_with_a_line_end_is_not_sent(run: Run, serving: Serving) -> None:
     async def split(request: Request) -> Response:
         return Response(200, [(b"x", b"a\r\nset-cookie: b")], b"body")
 
-    async def main():
+    async def main() -> None:
         async with serving(split) as served:
             wire = await served.exchange(LAST)
 
@@ -292,14 +299,14 @@ def test_a_header_with_a_line_end_is_not_sent(run, serving):
     run(main())
 
 
-def test_headers_that_layers_want_are_on_every_answer(run, serving):
+def test_headers_that_layers_want_are_on_every_answer(run: Run, serving: Serving) -> None:
     async def mark(request: Request) -> Response:
         request.extra_headers.append((b"x-request-id", b"42"))
         if request.path == "/fail":
             raise RuntimeError
         return Response(204)
 
-    async def main():
+    async def main() -> None:
         async with serving(mark) as served:
             wire = await served.exchange(b"GET /fail HTTP/1.1\r\n" + HOST + b"\r\n" + LAST)
 
@@ -310,11 +317,11 @@ def test_headers_that_layers_want_are_on_every_answer(run, serving):
     run(main())
 
 
-def test_underscore_names_are_dropped_and_counted(run, serving):
+def test_underscore_names_are_dropped_and_counted(run: Run, serving: Serving) -> None:
     async def names(request: Request) -> Response:
         return Response(200, [], b",".join(sorted(request.headers)))
 
-    async def main():
+    async def main() -> None:
         async with serving(names) as served:
             sent = b"GET / HTTP/1.1\r\nHost: x\r\nX_User: root\r\nX-A: b\r\nConnection: close\r\n\r\n"
             wire = await served.exchange(sent)
@@ -334,8 +341,10 @@ def test_underscore_names_are_dropped_and_counted(run, serving):
         pytest.param(GET, 75, [200], id="idle"),
     ],
 )
-def test_slow_clients_are_not_waited_for(run, serving, sent, waits_s, answer):
-    async def main():
+def test_slow_clients_are_not_waited_for(
+    run: Run, serving: Serving, sent: bytes, waits_s: int, answer: list[int]
+) -> None:
+    async def main() -> None:
         clock = FakeClock()
         async with serving(clock=clock) as served:
             reader, writer = await served.connect()
@@ -354,15 +363,15 @@ def test_slow_clients_are_not_waited_for(run, serving, sent, waits_s, answer):
     run(main())
 
 
-def test_a_client_that_reads_nothing_is_dropped_in_the_end(run, serving):
+def test_a_client_that_reads_nothing_is_dropped_in_the_end(run: Run, serving: Serving) -> None:
     async def big(request: Request) -> Response:
         return Response(200, [], b"x" * 8_000_000)
 
-    async def main():
+    async def main() -> None:
         clock = FakeClock()
         async with serving(big, clock=clock) as served:
             _, writer = await served.connect(receive_buffer=4096)
-            writer.transport.pause_reading()
+            served.stop_reading(writer)
             writer.write(LAST)
             await served.until(lambda: served.server.statistics.bytes_out > 0)
             await clock.advance(80)
@@ -374,13 +383,13 @@ def test_a_client_that_reads_nothing_is_dropped_in_the_end(run, serving):
     run(main())
 
 
-def test_a_slow_reader_gets_no_more_answers_made_than_it_reads(run, serving):
+def test_a_slow_reader_gets_no_more_answers_made_than_it_reads(run: Run, serving: Serving) -> None:
     """Pipelined requests for big answers: what is buffered stays about one answer."""
 
     async def big(request: Request) -> Response:
         return Response(200, [], b"x" * 300_000)
 
-    async def main():
+    async def main() -> None:
         async with serving(big) as served:
             reader, writer = await served.connect(receive_buffer=4096)
             writer.write(GET * 60 + LAST)
@@ -399,8 +408,8 @@ def test_a_slow_reader_gets_no_more_answers_made_than_it_reads(run, serving):
     run(main())
 
 
-def test_a_full_server_says_so(run, serving):
-    async def main():
+def test_a_full_server_says_so(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving(max_connections=1) as served:
             _, writer = await served.connect()
             await served.until(lambda: served.server.statistics.connections_open == 1)

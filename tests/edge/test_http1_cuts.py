@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ async def feed(pieces: list[bytes]) -> bytes:
         if piece:
             connection.data_received(piece)
         while connection.task is not None:
-            await asyncio.sleep(0)
+            await asyncio.wait([connection.task])
         assert len(connection.buffer) <= max(MAX_BODY, 1024) + len(piece)
     connection.connection_lost(None)
     assert server.statistics.connections_open == 0
@@ -80,7 +81,7 @@ async def feed(pieces: list[bytes]) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     marks = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(marks)]
 
 
 @st.composite
@@ -106,7 +107,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 2000), max_size=10))
 @settings(max_examples=150, deadline=None)
-def test_valid_requests_are_answered_alike_however_they_are_cut(sent, places):
+def test_valid_requests_are_answered_alike_however_they_are_cut(sent: list[bytes], places: list[int]) -> None:
     data = b"".join(sent)
 
     whole = asyncio.run(feed([data]))
@@ -116,7 +117,7 @@ def test_valid_requests_are_answered_alike_however_they_are_cut(sent, places):
     assert parts == whole
 
 
-def test_a_request_may_come_byte_by_byte():
+def test_a_request_may_come_byte_by_byte() -> None:
     chunked = b"3\r\nabc\r\n0\r\nT: v\r\n\r\n"
     request = b"\r\nPOST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked
     data = request * 3
@@ -127,10 +128,27 @@ def test_a_request_may_come_byte_by_byte():
 
 
 words = st.sampled_from(
-    [b"GET ", b"POST ", b"/", b" HTTP/1.1\r\n", HOST, b"\r\n", b"\r\n\r\n", b"Content-Length: 5\r\n", b"\n", b"\0",
-     b"Transfer-Encoding: chunked\r\n", b"5\r\n", b"hello", b"0\r\n\r\n", b"Expect: 100-continue\r\n", b"x" * 1100,
-     b"Connection: close\r\n", b"Upgrade: websocket\r\nConnection: upgrade\r\n"]
-)  # fmt: skip
+    [
+        b"GET ",
+        b"POST ",
+        b"/",
+        b" HTTP/1.1\r\n",
+        HOST,
+        b"\r\n",
+        b"\r\n\r\n",
+        b"Content-Length: 5\r\n",
+        b"\n",
+        b"\0",
+        b"Transfer-Encoding: chunked\r\n",
+        b"5\r\n",
+        b"hello",
+        b"0\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"x" * 1100,
+        b"Connection: close\r\n",
+        b"Upgrade: websocket\r\nConnection: upgrade\r\n",
+    ]
+)
 
 
 @given(
@@ -138,7 +156,7 @@ words = st.sampled_from(
     st.lists(st.integers(0, 3000), max_size=6),
 )
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_end_in_answers_or_silence(pieces, places):
+def test_any_bytes_end_in_answers_or_silence(pieces: list[bytes], places: list[int]) -> None:
     """No exception, no growth, and after a refusal not one word more."""
     answers = asyncio.run(feed(cut(b"".join(pieces), places)))
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from silence_gateway.core.http import Handler, Request, Response, StreamingResponse
 from silence_gateway.errors import UpstreamUnavailable
+
+if TYPE_CHECKING:
+    from tests.edge.conftest import Run, Serving
+
 
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 ASK_OLD = b"GET / HTTP/1.0\r\n\r\n"
@@ -40,7 +45,8 @@ async def three() -> AsyncIterator[bytes]:
 
 
 async def none() -> AsyncIterator[bytes]:
-    for piece in ():
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
         yield piece
 
 
@@ -63,8 +69,10 @@ async def fails_later() -> AsyncIterator[bytes]:
         pytest.param(three, ASK.replace(b"GET", b"HEAD"), b"connection: close\r\n\r\n", id="head"),
     ],
 )
-def test_pieces_are_framed_as_the_client_understands(run, serving, make, ask, end):
-    async def main():
+def test_pieces_are_framed_as_the_client_understands(
+    run: Run, serving: Serving, make: Maker, ask: bytes, end: bytes
+) -> None:
+    async def main() -> None:
         closed = asyncio.Event()
         async with serving(streaming(make, closed)) as served:
             wire = await served.exchange(ask)
@@ -77,8 +85,8 @@ def test_pieces_are_framed_as_the_client_understands(run, serving, make, ask, en
     run(main())
 
 
-def test_pieces_leave_as_they_are_made(run, serving):
-    async def main():
+def test_pieces_leave_as_they_are_made(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         go_on = asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
@@ -99,8 +107,8 @@ def test_pieces_leave_as_they_are_made(run, serving):
     run(main())
 
 
-def test_a_connection_goes_on_after_a_stream(run, serving):
-    async def main():
+def test_a_connection_goes_on_after_a_stream(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving(streaming(three)) as served:
             wire = await served.exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + ASK)
 
@@ -110,8 +118,8 @@ def test_a_connection_goes_on_after_a_stream(run, serving):
     run(main())
 
 
-def test_a_failure_before_the_first_piece_is_a_clean_error(run, serving):
-    async def main():
+def test_a_failure_before_the_first_piece_is_a_clean_error(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving(streaming(fails_first)) as served:
             wire = await served.exchange(ASK)
 
@@ -122,8 +130,8 @@ def test_a_failure_before_the_first_piece_is_a_clean_error(run, serving):
 
 
 @pytest.mark.parametrize("ask", [ASK, ASK_OLD], ids=["http-1.1", "http-1.0"])
-def test_a_failure_later_cannot_be_taken_for_the_end(run, serving, ask):
-    async def main():
+def test_a_failure_later_cannot_be_taken_for_the_end(run: Run, serving: Serving, ask: bytes) -> None:
+    async def main() -> None:
         async with serving(streaming(fails_later)) as served:
             reader, writer = await served.connect()
             writer.write(ask)
@@ -142,8 +150,8 @@ def test_a_failure_later_cannot_be_taken_for_the_end(run, serving, ask):
     run(main())
 
 
-def test_a_slow_reader_holds_up_the_maker_and_not_our_memory(run, serving):
-    async def main():
+def test_a_slow_reader_holds_up_the_maker_and_not_our_memory(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         made = 0
 
         async def endless() -> AsyncIterator[bytes]:
@@ -174,8 +182,8 @@ def test_a_slow_reader_holds_up_the_maker_and_not_our_memory(run, serving):
     run(main())
 
 
-def test_the_maker_is_closed_when_the_client_leaves(run, serving):
-    async def main():
+def test_the_maker_is_closed_when_the_client_leaves(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async def forever() -> AsyncIterator[bytes]:
             yield b"first"
             await asyncio.Event().wait()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from silence_gateway.edge.http1_writer import Prefixes, UnsafeHeader, chunk, header_lines
 
 
-def test_the_first_lines_are_made_once_a_second():
+def test_the_first_lines_are_made_once_a_second() -> None:
     prefixes = Prefixes()
     prefixes.tick(0.9)
     first = prefixes.make(200)
@@ -22,12 +22,12 @@ def test_the_first_lines_are_made_once_a_second():
 
 
 @pytest.mark.parametrize(("status", "phrase"), [(499, b"Client Closed Request"), (299, b"Status")])
-def test_every_status_has_a_phrase(status, phrase):
+def test_every_status_has_a_phrase(status: int, phrase: bytes) -> None:
     assert b" %d %b\r\n" % (status, phrase) in Prefixes().make(status)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=10), st.binary(max_size=10)), max_size=5))
-def test_no_header_can_begin_another_line(headers):
+def test_no_header_can_begin_another_line(headers: list[tuple[bytes, bytes]]) -> None:
     dirty = any(set(name + value) & {0, 10, 13} for name, value in headers)
     if dirty:
         with pytest.raises(UnsafeHeader):
@@ -36,5 +36,5 @@ def test_no_header_can_begin_another_line(headers):
         assert header_lines(headers).split(b"\r\n") == [*(b"%b: %b" % header for header in headers), b""]
 
 
-def test_a_piece_becomes_a_chunk():
+def test_a_piece_becomes_a_chunk() -> None:
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"

@@ -22,7 +22,7 @@ from silence_gateway.errors import ConfigError
         ("unix:/run/s.sock", Address(path="/run/s.sock")),
     ],
 )
-def test_addresses_are_read_and_written_alike(text, address):
+def test_addresses_are_read_and_written_alike(text: str, address: Address) -> None:
     assert parse_listen(text) == address
     assert str(address) == text
 
@@ -30,14 +30,14 @@ def test_addresses_are_read_and_written_alike(text, address):
 @pytest.mark.parametrize(
     "text", ["", "8080", ":8080", "host:", "host:http", "host:65536", "::1:80", "unix:", "a:-1", "a:٣"]
 )
-def test_what_is_no_address_is_refused_with_an_example(text):
+def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_listen(text)
 
     assert repr(text) in str(raised.value)
 
 
-def test_a_port_in_use_is_named_and_nothing_stays_open():
+def test_a_port_in_use_is_named_and_nothing_stays_open() -> None:
     (first,) = open_sockets(["127.0.0.1:0"], reuse_port=False)
     taken = f"127.0.0.1:{first.getsockname()[1]}"
     with pytest.raises(ConfigError, match=f"cannot listen on {taken}: the address is in use"):
@@ -45,7 +45,7 @@ def test_a_port_in_use_is_named_and_nothing_stays_open():
     first.close()
 
 
-def test_several_may_share_a_port_if_all_say_so():
+def test_several_may_share_a_port_if_all_say_so() -> None:
     (first,) = open_sockets(["127.0.0.1:0"], reuse_port=True)
     (second,) = open_sockets([f"127.0.0.1:{first.getsockname()[1]}"], reuse_port=True)
 
@@ -62,12 +62,12 @@ def test_several_may_share_a_port_if_all_say_so():
         ("unix:/no/such/dir/s", "its directory does not exist"),
     ],
 )
-def test_an_address_that_is_not_ours_is_named(address, message):
+def test_an_address_that_is_not_ours_is_named(address: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         open_sockets([address], reuse_port=False)
 
 
-def test_a_missing_permission_says_what_to_do():
+def test_a_missing_permission_says_what_to_do() -> None:
     denied = PermissionError(13, "Permission denied")
 
     assert "1024" in explain(Address(host="127.0.0.1", port=80), denied)
@@ -75,7 +75,7 @@ def test_a_missing_permission_says_what_to_do():
     assert "strange" in explain(Address(path="/s"), OSError(99_999, "strange"))
 
 
-def test_a_unix_socket_of_a_dead_process_is_replaced_but_not_one_of_a_live_one(tmp_path):
+def test_a_unix_socket_of_a_dead_process_is_replaced_but_not_one_of_a_live_one(tmp_path: Path) -> None:
     place = f"unix:{tmp_path / 's'}"
     (first,) = open_sockets([place], reuse_port=False)
     with pytest.raises(ConfigError, match="in use"):
@@ -87,7 +87,7 @@ def test_a_unix_socket_of_a_dead_process_is_replaced_but_not_one_of_a_live_one(t
     second.close()
 
 
-def test_a_file_is_never_taken_for_an_old_socket(tmp_path):
+def test_a_file_is_never_taken_for_an_old_socket(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
     with pytest.raises(ConfigError, match="in use"):
         open_sockets([f"unix:{tmp_path / 's'}"], reuse_port=False)
@@ -118,7 +118,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("a.crt", "a.key", "junk", "has no PEM certificate"),
     ],
 )
-def test_tls_files_that_do_not_fit_are_named(folder, certificate, key, client_ca, message):
+def test_tls_files_that_do_not_fit_are_named(
+    folder: Path, certificate: str, key: str, client_ca: str | None, message: str
+) -> None:
     places = [None if name is None else os.fspath(folder / name) for name in (certificate, key, client_ca)]
     with pytest.raises(ConfigError, match=message):
         server_tls(*places)  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ def said(response: Response) -> dict[str, Any]:
     return read
 
 
-def test_a_problem_has_what_the_contract_promises():
+def test_a_problem_has_what_the_contract_promises() -> None:
     response = problem(AccessDenied("your address is on the deny list"), request())
 
     assert response.status == 403
@@ -60,7 +60,7 @@ def test_a_problem_has_what_the_contract_promises():
     ("wait_s", "header", "member"),
     [(0.0004, b"1", 0.0), (1.0, b"1", 1.0), (1.2, b"2", 1.2), (59.0001, b"60", 59.0)],
 )
-def test_a_limited_caller_learns_when_to_come_back(wait_s, header, member):
+def test_a_limited_caller_learns_when_to_come_back(wait_s: float, header: bytes, member: float) -> None:
     response = problem(RateLimited(["login"], wait_s, [(b"ratelimit", b"x")]), request())
 
     assert response.status == 429
@@ -71,14 +71,14 @@ def test_a_limited_caller_learns_when_to_come_back(wait_s, header, member):
     assert said(response)["type"].endswith("#quota-exceeded")
 
 
-def test_a_caller_that_can_never_pass_is_not_told_to_wait():
+def test_a_caller_that_can_never_pass_is_not_told_to_wait() -> None:
     response = problem(RateLimited(["login"], None))
 
     assert "retry_after_s" not in said(response)
     assert b"retry-after" not in dict(response.headers)
 
 
-def test_other_refusals_say_what_would_work():
+def test_other_refusals_say_what_would_work() -> None:
     assert (b"allow", b"GET, PUT") in problem(MethodNotAllowed(["GET", "PUT"])).headers
     assert (b"www-authenticate", b"Bearer") in problem(Unauthenticated("no token")).headers
     assert (b"a", b"b") in problem(Rejected(426, "r", "d", [(b"a", b"b")])).headers
@@ -97,7 +97,7 @@ def test_other_refusals_say_what_would_work():
         ValueError("10.0.0.1"),
     ],
 )
-def test_what_happens_inside_stays_inside(error):
+def test_what_happens_inside_stays_inside(error: Exception) -> None:
     response = problem(error, request())
 
     assert response.status >= 500
@@ -105,14 +105,14 @@ def test_what_happens_inside_stays_inside(error):
     assert said(response)["request_id"] == "r-1"
 
 
-def test_an_answer_of_the_upstream_keeps_its_words():
+def test_an_answer_of_the_upstream_keeps_its_words() -> None:
     response = problem(RpcError(5, "no such user"), request())
 
     assert response.status == 404
     assert said(response) == {"code": 5, "message": "no such user", "details": []}
 
 
-def test_a_text_that_cannot_be_encoded_still_becomes_an_answer():
+def test_a_text_that_cannot_be_encoded_still_becomes_an_answer() -> None:
     assert said(problem(AccessDenied("\ud800")))["detail"] == "?"
 
 
@@ -128,14 +128,14 @@ def handle(error: BaseException) -> tuple[Response, list[Event]]:
 @pytest.mark.parametrize(
     "error", [kind("x") for kind in CODES if kind not in {RateLimited, MethodNotAllowed, RpcError}]
 )
-def test_every_error_becomes_an_answer(error):
+def test_every_error_becomes_an_answer(error: GatewayError) -> None:
     response, noticed = handle(error)
 
     assert response.status == CODES[type(error)].http
     assert len(noticed) == (response.status == 500)
 
 
-def test_an_unexpected_error_is_told_with_its_place_but_not_the_query():
+def test_an_unexpected_error_is_told_with_its_place_but_not_the_query() -> None:
     response, noticed = handle(KeyError("lost"))
 
     (event,) = noticed
@@ -148,7 +148,7 @@ def test_an_unexpected_error_is_told_with_its_place_but_not_the_query():
     assert "secret" not in event.what
 
 
-def test_cancelling_passes():
+def test_cancelling_passes() -> None:
     async def main() -> None:
         async def wait(_: Request) -> Response:
             await asyncio.Event().wait()
@@ -166,7 +166,7 @@ def test_cancelling_passes():
     asyncio.run(main())
 
 
-def test_an_answer_passes():
+def test_an_answer_passes() -> None:
     async def main() -> None:
         async def fine(_: Request) -> Response:
             return Response(204)

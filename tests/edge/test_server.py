@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
@@ -13,6 +14,10 @@ from silence_gateway.core.http import Request, Response
 from silence_gateway.edge.listen import open_sockets, server_tls
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from tests.edge.conftest import Run, Serving
+
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -35,8 +40,8 @@ class Gate:
         return Response(200, [], b"done")
 
 
-def test_draining_finishes_what_was_asked_and_closes_what_is_idle(run, serving):
-    async def main():
+def test_draining_finishes_what_was_asked_and_closes_what_is_idle(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         gate = Gate()
         async with serving(gate) as served:
             idle, idle_writer = await served.connect()
@@ -60,8 +65,8 @@ def test_draining_finishes_what_was_asked_and_closes_what_is_idle(run, serving):
     run(main())
 
 
-def test_draining_cuts_off_what_does_not_finish(run, serving):
-    async def main():
+def test_draining_cuts_off_what_does_not_finish(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         gate = Gate()
         clock = FakeClock()
         async with serving(gate, clock=clock) as served:
@@ -81,8 +86,8 @@ def test_draining_cuts_off_what_does_not_finish(run, serving):
     run(main())
 
 
-def test_draining_an_idle_server_is_immediate(run, serving):
-    async def main():
+def test_draining_an_idle_server_is_immediate(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving() as served:
             assert await asyncio.wait_for(served.server.drain(1000), 5) == 0
 
@@ -112,13 +117,15 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def test_tls_carries_requests_bodies_and_refusals(run, serving, authority, files):
+def test_tls_carries_requests_bodies_and_refusals(
+    run: Run, serving: Serving, authority: trustme.CA, files: Path
+) -> None:
     tls = server_tls(str(files / "cert.pem"), str(files / "key.pem"))
 
     async def scheme(request: Request) -> Response:
         return Response(200, [], f"{request.scheme} {len(request.body)}".encode())
 
-    async def main():
+    async def main() -> None:
         async with serving(scheme, tls=tls, client_tls=client_context(authority)) as served:
             reader, writer = await served.connect()
             writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000)
@@ -133,10 +140,12 @@ def test_tls_carries_requests_bodies_and_refusals(run, serving, authority, files
     run(main())
 
 
-def test_a_client_without_the_certificate_that_is_asked_for_gets_nothing(run, serving, authority, files):
+def test_a_client_without_the_certificate_that_is_asked_for_gets_nothing(
+    run: Run, serving: Serving, authority: trustme.CA, files: Path
+) -> None:
     tls = server_tls(str(files / "cert.pem"), str(files / "key.pem"), str(files / "ca.pem"))
 
-    async def main():
+    async def main() -> None:
         known = client_context(authority)
         authority.issue_cert("client").configure_cert(known)
         async with serving(tls=tls, client_tls=known) as served:
@@ -155,11 +164,11 @@ def test_a_client_without_the_certificate_that_is_asked_for_gets_nothing(run, se
     run(main())
 
 
-def test_a_unix_socket_serves_too(run, tmp_path):
+def test_a_unix_socket_serves_too(run: Run, tmp_path: Path) -> None:
     async def peer(request: Request) -> Response:
         return Response(200, [], f"[{request.peer}]".encode())
 
-    async def main():
+    async def main() -> None:
         path = tmp_path / "s"
         server = HttpServer(peer)
         await server.start(open_sockets([f"unix:{path}"], reuse_port=False))

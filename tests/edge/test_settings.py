@@ -11,7 +11,7 @@ from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
 
 
-def test_the_defaults_are_those_of_the_contract():
+def test_the_defaults_are_those_of_the_contract() -> None:
     settings = ServerSettings()
 
     assert (settings.header_timeout_s, settings.body_timeout_s, settings.idle_timeout_s) == (10, 30, 75)
@@ -21,13 +21,13 @@ def test_the_defaults_are_those_of_the_contract():
 
 @pytest.mark.parametrize("name", [field.name for field in fields(ServerSettings)])
 @pytest.mark.parametrize("value", [-1, float("nan")])
-def test_no_bound_is_below_zero(name, value):
+def test_no_bound_is_below_zero(name: str, value: float) -> None:
     bad: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=f"server.{name} must"):
         ServerSettings(**bad)
 
 
-def test_all_problems_are_named_at_once():
+def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         ServerSettings(header_timeout_s=0, max_header_bytes=10, write_low_bytes=70_000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from websockets.asyncio.client import connect
@@ -11,6 +12,10 @@ from silence_gateway.core.http import Request, Response, UpgradeResponse
 from silence_gateway.core.sockets import Socket
 from silence_gateway.core.websocket import CLOSE, PING, TEXT, binary_frame, masked_frame, text_frame
 from silence_gateway.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from tests.edge.conftest import Run, Served, Serving
+
 
 MASK = b"abcd"
 ASK = (
@@ -68,7 +73,7 @@ class Door:
         return UpgradeResponse(echo, request.query)
 
 
-async def shake_hands(served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def shake_hands(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await served.connect()
     writer.write(ASK + b"\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
@@ -78,8 +83,8 @@ async def shake_hands(served) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer
 
 
-def test_a_stock_client_talks_to_us(run, serving):
-    async def main():
+def test_a_stock_client_talks_to_us(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             async with connect(f"ws://127.0.0.1:{served.port}/?json", subprotocols=["json"]) as client:  # type: ignore[list-item]
@@ -99,8 +104,8 @@ def test_a_stock_client_talks_to_us(run, serving):
     run(main())
 
 
-def test_the_server_may_close_first(run, serving):
-    async def main():
+def test_the_server_may_close_first(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             async with connect(f"ws://127.0.0.1:{served.port}/") as client:
@@ -120,12 +125,17 @@ def test_the_server_may_close_first(run, serving):
         pytest.param(b"\x81\x01a", 1002, id="not-masked"),
         pytest.param(masked_frame(TEXT, b"\xff", MASK), 1007, id="not-utf-8"),
         pytest.param(masked_frame(TEXT, b"x" * 65_537, MASK), 1009, id="too-big"),
-        pytest.param(masked_frame(TEXT, b"", MASK, fin=False) + masked_frame(0, b"", MASK, fin=False) * 2000, 1009,
-                     id="endless-fragments"),
+        pytest.param(
+            masked_frame(TEXT, b"", MASK, fin=False) + masked_frame(0, b"", MASK, fin=False) * 2000,
+            1009,
+            id="endless-fragments",
+        ),
     ],
-)  # fmt: skip
-def test_a_broken_rule_ends_the_connection_with_its_code(run, serving, wire, code):
-    async def main():
+)
+def test_a_broken_rule_ends_the_connection_with_its_code(
+    run: Run, serving: Serving, wire: bytes, code: int
+) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             reader, writer = await shake_hands(served)
@@ -141,8 +151,8 @@ def test_a_broken_rule_ends_the_connection_with_its_code(run, serving, wire, cod
     run(main())
 
 
-def test_what_was_sent_with_the_handshake_is_not_lost(run, serving):
-    async def main():
+def test_what_was_sent_with_the_handshake_is_not_lost(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with serving(Door()) as served:
             reader, writer = await served.connect()
             writer.write(ASK + b"\r\n" + masked_frame(TEXT, b"early", MASK))
@@ -153,8 +163,8 @@ def test_what_was_sent_with_the_handshake_is_not_lost(run, serving):
     run(main())
 
 
-def test_a_client_that_vanishes_is_a_broken_connection(run, serving):
-    async def main():
+def test_a_client_that_vanishes_is_a_broken_connection(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             _, writer = await shake_hands(served)
@@ -166,8 +176,8 @@ def test_a_client_that_vanishes_is_a_broken_connection(run, serving):
     run(main())
 
 
-def test_a_bug_in_a_listener_ends_its_connection_only(run, serving):
-    async def main():
+def test_a_bug_in_a_listener_ends_its_connection_only(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             reader, writer = await shake_hands(served)
@@ -185,8 +195,8 @@ def test_a_bug_in_a_listener_ends_its_connection_only(run, serving):
     run(main())
 
 
-def test_nothing_is_delivered_while_reading_is_paused(run, serving):
-    async def main():
+def test_nothing_is_delivered_while_reading_is_paused(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             reader, writer = await shake_hands(served)
@@ -207,22 +217,22 @@ def test_nothing_is_delivered_while_reading_is_paused(run, serving):
     run(main())
 
 
-def flood_of_pings(_echo: Echo) -> bytes:
+def flood_of_pings() -> bytes:
     return masked_frame(PING, b"x" * 125, MASK) * 1000
 
 
-def test_a_flood_of_pings_from_a_client_that_reads_nothing_is_not_stored(run, serving):
-    async def main():
+def test_a_flood_of_pings_from_a_client_that_reads_nothing_is_not_stored(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
-            reader, writer = await shake_hands(served)
-            writer.transport.pause_reading()
+            _, writer = await shake_hands(served)
+            served.stop_reading(writer)
             echo = door.opened[0]
             echo.socket.send_frames(text_frame(b"x" * 60_000) * 100)
             await served.until(lambda: echo.socket.buffered > 64 * 1024)
             before = echo.socket.buffered
             start = served.server.statistics.bytes_in
-            flood = flood_of_pings(echo)
+            flood = flood_of_pings()
             for _ in range(20):
                 writer.write(flood)
             await served.until(lambda: served.server.statistics.bytes_in - start == 20 * len(flood))
@@ -233,12 +243,12 @@ def test_a_flood_of_pings_from_a_client_that_reads_nothing_is_not_stored(run, se
     run(main())
 
 
-def test_a_listener_that_sends_without_looking_is_stopped(run, serving):
-    async def main():
+def test_a_listener_that_sends_without_looking_is_stopped(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door, max_websocket_buffer_bytes=1_000_000) as served:
             _, writer = await shake_hands(served)
-            writer.transport.pause_reading()
+            served.stop_reading(writer)
             echo = door.opened[0]
             peak = 0
             while not echo.closed.done():
@@ -254,8 +264,8 @@ def test_a_listener_that_sends_without_looking_is_stopped(run, serving):
     run(main())
 
 
-def test_a_listener_hears_when_its_client_has_caught_up(run, serving):
-    async def main():
+def test_a_listener_hears_when_its_client_has_caught_up(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         door = Door()
         async with serving(door) as served:
             reader, writer = await shake_hands(served)
@@ -271,8 +281,8 @@ def test_a_listener_hears_when_its_client_has_caught_up(run, serving):
     run(main())
 
 
-def test_a_client_that_does_not_finish_closing_is_cut_off(run, serving):
-    async def main():
+def test_a_client_that_does_not_finish_closing_is_cut_off(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         clock = FakeClock()
         door = Door()
         async with serving(door, clock=clock) as served:
@@ -292,17 +302,27 @@ def test_a_client_that_does_not_finish_closing_is_cut_off(run, serving):
 @pytest.mark.parametrize(
     ("sent", "status", "header"),
     [
-        pytest.param(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426, b"sec-websocket-version: 13\r\n", id="no-upgrade"),
-        pytest.param(ASK.replace(b": 13", b": 8") + b"\r\n", 426, b"upgrade: websocket\r\n", id="old-version"),
+        pytest.param(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426, b"sec-websocket-version: 13\r\n", id="no-upgrade"
+        ),
+        pytest.param(
+            ASK.replace(b": 13", b": 8") + b"\r\n", 426, b"upgrade: websocket\r\n", id="old-version"
+        ),
         pytest.param(ASK.replace(b"dGhl", b"") + b"\r\n", 400, b"", id="bad-key"),
         pytest.param(ASK.replace(b"GET", b"POST") + b"\r\n", 400, b"", id="post"),
         pytest.param(ASK + b"Sec-WebSocket-Protocol: \xc3\xa9\r\n\r\n", 400, b"", id="protocol-not-ascii"),
-        pytest.param(ASK.replace(b"/ws", b"/closed") + b"\r\n" + masked_frame(TEXT, b"early", MASK), 403, b"",
-                     id="refused-by-the-handler"),
+        pytest.param(
+            ASK.replace(b"/ws", b"/closed") + b"\r\n" + masked_frame(TEXT, b"early", MASK),
+            403,
+            b"",
+            id="refused-by-the-handler",
+        ),
     ],
-)  # fmt: skip
-def test_those_who_may_not_open_one_are_told(run, serving, sent, status, header):
-    async def main():
+)
+def test_those_who_may_not_open_one_are_told(
+    run: Run, serving: Serving, sent: bytes, status: int, header: bytes
+) -> None:
+    async def main() -> None:
         async with serving(Door()) as served:
             wire = await served.exchange(sent)
 
@@ -314,10 +334,10 @@ def test_those_who_may_not_open_one_are_told(run, serving, sent, status, header)
     run(main())
 
 
-def test_an_empty_subprotocol_header_is_tolerated(run, serving):
+def test_an_empty_subprotocol_header_is_tolerated(run: Run, serving: Serving) -> None:
     """centrifuge-python 0.5 sends one."""
 
-    async def main():
+    async def main() -> None:
         async with serving(Door()) as served:
             reader, writer = await served.connect()
             writer.write(ASK + b"Sec-WebSocket-Protocol: \r\n\r\n")
@@ -328,8 +348,8 @@ def test_an_empty_subprotocol_header_is_tolerated(run, serving):
     run(main())
 
 
-def test_draining_says_goodbye_in_the_listeners_words(run, serving):
-    async def main():
+def test_draining_says_goodbye_in_the_listeners_words(run: Run, serving: Serving) -> None:
+    async def main() -> None:
         async with (
             serving(Door()) as served,
             connect(f"ws://127.0.0.1:{served.port}/") as client,
