@@ -85,11 +85,15 @@ def main(arguments: list[str] | None = None) -> None:
 def run_command(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        code = cli.main(args=arguments, prog_name="silence", standalone_mode=False)
+        # Not `cli.main`: it answers broken pipes and Ctrl-C itself, in its own way.
+        with cli.make_context("silence", sys.argv[1:] if arguments is None else arguments) as context:
+            code = cli.invoke(context)
         # Output that is still buffered fails here, where it is answered, and not at interpreter exit.
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_left()
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code

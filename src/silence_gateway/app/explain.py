@@ -24,6 +24,8 @@ from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_ro
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.transcoding.service import TranscodedService
 
+DENIED = "403 access denied"
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -50,12 +52,10 @@ async def explain_request(
 
     trusted = [str(network) for network in config.trusted_proxies]
     await stack(identify(trusted), find_route(RouteSwitch(routes)))(end)(request)
-    return [
-        *_who(config, request),
-        *_where(config, routes, request),
-        *_auth(config, request),
-        *_limits(config, request),
-    ]
+    steps = [*_who(config, request), *_where(config, routes, request)]
+    if any(step.decided == DENIED for step in steps):
+        return steps
+    return [*steps, *_auth(config, request), *_limits(config, request)]
 
 
 def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
@@ -67,7 +67,7 @@ def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
     )
     address = parse_address(request.client_ip)
     for name, networks, decided in (
-        ("access.deny", config.access.deny, "403 access denied"),
+        ("access.deny", config.access.deny, DENIED),
         ("access.allow", config.access.allow, "let in, no limit applies"),
     ):
         found = [str(n) for n in networks if address is not None and address in CidrSet([parse_cidr(str(n))])]

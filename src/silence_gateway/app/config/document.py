@@ -238,9 +238,6 @@ def _explained(text: str, exc: yaml.YAMLError) -> Broken:
         return Broken(place, "a tab is used here: YAML is indented with spaces only")
     problem = str(getattr(exc, "problem", "") or "this cannot be read")
     said = next((ours for theirs, ours in FRIENDLY if theirs in problem), problem)
-    above = lines[max(0, mark.line - 1)] if lines else ""
-    if (re.search(r"[{\[,:]\s*\$\{", line) and "{" in line) or (
-        re.search(r"[{,]\s*[^\"']*\$\{", above) and "{" in above.split("$")[0]
-    ):
-        said += '; inside braces, put quotes around "${NAME}"'
+    if re.search(r"[{\[,:]\s*\$\{", line[: mark.column + 3]) and re.search(r"[{\[]", line.split("$")[0]):
+        said = 'inside braces or brackets, put quotes around "${NAME}"'
     return Broken(place, said)

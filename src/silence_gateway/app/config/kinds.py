@@ -78,8 +78,12 @@ class Kind:
         return read
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Let pydantic read values of this kind through `check`."""
-        return core_schema.with_info_plain_validator_function(self.check)
+        """Let pydantic read values of this kind through `check`, and dump them as `show` writes them."""
+        return core_schema.with_info_plain_validator_function(
+            # A dump would otherwise take values apart, passwords and all.
+            self.check,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.show),
+        )
 
 
 def _same(value: Any) -> object:

@@ -14,7 +14,7 @@ from silence_gateway.app.config.realtime import ANY_ORIGIN
 
 # RFC 7518 section 3.2: a key of HS256 has at least the size of the hash.
 MIN_HS256_BYTES = 32
-NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{0,64}")
+NAMESPACE = re.compile(r"(?:[A-Za-z0-9_-]{2,64})?")
 
 
 def check_auth(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
@@ -94,5 +94,5 @@ def check_realtime(config: GatewayConfig, _context: Context) -> Iterator[Finding
         if not NAMESPACE.fullmatch(name):
             yield Finding(
                 at=(*at, "namespaces", name),
-                says=f"{quoted(name)} is not a namespace: use letters, digits, '-', '_' and '.', 64 at most",
+                says=f"{quoted(name)} is not a namespace: use 2 to 64 letters, digits, '-' and '_'",
             )

@@ -1,0 +1,141 @@
+"""`silence routes` and `silence explain`, on the sample service's descriptors."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+import silence_gateway.app.sample
+from silence_gateway.app.cli import run_command
+
+CAFE = Path(silence_gateway.app.sample.__file__).with_name("cafe.binpb")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        f"""
+upstreams: {{cafe: {{endpoints: ["127.0.0.1:9"], descriptors: {CAFE}, timeout: 4s}}}}
+routes: [{{match: {{path: /v1/orders/*}}, timeout: 2s, auth: none}}]
+limits:
+  - {{name: all, match: {{any: true}}, rate: 10/s}}
+  - {{name: drinks, match: {{path: "/v1/drinks/**", methods: [GET]}}, rate: 5/m,
+     key: [client_ip, "header:X-A"]}}
+  - {{name: one, match: {{path: /v1/drinks/tea}}, rate: 5/m, mode: shadow}}
+  - {{name: orders, match: {{rpc: silence.cafe.v1.Cafe/GetOrder}}, rate: 5/m, key: "header:Authorization"}}
+access: {{allow: [10.0.0.0/8], deny: [203.0.113.0/24]}}
+auth: {{jwt: {{hmac_secret: "0123456789abcdef0123456789abcdef"}}}}
+trusted_proxies: [127.0.0.1]
+"""
+    )
+    return path
+
+
+def test_routes_lists_method_path_upstream_rpc_and_limits(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["routes", "-c", str(config)]) == 0
+
+    lines = [line.split(maxsplit=4) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["METHOD", "PATH", "UPSTREAM", "RPC", "LIMITS"]
+    found = {(line[0], line[1]): line[4] for line in lines[1:]}
+    assert found["GET", "/v1/drinks/{name}"] == "all, drinks, one?"
+    assert found["GET", "/v1/orders/{id}"] == "all, orders"
+    assert found["POST", "/silence.cafe.v1.Cafe/GetOrder"] == "all, orders"
+
+
+def test_routes_as_json_are_objects(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["routes", "-c", str(config), "--json"]) == 0
+
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["upstream"] for row in rows} == {"cafe"}
+    assert all(set(row) == {"method", "path", "upstream", "rpc", "limits", "problem"} for row in rows)
+
+
+def test_an_upstream_that_is_not_there_is_named_and_the_rest_goes_on(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free_port = taken.getsockname()[1]
+    text = config.read_text().replace(
+        "upstreams: {", f'upstreams: {{gone: {{endpoints: ["127.0.0.1:{free_port}"]}}, '
+    )
+    config.write_text(text)
+
+    assert run_command(["routes", "-c", str(config), "--timeout", "2s"]) == 3
+    printed = capsys.readouterr()
+    assert "/v1/drinks/{name}" in printed.out
+    assert printed.err.startswith("upstream gone cannot be read, its methods are missing here: ")
+
+
+def explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str, str]]:
+    assert run_command(["explain", *arguments, "--json"]) == 0
+    return [(step["what"], step["decided"], step["why"]) for step in json.loads(capsys.readouterr().out)]
+
+
+def test_explain_follows_a_request_through_every_decision(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["-c", str(config), "GET", "/v1/drinks/tea?x=1", "--header", "X-Forwarded-For: 198.51.100.7"]
+
+    assert explained([*given, "--header", "x-a:b,c"], capsys) == [
+        ("client", "198.51.100.7", "127.0.0.1 is in trusted_proxies, so its forwarding header counts"),
+        ("route", "GET /v1/drinks/{name}", "upstream cafe"),
+        ("rpc", "silence.cafe.v1.Cafe/GetDrink", "unary"),
+        ("timeout", "4s", "upstreams.cafe.timeout"),
+        ("auth", "required", "auth.jwt.required"),
+        ("limit", "all: 10/s by client_ip = 198.51.100.7", "any request"),
+        ("limit", "drinks: 5/m by client_ip, header:x-a = 198.51.100.7,b%2Cc", "path /v1/drinks/**"),
+        ("limit", "one: 5/m by client_ip = 198.51.100.7", "path /v1/drinks/tea, shadow: refuses nothing"),
+    ]
+
+
+def test_explain_names_the_rule_that_changes_a_route_and_hides_secrets_in_keys(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = explained(
+        ["-c", str(config), "GET", "/v1/orders/7", "--header", "Authorization: Bearer hunter2"], capsys
+    )
+
+    assert ("timeout", "2s", "routes: /v1/orders/*") in steps
+    assert ("auth", "none", "routes: /v1/orders/*") in steps
+    assert "hunter2" not in str(steps)
+
+
+@pytest.mark.parametrize(
+    ("ip", "decided", "limits"),
+    [
+        ("10.1.2.3", "let in, no limit applies", ["all: not asked", "drinks: not asked"]),
+        ("203.0.113.9", "403 access denied", []),
+    ],
+)
+def test_explain_knows_the_lists_of_addresses(
+    ip: str, decided: str, limits: list[str], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = explained(["-c", str(config), "GET", "/v1/drinks", "--ip", ip], capsys)
+
+    assert [step[1] for step in steps if step[0] == "access"] == [decided]
+    assert [step[1] for step in steps if step[0] == "limit"] == limits
+
+
+@pytest.mark.parametrize(
+    ("request_line", "decided"),
+    [(["GET", "/nope"], "404 nothing is served here"), (["DELETE", "/v1/drinks"], "405 method not allowed")],
+)
+def test_explain_says_what_is_not_served(
+    request_line: list[str], decided: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = explained(["-c", str(config), *request_line], capsys)
+
+    assert decided in [step[1] for step in steps if step[0] == "route"]
+
+
+def test_explain_refuses_a_path_that_cannot_be_decoded(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["explain", "-c", str(config), "GET", "/v1/%zz"]) == 1
+    assert capsys.readouterr().out.startswith("400 bad request: ")

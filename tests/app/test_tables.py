@@ -1,0 +1,49 @@
+"""Tables: aligned, bounded, and harmless to a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from silence_gateway.app.tables import cell, table, table_of
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert table(("name", "n"), [("a", 1), ("longer", None)]) == "NAME    N\na       1\nlonger  -"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "yes"),
+        (0.25, "0.25"),
+        (2.0, "2"),
+        ({"a": 1}, '{"a": 1}'),
+        ("\x1b[2Jx\ny", "?[2Jx?y"),
+        ("é", "é"),
+    ],
+)
+def test_a_cell_is_short_and_printable(value: object, text: str) -> None:
+    assert cell(value) == text
+
+
+@given(st.text(max_size=200))
+def test_no_text_can_act_on_a_terminal(text: str) -> None:
+    assert cell(text).isprintable()
+    assert len(cell(text)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ([], "(none)"),
+        ([{"a": 1}, {"b": 2}], "A  B\n1  -\n-  2"),
+        ({"limits": [{"name": "x"}], "store": "up"}, "NAME\nx\nstore: up"),
+        ({"shop": {"calls": 1}}, "NAME  CALLS\nshop  1"),
+        ({"a": 1, "b": "c"}, "KEY  VALUE\na    1\nb    c"),
+        (3, "KEY     VALUE\nanswer  3"),
+    ],
+)
+def test_any_answer_of_the_api_becomes_a_table(body: object, text: str) -> None:
+    assert table_of(body) == text
