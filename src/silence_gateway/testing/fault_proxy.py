@@ -1,0 +1,194 @@
+"""
+A TCP proxy that misbehaves on request.
+
+It runs on an event loop of its own in a thread of its own, so that a blocked or broken program under
+test cannot make it look better than it is. Faults apply to every connection, the existing ones included,
+from the moment they are set; `heal` ends them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Self
+
+START_DEADLINE_S = 5.0
+CHUNK = 65536
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class FaultProxy:
+    """
+    Forwards 127.0.0.1:`port` to *upstream*, a socket path or a host and port; use it as a context manager.
+
+    Attributes:
+        port: Where it listens; the same before and after `refuse`.
+        accepted: Connections taken so far.
+        latency_s: Added to everything the server says.
+        stall_to_server: Take what the client sends, and forward nothing.
+        stall_to_client: Take what the server sends, and forward nothing.
+        slice_bytes: Forward in pieces of this size; 0 forwards as it comes.
+    """
+
+    def __init__(self, upstream: str | tuple[str, int]) -> None:
+        self.upstream = upstream
+        self.port = 0
+        self.accepted = 0
+        self.latency_s = 0.0
+        self.stall_to_server = False
+        self.stall_to_client = False
+        self.slice_bytes = 0
+        self.answers_until_reset = 0
+        self.loop = asyncio.new_event_loop()
+        self.listener: asyncio.Server | None = None
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.changed = asyncio.Event()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="fault-proxy", daemon=True)
+        self.thread.start()
+        self.on_loop(self.listen())
+
+    @property
+    def url(self) -> str:
+        """Its address as a store."""
+        return f"valkey://127.0.0.1:{self.port}/0"
+
+    # -- faults ---------------------------------------------------------------------------------------
+
+    def black_hole(self) -> None:
+        """Acknowledge everything and forward nothing, for old and new connections."""
+        self.stall_to_server = self.stall_to_client = True
+
+    def refuse(self) -> None:
+        """Close the port and every connection: new ones are refused."""
+        self.on_loop(self.stop_listening())
+        self.reset()
+
+    def reset(self) -> None:
+        """Cut every connection with a RST."""
+        self.on_loop(self.cut())
+
+    def reset_at_answer(self, number: int) -> None:
+        """Lose the *number*-th piece that the server says from now on, and its connection with it."""
+        self.answers_until_reset = number
+
+    def heal(self) -> None:
+        """End every fault; what was held back goes on its way."""
+        self.latency_s = 0.0
+        self.stall_to_server = self.stall_to_client = False
+        self.slice_bytes = self.answers_until_reset = 0
+        self.on_loop(self.listen())
+
+    # -- the work, on the proxy's own loop --------------------------------------------------------------
+
+    def on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do *work* on the proxy's loop and wait for it."""
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(START_DEADLINE_S)
+
+    async def listen(self) -> None:
+        """Listen, on the same port as before if there was one, and wake what was stalled."""
+        if self.listener is None:
+            self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
+            self.port = self.listener.sockets[0].getsockname()[1]
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def stop_listening(self) -> None:
+        """Close the port."""
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+
+    async def cut(self) -> None:
+        """Abort every connection."""
+        for writer in list(self.writers):
+            abort(writer)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Join one client with the server until either leaves."""
+        self.accepted += 1
+        self.writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        there: asyncio.StreamWriter | None = None
+        try:
+            if isinstance(self.upstream, str):
+                back, there = await asyncio.open_unix_connection(self.upstream)
+            else:
+                back, there = await asyncio.open_connection(*self.upstream)
+            self.writers.add(there)
+            up = asyncio.create_task(self.pump(reader, there, to_client=False))
+            down = asyncio.create_task(self.pump(back, writer, to_client=True))
+            try:
+                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in (up, down):
+                    one.cancel()
+                await asyncio.gather(up, down, return_exceptions=True)
+        except OSError:
+            abort(writer)  # the server refuses: so does the proxy, as well as it still can
+        finally:
+            self.tasks.discard(task)
+            for one_writer in (writer, there):
+                if one_writer is not None:
+                    self.writers.discard(one_writer)
+                    one_writer.close()
+
+    async def pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_client: bool
+    ) -> None:
+        """Forward one direction."""
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                if to_client and self.latency_s:
+                    await asyncio.sleep(self.latency_s)
+                while self.stall_to_client if to_client else self.stall_to_server:
+                    await self.changed.wait()
+                if to_client and self.answers_until_reset:
+                    self.answers_until_reset -= 1
+                    if not self.answers_until_reset:
+                        abort(writer)
+                        return
+                step = self.slice_bytes or len(data)
+                for at in range(0, len(data), step):
+                    writer.write(data[at : at + step])
+                    await writer.drain()
+
+    async def finish(self) -> None:
+        """Close everything."""
+        await self.stop_listening()
+        for task in list(self.tasks):
+            task.cancel()
+        await self.cut()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for _ in range(3):  # an aborted transport lets go of its socket a round later
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """Stop; harmless when stopped."""
+        if self.loop.is_closed():
+            return
+        self.on_loop(self.finish())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(START_DEADLINE_S)
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Close so that the other side sees a reset."""
+    raw = writer.get_extra_info("socket")
+    if raw is not None:
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()
