@@ -72,17 +72,22 @@ def parse_store_url(text: str) -> StoreUrl:
     Raises:
         ConfigError: It cannot be read or asks for what is not supported; the text says what is.
     """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as exc:
-        raise ConfigError(f"store.url {masked(text)!r} cannot be read: {masked(str(exc))}") from None
-    scheme = parts.scheme
+    scheme = text.partition("://")[0]
     if scheme in LATER_SCHEMES:
         raise ConfigError(
             f"store.url {masked(text)!r}: {LATER_SCHEMES[scheme]} is not supported by this version; "
             f"use {SUPPORTED}"
         )
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        # What went wrong may quote a password that was taken for a port: say only what is certain.
+        raise ConfigError(
+            f"store.url starting with {scheme[:20]!r} cannot be read: host, port or brackets are malformed, "
+            "or a character of the password is not percent-encoded"
+        ) from None
+    scheme = parts.scheme
     if scheme in ("embedded", "memory"):
         if parts.netloc or parts.path.strip("/") or parts.query:
             raise ConfigError(f"store.url {masked(text)!r}: nothing may follow {scheme}://")
