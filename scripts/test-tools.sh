@@ -10,7 +10,7 @@ if ! command -v chromium >/dev/null 2>&1; then
     fi
 fi
 if command -v npm >/dev/null 2>&1; then
-    [ -d tests/node/node_modules/centrifuge ] || (cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock) ||
+    [ -d tests/node/node_modules/centrifuge ] || (cd tests/node && npm ci --silent --no-audit --no-fund) ||
         echo "test-tools: the npm clients could not be installed; their tests will be skipped" >&2
 else
     echo "test-tools: no Node.js; the tests of the stock JavaScript clients will be skipped" >&2

@@ -1,1 +1,140 @@
-"""Silence Gateway: an API gateway whose three engines are also libraries for any asyncio program."""
+"""
+Silence Gateway: an API gateway whose three engines are also libraries for any asyncio program.
+
+What is named in `__all__` is promised; everything else may change. Names are loaded when they are first
+used, so that a program pays only for the engine it takes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from silence_gateway.core.limits import Decision
+    from silence_gateway.core.status import Code
+    from silence_gateway.edge.listen import open_sockets
+    from silence_gateway.edge.server import HttpServer
+    from silence_gateway.edge.settings import ServerSettings
+    from silence_gateway.errors import (
+        AccessDenied,
+        ConfigError,
+        GatewayError,
+        RateLimited,
+        RpcError,
+        StoreUnavailable,
+        UpstreamFault,
+        UpstreamProtocolError,
+        UpstreamTimeout,
+        UpstreamUnavailable,
+    )
+    from silence_gateway.limiting.rate_limiter import Limit, RateLimiter
+    from silence_gateway.realtime.door import SessionHub
+    from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
+    from silence_gateway.stores.open import open_store
+    from silence_gateway.stores.settings import StoreSettings
+    from silence_gateway.stores.valkey import ValkeyStore
+    from silence_gateway.upstreams.channel import Channel
+    from silence_gateway.upstreams.connection import GrpcConnection, connect
+    from silence_gateway.upstreams.pool import GrpcUpstream
+    from silence_gateway.upstreams.settings import (
+        BreakerSettings,
+        EndpointSettings,
+        HealthSettings,
+        PoolSettings,
+        UpstreamSettings,
+    )
+
+__all__ = [  # noqa: RUF022 - grouped by what a reader looks for
+    # limits
+    "RateLimiter",
+    "Limit",
+    "Decision",
+    # realtime sessions
+    "SessionHub",
+    "RealtimeSettings",
+    "NamespaceSettings",
+    "TokenSettings",
+    # gRPC upstreams
+    "GrpcUpstream",
+    "UpstreamSettings",
+    "EndpointSettings",
+    "HealthSettings",
+    "BreakerSettings",
+    "PoolSettings",
+    "Channel",
+    "GrpcConnection",
+    "connect",
+    "Code",
+    # the store that engines share
+    "open_store",
+    "StoreSettings",
+    "ValkeyStore",
+    # serving the hub's WebSockets
+    "HttpServer",
+    "ServerSettings",
+    "open_sockets",
+    # errors
+    "GatewayError",
+    "ConfigError",
+    "RateLimited",
+    "AccessDenied",
+    "RpcError",
+    "UpstreamFault",
+    "UpstreamUnavailable",
+    "UpstreamTimeout",
+    "UpstreamProtocolError",
+    "StoreUnavailable",
+]
+
+_HOMES = {
+    "core.limits": ("Decision",),
+    "core.status": ("Code",),
+    "edge.listen": ("open_sockets",),
+    "edge.server": ("HttpServer",),
+    "edge.settings": ("ServerSettings",),
+    "errors": (
+        "AccessDenied",
+        "ConfigError",
+        "GatewayError",
+        "RateLimited",
+        "RpcError",
+        "StoreUnavailable",
+        "UpstreamFault",
+        "UpstreamProtocolError",
+        "UpstreamTimeout",
+        "UpstreamUnavailable",
+    ),
+    "limiting.rate_limiter": ("Limit", "RateLimiter"),
+    "realtime.door": ("SessionHub",),
+    "realtime.settings": ("NamespaceSettings", "RealtimeSettings", "TokenSettings"),
+    "stores.open": ("open_store",),
+    "stores.settings": ("StoreSettings",),
+    "stores.valkey": ("ValkeyStore",),
+    "upstreams.channel": ("Channel",),
+    "upstreams.connection": ("GrpcConnection", "connect"),
+    "upstreams.pool": ("GrpcUpstream",),
+    "upstreams.settings": (
+        "BreakerSettings",
+        "EndpointSettings",
+        "HealthSettings",
+        "PoolSettings",
+        "UpstreamSettings",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home when it is first asked for."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)
