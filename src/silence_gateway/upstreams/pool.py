@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable
 from random import Random
+from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
@@ -47,7 +48,9 @@ class GrpcUpstream:
     """
     The endpoints of one upstream behind one `Caller`.
 
-    Use it as a context manager, or call `start` and `stop`. A unary call without a deadline gets `settings.timeout_s`. A stream without one lives as long as it
+    Use it as a context manager, or call `start` and `stop`.
+
+    A unary call without a deadline gets `settings.timeout_s`. A stream without one lives as long as it
     likes; only finding it a place is bounded.
 
     Attributes:
@@ -114,17 +117,6 @@ class GrpcUpstream:
                 fleet=self._fleet,
                 on_verdict=self._places.reconsider,
             )
-
-    @classmethod
-    def to(cls, *addresses: str, name: str = "upstream", timeout_s: float = 5.0) -> Self:
-        """
-        Make a pool of *addresses* (`host:port`, `[v6]:port`, `unix:PATH`) with the defaults of everything else.
-
-        Raises:
-            ConfigError: If an address makes no sense.
-        """
-        endpoints = tuple(EndpointSettings(address=address) for address in addresses)
-        return cls(UpstreamSettings(name=name, endpoints=endpoints, timeout_s=timeout_s))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import ssl
 from dataclasses import dataclass, field
+from typing import Self
 
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
@@ -228,6 +229,17 @@ class UpstreamSettings:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     max_message_bytes: int = 4 * 1024 * 1024
+
+    @classmethod
+    def of(cls, *addresses: str, name: str = "upstream", timeout_s: float = 5.0) -> Self:
+        """
+        Return the settings of an upstream at *addresses*, the rest as by default.
+
+        Raises:
+            ConfigError: If an address makes no sense.
+        """
+        endpoints = tuple(EndpointSettings(address=address) for address in addresses)
+        return cls(name=name, endpoints=endpoints, timeout_s=timeout_s)
 
     def __post_init__(self) -> None:
         owner = f"upstream {self.name!r}"
