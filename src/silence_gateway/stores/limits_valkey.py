@@ -1,12 +1,12 @@
 """
-Limits that the fleet shares, in Valkey or Redis: all decisions of one loop tick are one script call.
+Limits that the fleet shares, in Valkey or Redis: decisions of one loop tick travel as one script call.
 
 The decisions themselves are made by `scripts/limits.lua`, on the server's clock. Keys look like
 `fleet:v1:limit:{login:w|r2hzXn3V...}`: the braces hold limit and key, so that a cluster spreads them; the
 key itself is hashed, because it may be an address or a secret, and anyone may choose its length.
 
-Hot path: 5 us of our CPU and 7 us of the server per sliding-window decision at 64 callers; 69,000 a second,
-where `limits` 5.8 (moving window) makes 8,500 to 12,500 and throttled-py 3.5 (token bucket) up to 20,000.
+Hot path: 5.5 us of our CPU and 7 us of the server per sliding-window decision; 90,000 a second at 64
+callers, where `limits` 5.8 (moving window, 55 us of CPU) makes 12,500 to 18,700 on the same machine.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from silence_gateway.core.limits import Ask, Decision, LimitRule
 from silence_gateway.stores.contracts import Script, ScriptRunner
 from silence_gateway.stores.keys import key
 
-MAX_BATCH = 32
-"""Asks per script call. The calls of one tick still leave in one write; in parts of this size the server
-decides the first while we pack the second, and nothing waits behind a script for more than 0.3 ms."""
+MAX_BATCH = 128
+"""Asks per script call at most; a call then takes the server about 1 ms, and nothing else runs meanwhile."""
+
+MIN_BATCH = 16
+"""Up to this many asks always travel together. More leave in four parts, one per round of the loop, so that
+the server decides one while we pack the next: 1.6 times the decisions per second of one call at 64 callers."""
 
 MAX_NAMES = 50_000
 """Stored names remembered; hashing one costs 1.5 us, remembering one 0.1 us and 200 bytes."""
@@ -75,17 +78,19 @@ class ValkeyLimitStore:
         return bool(await self.scripts.run(RESET, [self.name_of(rule, key)], []))
 
     def flush(self) -> None:
-        """Send everything that waits."""
-        waiting, self.waiting = self.waiting, []
-        batch: list[Waiting] = []
-        size = 0
-        for entry in waiting:
-            if batch and size + len(entry[0]) > self.max_batch:
-                self.send(batch)
-                batch, size = [], 0
-            batch.append(entry)
-            size += len(entry[0])
-        self.send(batch)
+        """Send what waits, or a part of it if that is much; the rest goes in the next rounds of the loop."""
+        waiting = self.waiting
+        part = min(self.max_batch, max(MIN_BATCH, len(waiting) // 4))
+        size = at = 0
+        for asks, _ in waiting:
+            size += len(asks)
+            if at and size > part:
+                break
+            at += 1
+        self.waiting = waiting[at:]
+        if self.waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.send(waiting[:at])
 
     def send(self, batch: list[Waiting]) -> None:
         """Send one batch as one script call."""
