@@ -28,7 +28,7 @@ MAX_BATCH = 128
 
 MIN_BATCH = 16
 """Up to this many asks always travel together. More leave in four parts, one per round of the loop, so that
-the server decides one while we pack the next: 1.6 times the decisions per second of one call at 64 callers."""
+the server decides one while we pack the next: 1.6 times the decisions per second at 64 callers."""
 
 MAX_NAMES = 50_000
 """Stored names remembered; hashing one costs 1.5 us, remembering one 0.1 us and 200 bytes."""
