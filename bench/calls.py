@@ -62,13 +62,24 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
     with backend() as port:
         for _, name in abba(names, rounds):
             done = subprocess.run(
-                ["taskset", "-c", str(TESTED_CORE), PYTHON, str(HERE / "calls.py"), name, str(port), str(seconds)],
-                stdout=subprocess.PIPE, check=True,
-            )  # fmt: skip
+                [
+                    "taskset",
+                    "-c",
+                    str(TESTED_CORE),
+                    PYTHON,
+                    str(HERE / "calls.py"),
+                    name,
+                    str(port),
+                    str(seconds),
+                ],
+                stdout=subprocess.PIPE,
+                check=True,
+            )
             result = json.loads(done.stdout)
             runs[name].append(result)
             print(
-                f"  {name:32} {result['cpu_us_per_call']:7.1f} us CPU per call, {result['calls_per_second']:.0f} calls/s",
+                f"  {name:32} {result['cpu_us_per_call']:7.1f} us CPU per call, "
+                f"{result['calls_per_second']:.0f} calls/s",
                 file=sys.stderr,
             )
     mine, other = ([run["cpu_us_per_call"] for run in runs[name]] for name in names)

@@ -1,4 +1,4 @@
-"""Part e: one publication to 1,000 WebSocket clients, in CPU time of the server; memory per idle connection."""
+"""Part e: one publication to 1,000 WebSocket clients, in CPU time of the server; memory per connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from machine import HERE, LOAD_CORE, PYTHON, TESTED_CORE, abba, cpu_seconds, free_port, median_ratio, resident_bytes, running
+from machine import (
+    HERE,
+    LOAD_CORE,
+    PYTHON,
+    TESTED_CORE,
+    abba,
+    cpu_seconds,
+    free_port,
+    median_ratio,
+    resident_bytes,
+    running,
+)
 
 CLIENTS = 1000
 IDLE_CLIENTS = 2000
@@ -33,7 +44,14 @@ def masked(payload: bytes) -> bytes:
 class Client(asyncio.Protocol):
     """Connects, says what it must, and counts the publications that reach it."""
 
-    def __init__(self, port: int, path: str, say: dict[bytes, list[bytes]], ready: bytes, on_delivery: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str,
+        say: dict[bytes, list[bytes]],
+        ready: bytes,
+        on_delivery: Callable[[int], None],
+    ) -> None:
         self._port, self._path, self._say, self._ready = port, path, dict(say), ready
         self._on_delivery = on_delivery
         self._tail = b""
@@ -44,7 +62,8 @@ class Client(asyncio.Protocol):
         self._transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
         transport.write(
-            f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
 
@@ -84,7 +103,9 @@ async def connect_all(port: int, name: str, count: int, on_delivery: Callable[[i
     clients: list[Client] = []
     for start in range(0, count, 50):
         made = [
-            await loop.create_connection(lambda: Client(port, path, say, ready, on_delivery), "127.0.0.1", port)
+            await loop.create_connection(
+                lambda: Client(port, path, say, ready, on_delivery), "127.0.0.1", port
+            )
             for _ in range(min(50, count - start))
         ]
         clients += [protocol for _, protocol in made]
@@ -100,7 +121,8 @@ async def publish(port: int, name: str) -> None:
         path, body = "/publish", PAYLOAD
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-API-Key: bench\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-API-Key: bench\r\n"
+        "Content-Type: application/json\r\n"
         f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
     answer = await reader.read()
@@ -151,16 +173,33 @@ def server(name: str) -> Iterator[tuple[int, int]]:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "gateway.yaml"
             config.write_text(
-                f"version: 1\nname: bench\nlisten: 127.0.0.1:{port}\nadmin: {{listen: '127.0.0.1:{free_port()}'}}\n"
+                f"version: 1\nname: bench\nlisten: 127.0.0.1:{port}\n"
+                f"admin: {{listen: '127.0.0.1:{free_port()}'}}\n"
                 "store: {url: 'memory://'}\ntelemetry: {access_log: none}\n"
-                "realtime: {anonymous: true, api_key: bench, namespaces: {'': {publish: false, presence: false}}}\n"
+                "realtime: {anonymous: true, api_key: bench, "
+                "namespaces: {'': {publish: false, presence: false}}}\n"
             )
             args = [str(Path(PYTHON).parent / "silence"), "run", "-c", str(config)]
             with running(args, core=TESTED_CORE, port=port) as process:
                 yield port, process.pid
         return
-    args = [PYTHON, "-m", "uvicorn", "--app-dir", str(HERE / "peers"), "socketio_app:app", "--port", str(port),
-            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"]  # fmt: skip
+    args = [
+        PYTHON,
+        "-m",
+        "uvicorn",
+        "--app-dir",
+        str(HERE / "peers"),
+        "socketio_app:app",
+        "--port",
+        str(port),
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--no-access-log",
+        "--log-level",
+        "error",
+    ]
     with running(args, core=TESTED_CORE, port=port) as process:
         yield port, process.pid
 
@@ -172,9 +211,20 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
     for _, name in abba(names, rounds):
         with server(name) as (port, pid):
             done = subprocess.run(
-                ["taskset", "-c", str(LOAD_CORE), PYTHON, str(HERE / "fanout.py"), name, str(port), str(pid), str(seconds)],
-                stdout=subprocess.PIPE, check=True,
-            )  # fmt: skip
+                [
+                    "taskset",
+                    "-c",
+                    str(LOAD_CORE),
+                    PYTHON,
+                    str(HERE / "fanout.py"),
+                    name,
+                    str(port),
+                    str(pid),
+                    str(seconds),
+                ],
+                stdout=subprocess.PIPE,
+                check=True,
+            )
         result = json.loads(done.stdout)
         runs[name].append(result)
         print(
@@ -186,7 +236,9 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
     key = "deliveries_per_cpu_second"
     return {
         "runs": runs,
-        "ratios": {"silence / python-socketio": median_ratio([r[key] for r in ours], [r[key] for r in theirs])},
+        "ratios": {
+            "silence / python-socketio": median_ratio([r[key] for r in ours], [r[key] for r in theirs])
+        },
     }
 
 

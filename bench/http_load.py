@@ -40,9 +40,17 @@ def generated() -> Path:
     out.mkdir(exist_ok=True)
     site = Path(google.api.annotations_pb2.__file__).parents[2]
     status = protoc.main(
-        ["protoc", f"-I{HERE}", f"-I{site}", "--include_imports", f"--descriptor_set_out={out}/shop.binpb",
-         f"--python_out={out}", f"--grpc_python_out={out}", "shop.proto"]
-    )  # fmt: skip
+        [
+            "protoc",
+            f"-I{HERE}",
+            f"-I{site}",
+            "--include_imports",
+            f"--descriptor_set_out={out}/shop.binpb",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            "shop.proto",
+        ]
+    )
     if status:
         raise SystemExit("the proto did not compile")
     return out
@@ -54,7 +62,7 @@ def our_config(port: int, backend_port: int, store: str | None, folder: Path) ->
 name: bench
 listen: 127.0.0.1:{port}
 admin: {{listen: "127.0.0.1:{free_port()}"}}
-store: {{url: "{store or 'memory://'}"}}
+store: {{url: "{store or "memory://"}"}}
 upstreams:
   shop:
     endpoints: ["127.0.0.1:{backend_port}"]
@@ -82,15 +90,42 @@ def program(name: str, backend_port: int, store: str | None) -> Iterator[int]:
             env = {}
         elif name == "envoy":
             text = (HERE / "peers" / "envoy.yaml").read_text()
-            for key, value in {"PORT": port, "DESCRIPTORS": generated() / "shop.binpb", "BACKEND": backend_port}.items():
+            for key, value in {
+                "PORT": port,
+                "DESCRIPTORS": generated() / "shop.binpb",
+                "BACKEND": backend_port,
+            }.items():
                 text = text.replace(f"@{key}@", str(value))
             (folder / "envoy.yaml").write_text(text)
-            args = [str(Path(PYTHON).parent / "envoy"), "-c", str(folder / "envoy.yaml"), "--concurrency", "1",
-                    "--log-level", "error", "--disable-hot-restart"]  # fmt: skip
+            args = [
+                str(Path(PYTHON).parent / "envoy"),
+                "-c",
+                str(folder / "envoy.yaml"),
+                "--concurrency",
+                "1",
+                "--log-level",
+                "error",
+                "--disable-hot-restart",
+            ]
             env = {}
         else:
-            args = [PYTHON, "-m", "uvicorn", "--app-dir", str(HERE / "peers"), "fastapi_app:app", "--port", str(port),
-                    "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"]  # fmt: skip
+            args = [
+                PYTHON,
+                "-m",
+                "uvicorn",
+                "--app-dir",
+                str(HERE / "peers"),
+                "fastapi_app:app",
+                "--port",
+                str(port),
+                "--loop",
+                "uvloop",
+                "--http",
+                "httptools",
+                "--no-access-log",
+                "--log-level",
+                "error",
+            ]
             env = {"BENCH_GENERATED": str(generated()), "BENCH_BACKEND": f"127.0.0.1:{backend_port}"}
             if store and name.endswith("limits"):
                 env["BENCH_VALKEY"] = store
@@ -101,11 +136,27 @@ def program(name: str, backend_port: int, store: str | None) -> Iterator[int]:
 def load(port: int, seconds: float) -> dict[str, float]:
     """Drive *port* with wrk from the load core."""
     done = subprocess.run(
-        ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--latency",
-         "-s", "peers/post_item.lua", f"http://127.0.0.1:{port}"],
-        cwd=HERE, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = re.search(r"RESULT requests=(\d+) duration_us=(\d+) errors=(\d+) p50_us=(\d+) p99_us=(\d+)", done.stdout)
+        [
+            "taskset",
+            "-c",
+            str(LOAD_CORE),
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{seconds:.0f}s",
+            "--latency",
+            "-s",
+            "peers/post_item.lua",
+            f"http://127.0.0.1:{port}",
+        ],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(
+        r"RESULT requests=(\d+) duration_us=(\d+) errors=(\d+) p50_us=(\d+) p99_us=(\d+)", done.stdout
+    )
     if found is None:
         raise SystemExit(f"wrk said:\n{done.stdout}\n{done.stderr}")
     requests, duration_us, errors, p50_us, p99_us = map(int, found.groups())
@@ -139,7 +190,10 @@ def measure(rounds: int, seconds: float, *, limited: bool) -> dict[str, object]:
     ours = [run["rps"] for run in runs[names[0]]]
     return {
         "runs": runs,
-        "ratios": {f"{names[0]} / {name}": median_ratio(ours, [run["rps"] for run in runs[name]]) for name in names[1:]},
+        "ratios": {
+            f"{names[0]} / {name}": median_ratio(ours, [run["rps"] for run in runs[name]])
+            for name in names[1:]
+        },
     }
 
 

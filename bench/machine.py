@@ -10,6 +10,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -56,7 +57,7 @@ def running(
     args: Sequence[str], *, core: int, port: int | None = None, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run *args* on *core* until the block ends; with *port*, enter once it listens."""
-    log = Path(f"/tmp/silence-bench-{os.getpid()}.log").open("ab")
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process, below
     process = subprocess.Popen(
         ["taskset", "-c", str(core), *args],
         stdin=subprocess.DEVNULL,
@@ -70,6 +71,9 @@ def running(
             wait_for_port(port, process)
         yield process
     finally:
+        if process.poll() is not None:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-2000:])
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(5)
@@ -95,7 +99,17 @@ def valkey() -> Iterator[int]:
     from silence_gateway.stores.server_process import find_server
 
     port = free_port()
-    args = [str(find_server()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    args = [
+        str(find_server()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
     with running(args, core=LOAD_CORE, port=port):
         yield port
 
@@ -127,7 +141,11 @@ def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def describe_machine() -> dict[str, str]:
     """Say what this was measured on."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "unknown",
     )
     return {

