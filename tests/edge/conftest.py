@@ -77,7 +77,7 @@ class Served:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when *condition* holds; fail if it does not within the deadline."""
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for is a count, not an event
                 # Turns of the loop, not time: every turn lets the server act on its sockets.
                 await asyncio.sleep(0.001)
 

@@ -71,19 +71,29 @@ class Head:
 
     Attributes:
         request: The request, without its body.
-        body_size: Bytes of the body, or `CHUNKED`.
         keep_alive: Whether the client wants to go on after the answer.
+        body_size: Bytes of the body, or `CHUNKED`.
+        is_plain: Whether the next head may follow at once: no body, no upgrade, no end.
         expects_continue: Whether the client waits for leave to send its body.
         wants_websocket: Whether this asks for a WebSocket (not yet whether it asks correctly).
         dropped: Header lines left out because of an underscore in their name.
     """
 
-    __slots__ = ("body_size", "dropped", "expects_continue", "keep_alive", "request", "wants_websocket")
+    __slots__ = (
+        "body_size",
+        "dropped",
+        "expects_continue",
+        "is_plain",
+        "keep_alive",
+        "request",
+        "wants_websocket",
+    )
 
-    def __init__(self, request: Request, keep_alive: bool) -> None:
+    def __init__(self, request: Request, keep_alive: bool, body_size: int, is_plain: bool) -> None:
         self.request = request
-        self.body_size = 0
         self.keep_alive = keep_alive
+        self.body_size = body_size
+        self.is_plain = is_plain
         self.expects_continue = False
         self.wants_websocket = False
         self.dropped = 0
@@ -117,48 +127,27 @@ def read_request_line(line: bytes) -> tuple[str, bytes, str]:
     return name, target, known
 
 
-def read_fields(lines: list[bytes], head_fields: dict[bytes, bytes]) -> int:
-    """
-    Put the header *lines* into *head_fields*, and return how many were dropped for an underscore.
-
-    A name with an underscore is dropped because others read it as a dash: `X_User` would become the
-    `X-User` that only a gateway may set.
-
-    Raises:
-        Rejected: If a field that comes once came twice, or there are too many.
-    """
-    if len(lines) > MAX_FIELDS:
-        raise Rejected(431, "too-many-fields", f"a request may have {MAX_FIELDS} header lines")
-    dropped = 0
-    for line in lines:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name not in head_fields:
-            head_fields[name] = value.strip(b" \t")
-        elif name in SINGLE_FIELDS:
-            raise Rejected(400, "repeated-field", f"{name.decode('latin-1')} may come only once")
-        else:
-            joint = b"; " if name == b"cookie" else b", "
-            head_fields[name] += joint + value.strip(b" \t")
-    if b"_" in b"".join(head_fields):
-        for name in [name for name in head_fields if b"_" in name]:
-            del head_fields[name]
-            dropped += 1
-    return dropped
-
-
 def read_head(head: bytes) -> Head:
     """
-    Take apart *head*, which ends in an empty line and whose grammar llhttp has checked.
+    Take apart *head*, which ends in its first empty line and whose grammar llhttp has checked.
 
     Raises:
         Rejected: If it is refused; the status and the reason say how.
     """
-    lines = head[:-4].split(b"\r\n")
+    lines = head.split(b"\r\n")
     method, target, version = read_request_line(lines[0])
-    del lines[0]
+    if len(lines) > MAX_FIELDS + 3:
+        raise Rejected(431, "too-many-fields", f"a request may have {MAX_FIELDS} header lines")
     fields: dict[bytes, bytes] = {}
-    dropped = read_fields(lines, fields)
+    for line in lines[1:-2]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in fields:
+            join_field(fields, name, value)
+        else:
+            # Of all that strip takes away, llhttp has let only spaces and tabs through.
+            fields[name] = value.strip()
+    dropped = drop_underscores(fields) if b"_" in head else 0
     host = fields.get(b"host")
     if target[0] != 0x2F:
         target = reduce_target(method, target, host)
@@ -168,23 +157,48 @@ def read_head(head: bytes) -> Head:
     elif len(host) > MAX_HOST_BYTES or not is_host(host):
         raise Rejected(400, "host", "the Host header is not a name or address with an optional port")
     request = Request(method, target.decode("ascii"), fields, http_version=version)
+    size = 0
+    if b"content-length" in fields or b"transfer-encoding" in fields:
+        size = body_size(fields, version)
     connection = fields.get(b"connection")
-    if connection is None:
-        result = Head(request, version == "1.1")
+    if version == "1.1" and (connection is None or connection == b"keep-alive"):
+        result = Head(request, True, size, size == 0)
     else:
-        options = list_items(connection)
+        options = list_items(connection or b"")
         keep_alive = b"close" not in options and (version == "1.1" or b"keep-alive" in options)
-        result = Head(request, keep_alive)
+        result = Head(request, keep_alive, size, False)
         if b"upgrade" in options and b"upgrade" in fields:
             result.wants_websocket = b"websocket" in list_items(fields[b"upgrade"])
     result.dropped = dropped
-    result.body_size = body_size(fields, version)
-    expected = fields.get(b"expect")
-    if expected is not None and version == "1.1":
-        if expected.lower() != b"100-continue":
+    if b"expect" in fields and version == "1.1":
+        if fields[b"expect"].lower() != b"100-continue":
             raise Rejected(417, "expect", "only 100-continue can be expected here")
-        result.expects_continue = result.body_size != 0
+        result.expects_continue = size != 0
     return result
+
+
+def join_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """
+    Add another *value* to a field that came before.
+
+    Raises:
+        Rejected: If it is one that comes once.
+    """
+    if name in SINGLE_FIELDS:
+        raise Rejected(400, "repeated-field", f"{name.decode('latin-1')} may come only once")
+    fields[name] += (b"; " if name == b"cookie" else b", ") + value.strip()
+
+
+def drop_underscores(fields: dict[bytes, bytes]) -> int:
+    """
+    Drop the fields whose name has an underscore, and return how many they were.
+
+    Others read an underscore as a dash: `X_User` would become the `X-User` that only a gateway may set.
+    """
+    names = [name for name in fields if b"_" in name]
+    for name in names:
+        del fields[name]
+    return len(names)
 
 
 def reduce_target(method: str, target: bytes, host: bytes | None) -> bytes:

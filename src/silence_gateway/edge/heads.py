@@ -8,16 +8,9 @@ leaves it waiting (for a body, for another protocol) or that it refuses costs a 
 
 from __future__ import annotations
 
-import re
-
 import httptools
 
 from silence_gateway.core.http_head import Head, Rejected, read_head, read_request_line
-
-SPENDING_FIELDS = (b"content-length", b"transfer-encoding", b"connection", b"upgrade")
-"""Fields after which llhttp expects something else than the next head."""
-
-UNKNOWN_METHOD = re.compile(rb"[A-Z][A-Z-]*")
 
 
 class NoCallbacks:
@@ -53,9 +46,7 @@ class HeadReader:
         except Rejected:
             self.parser = httptools.HttpRequestParser(NoCallbacks())
             raise
-        if result.request.http_version == "1.0" or any(
-            map(result.request.headers.__contains__, SPENDING_FIELDS)
-        ):
+        if not result.is_plain:
             self.parser = httptools.HttpRequestParser(NoCallbacks())
         return result
 

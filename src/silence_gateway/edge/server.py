@@ -16,6 +16,7 @@ from silence_gateway.clock import Clock, SystemClock, Timer
 from silence_gateway.core.http import Handler
 from silence_gateway.edge.heads import HeadReader
 from silence_gateway.edge.http1 import Http1Connection
+from silence_gateway.edge.http1_timeouts import sweep
 from silence_gateway.edge.http1_writer import Prefixes
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.edge.statistics import Statistics
@@ -168,7 +169,7 @@ class HttpServer:
         self.prefixes.tick(self.clock.now_us() / 1_000_000)
         now_s = self.clock.monotonic_s()
         for connection in list(self.connections):
-            connection.sweep(now_s)
+            sweep(connection, now_s)
         for websocket in list(self.closing_websockets):
             websocket.sweep(now_s)
         self.sweeper = self.clock.call_later(self.sweep_interval_s(), self.sweep)
