@@ -175,10 +175,14 @@ class ValkeyBus:
     def flush(self) -> None:
         """Bring the server's list of channels up to date, in one write."""
         touched, self.touched = list(self.touched), {}
+        for channel in touched:
+            if (
+                not channel.subscriptions
+                and not channel.wanted_at_server
+                and channel.asked == channel.answered
+            ):
+                self.channels.pop(channel.key, None)
         if self.wire is None:
-            for channel in touched:
-                if not channel.subscriptions:
-                    self.channels.pop(channel.key, None)
             return
         self.ask(b"SUBSCRIBE", [one for one in touched if one.subscriptions and not one.wanted_at_server])
         self.ask(b"UNSUBSCRIBE", [one for one in touched if not one.subscriptions and one.wanted_at_server])

@@ -41,7 +41,8 @@ def watch(command: list[str]) -> None:
     if pid == 0:  # one half waits for the parent's end, the other for the server's
         while os.read(0, 1):
             pass
-        server.kill()
+        # Not server.kill(): that asks first whether our child lives, and it is our parent's child.
+        os.kill(server.pid, signal.SIGKILL)
         os._exit(0)
     os.close(0)
     code = server.wait()
