@@ -21,7 +21,10 @@ TESTED_CORE = 0
 LOAD_CORE = 1 if (os.cpu_count() or 1) > 1 else 0
 PYTHON = sys.executable
 
-ITEM_JSON = b'{"id":"a-17","name":"espresso cup","quantity":12,"priceCents":"1290","active":true,"tags":["cups","new"]}'
+ITEM_JSON = (
+    b'{"id":"a-17","name":"espresso cup","quantity":12,"priceCents":"1290",'
+    b'"active":true,"tags":["cups","new"]}'
+)
 ITEM_HEX = (
     "0a04612d3137"  # id
     "120c657370726573736f20637570"  # name

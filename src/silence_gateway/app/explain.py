@@ -21,6 +21,7 @@ from silence_gateway.core.routing import split_path
 from silence_gateway.errors import BadRequest
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
+from silence_gateway.limiting.access import Verdict, verdict_of
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.transcoding.service import TranscodedService
 
@@ -66,15 +67,20 @@ def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
         f"{request.peer} is in trusted_proxies, so its forwarding header counts" if forwarded else "the peer",
     )
     address = parse_address(request.client_ip)
-    for name, networks, decided in (
-        ("access.deny", config.access.deny, DENIED),
-        ("access.allow", config.access.allow, "let in, no limit applies"),
-    ):
-        found = [str(n) for n in networks if address is not None and address in CidrSet([parse_cidr(str(n))])]
-        if found:
-            yield Step("access", decided, f"{found[0]} in {name}")
-            request.unlimited = name == "access.allow"
-            return
+    if address is None:
+        return
+    allow, deny = (
+        CidrSet([parse_cidr(str(n)) for n in each]) for each in (config.access.allow, config.access.deny)
+    )
+    verdict = verdict_of(allow.longest(address), deny.longest(address))
+    if verdict is Verdict.NONE:
+        return
+    request.unlimited = verdict is Verdict.ALLOW
+    yield Step(
+        "access",
+        "let in, no limit applies" if request.unlimited else DENIED,
+        f"the most specific network that holds it is in access.{verdict.value}",
+    )
 
 
 def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterator[Step]:

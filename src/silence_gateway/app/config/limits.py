@@ -104,4 +104,7 @@ class AccessConfig(Section):
     """Addresses with special rights; more can be added at run time through the admin API."""
 
     allow: Networks = Field(default=(), description="Clients that no limit applies to.")
-    deny: Networks = Field(default=(), description="Clients that are answered 403; deny beats allow.")
+    deny: Networks = Field(
+        default=(),
+        description="Clients that are answered 403; the most specific network counts, deny on a tie.",
+    )
