@@ -18,7 +18,13 @@ from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.listening import listen_addresses, start_admin
 from silence_gateway.app.local_admin import local_instance
 from silence_gateway.app.loop_lag import LoopLag
-from silence_gateway.app.process import StopSignals, first_of, log_of, run_on_uvloop
+from silence_gateway.app.process import (
+    StopSignals,
+    first_of,
+    log_of,
+    run_on_uvloop,
+    settle_garbage_collector,
+)
 from silence_gateway.app.store_place import StorePlace
 from silence_gateway.app.worker_pool import serve_with_workers
 from silence_gateway.clock import SystemClock
@@ -78,6 +84,7 @@ async def serve_alone(
                 f"store {place.described}"
             )
         )
+        settle_garbage_collector()
         on_ready(gateway)
         await stop.asked.wait()
         observer(Noticed(what=f"draining: at most {config.server.drain_s:g} s"))

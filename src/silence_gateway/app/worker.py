@@ -21,7 +21,13 @@ from silence_gateway.app.build import build
 from silence_gateway.app.exit_codes import BAD_INPUT, OK
 from silence_gateway.app.local_admin import local_instance
 from silence_gateway.app.loop_lag import LoopLag
-from silence_gateway.app.process import StopSignals, first_of, log_of, run_on_uvloop
+from silence_gateway.app.process import (
+    StopSignals,
+    first_of,
+    log_of,
+    run_on_uvloop,
+    settle_garbage_collector,
+)
 from silence_gateway.app.store_place import open_store_at
 from silence_gateway.app.worker_pool import WorkerOrders, adopted
 from silence_gateway.clock import SystemClock
@@ -71,6 +77,7 @@ async def work(orders: WorkerOrders) -> int:
         try:
             await private.start(open_sockets([f"unix:{orders.admin_path}"], reuse_port=False))
             await gateway.start([adopted(descriptor) for descriptor in orders.sockets])
+            settle_garbage_collector()
             await stop.asked.wait()
             loop.remove_reader(sys.stdin.fileno())
             await first_of(gateway.drain(), stop.insisted.wait())
