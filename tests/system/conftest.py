@@ -1,211 +1,14 @@
-"""Real processes for the system tests: the sample cafe, and `silence run` as a user starts it."""
+"""What the system tests start: a yard of processes for each test, and for each file of tests."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import os
-import selectors
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.system.yard import Cafe, Yard
 
-SILENCE = [sys.executable, "-m", "silence_gateway.app.cli"]
-START_DEADLINE_S = 30.0
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:
-    """Return once *condition* holds; fail with *what* when it does not within *timeout_s* seconds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout_s:.0f} s: {what}")
-        time.sleep(0.02)  # polls a real process: there is no event to wait for
-
-
-@dataclass
-class Answer:
-    """One HTTP answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body as JSON."""
-        return json.loads(self.body)
-
-
-def ask(
-    port: int,
-    method: str,
-    path: str,
-    body: object = None,
-    headers: dict[str, str] | None = None,
-    timeout_s: float = 10.0,
-) -> Answer:
-    """Send one request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-    data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-    try:
-        connection.request(method, path, data, headers or {})
-        response = connection.getresponse()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-    finally:
-        connection.close()
-
-
-@dataclass
-class Process:
-    """A child process with its output in a file."""
-
-    popen: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def signal(self, number: int) -> None:
-        self.popen.send_signal(number)
-
-    def wait(self, timeout_s: float = 20.0) -> int:
-        return self.popen.wait(timeout_s)
-
-    def end(self) -> None:
-        """Stop it for good, however it is."""
-        if self.popen.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.popen.send_signal(signal.SIGCONT)
-                self.popen.kill()
-        self.popen.wait(10)
-        for pipe in (self.popen.stdin, self.popen.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-@dataclass
-class Cafe(Process):
-    """One replica of the sample service."""
-
-    name: str = ""
-    port: int = 0
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
-@dataclass
-class Gateway(Process):
-    """A running gateway."""
-
-    port: int = 0
-    admin_port: int = 0
-
-    def ask(
-        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
-    ) -> Answer:
-        return ask(self.port, method, path, body, headers)
-
-    def admin(self, method: str, path: str) -> Answer:
-        return ask(self.admin_port, method, path)
-
-    def readiness(self) -> str:
-        try:
-            return self.admin("GET", "/readyz").body.decode().strip()
-        except OSError:
-            return "unreachable"
-
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric over its labels."""
-        lines = self.admin("GET", "/metrics").body.decode().splitlines()
-        return sum(
-            float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))
-        )
-
-
-@dataclass
-class Yard:
-    """Starts processes and ends every one of them."""
-
-    folder: Path
-    started: list[Process] = field(default_factory=list)
-
-    def cafe(self, name: str = "one", port: int = 0) -> Cafe:
-        """Start a replica and wait until it listens."""
-        log = self.folder / f"cafe-{name}-{len(self.started)}.log"
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "silence_gateway.app.sample.server", name, "--port", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("wb"),
-        )
-        assert popen.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(popen.stdout, selectors.EVENT_READ)
-            if not selector.select(START_DEADLINE_S):
-                popen.kill()
-                pytest.fail("the sample service did not start")
-        line = popen.stdout.readline()
-        made = Cafe(popen, log, name, int(line.rpartition(b":")[2]))
-        self.started.append(made)
-        return made
-
-    def gateway(
-        self,
-        config: str,
-        *args: str,
-        wait: bool = True,
-        env: dict[str, str] | None = None,
-        port: int | None = None,
-        words: tuple[str, ...] = ("ready", "degraded"),
-    ) -> Gateway:
-        """Start `silence run` with *config*, where `@listen@` and `@admin@` stand for free addresses."""
-        port, admin_port = port or free_port(), free_port()
-        number = len(self.started)
-        path = self.folder / f"gateway-{number}.yaml"
-        path.write_text(
-            config.replace("@listen@", f"127.0.0.1:{port}").replace("@admin@", f"127.0.0.1:{admin_port}")
-        )
-        log = self.folder / f"gateway-{number}.log"
-        popen = subprocess.Popen(
-            [*SILENCE, "run", "-c", str(path), *args],
-            stdin=subprocess.DEVNULL,
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-        )
-        made = Gateway(popen, log, port, admin_port)
-        self.started.append(made)
-        if wait:
-            until(
-                lambda: made.readiness() in words or popen.poll() is not None,
-                f"the gateway is ready; it said:\n{made.output()}",
-                START_DEADLINE_S,
-            )
-            assert popen.poll() is None, made.output()
-        return made
+from silence_gateway.testing.valkey import ValkeyServer
 
 
 @pytest.fixture
@@ -215,5 +18,27 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     try:
         yield made
     finally:
-        for process in reversed(made.started):
-            process.end()
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def shared_yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Yield a starter of processes that all tests of a file may use."""
+    made = Yard(tmp_path_factory.mktemp("yard"))
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def cafe(shared_yard: Yard) -> Cafe:
+    """Return the one replica that most tests need, and none may break."""
+    return shared_yard.cafe("cafe")
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    """Yield a real server that no test may break."""
+    with ValkeyServer() as server:
+        yield server
