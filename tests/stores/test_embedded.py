@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from silence_gateway.stores import open as opening
 from silence_gateway.stores.embedded import EmbeddedServer
 from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.stores.open import EmbeddedStore, open_store, scripts_of
+from silence_gateway.stores.server_process import sweep
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.store_checks import eventually
@@ -80,7 +82,7 @@ def test_the_server_dies_with_its_parent(mode: str, death: signal.Signals | None
     while exists(pid):
         assert time.monotonic() < end_s, "the server outlived its parent"
         os.sched_yield()
-    assert Path(directory.strip()).name.startswith("silence-")
+    assert Path(directory.strip()).name.startswith("silence-store-")
     subprocess.run(["rm", "-rf", directory.strip()], check=True)
 
 
@@ -150,6 +152,30 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
             await EmbeddedServer(options=["--no-such-option", "1"]).start()
 
     asyncio.run(scenario())
+
+
+def test_what_a_killed_owner_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    def left(name: str, age_s: float) -> tuple[Path, socket.socket]:
+        directory = tmp_path / f"silence-store-{name}"
+        directory.mkdir()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(directory / "store.sock"))
+        os.utime(directory / "store.sock", (time.time() - age_s,) * 2)
+        return directory, listener
+
+    dead, dead_socket = left("dead", 3600)
+    dead_socket.close()
+    young, young_socket = left("young", 1)
+    young_socket.close()
+    alive, alive_socket = left("alive", 3600)
+    alive_socket.listen()
+
+    sweep(tmp_path)
+
+    alive_socket.close()
+    assert not dead.exists()
+    assert young.exists()
+    assert alive.exists()
 
 
 def test_each_address_opens_its_store(monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:

@@ -35,6 +35,7 @@ CAPACITY = 10_000
 MAX_REPLAYS = 4
 # When the event loop itself was late by this much, answers may lie unread in the socket: read first.
 LOOP_LATE_S = 0.004
+TIMER_GRAIN_S = 0.001
 
 
 class Watcher(Protocol):
@@ -282,7 +283,7 @@ class Pipeline:
             self.postponed = False
             self.expire(now_s)
         if batches:
-            self.timer = self.clock.call_later(max(0.0, batches[0].due_s - now_s), self.on_timer)
+            self.timer = self.clock.call_later(max(TIMER_GRAIN_S, batches[0].due_s - now_s), self.on_timer)
 
     def expire(self, now_s: float) -> None:
         """Fail every call that is past its deadline."""

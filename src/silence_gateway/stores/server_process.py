@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,9 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 MAX_SOCKET_PATH = 100
 PING = b"*1\r\n$4\r\nPING\r\n"
 GONE_DEADLINE_S = 5.0
+PREFIX, SOCKET = "silence-store-", "store.sock"
+# Younger than this, a socket may belong to a server that is only just starting.
+STALE_S = 60.0
 
 
 def find_server() -> Path | None:
@@ -50,12 +54,26 @@ def find_server() -> Path | None:
     return None
 
 
+def sweep(parent: Path) -> None:
+    """Remove what servers left in *parent* whose owner was killed: nobody answers on their socket."""
+    for left in parent.glob(f"{PREFIX}*/{SOCKET}"):
+        with suppress(OSError):
+            if left.parent.stat().st_uid != os.getuid() or time.time() - left.stat().st_mtime < STALE_S:
+                continue
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(str(left))
+                except ConnectionRefusedError:
+                    shutil.rmtree(left.parent, ignore_errors=True)
+
+
 def private_directory() -> Path:
     """A new directory that only we can enter, with a path short enough for a socket in it."""
-    directory = Path(tempfile.mkdtemp(prefix="silence-"))
-    if len(str(directory / "store.sock")) > MAX_SOCKET_PATH:
+    sweep(Path(tempfile.gettempdir()))
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if len(str(directory / SOCKET)) > MAX_SOCKET_PATH:
         directory.rmdir()
-        directory = Path(tempfile.mkdtemp(prefix="silence-", dir="/tmp"))
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
     return directory
 
 
@@ -73,7 +91,7 @@ class ServerProcess:
         self.options = tuple(options)
         self.max_memory_mb = max_memory_mb
         self.directory = private_directory()
-        self.socket = self.directory / "store.sock"
+        self.socket = self.directory / SOCKET
         self.guard: subprocess.Popen[str] | None = None
         self.server_pid = 0
         self.starts = 0
