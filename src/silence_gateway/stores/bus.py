@@ -19,7 +19,8 @@ from typing import Any
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores import keys
-from silence_gateway.stores.batching import Pipeline, fail
+from silence_gateway.stores.batching import Pipeline
+from silence_gateway.stores.calls import fail
 from silence_gateway.stores.client import ReplyError, StoreRefused, Wire, pack
 
 PROBE_S = 3.0
