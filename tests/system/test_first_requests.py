@@ -123,7 +123,6 @@ def test_a_stream_of_lines_is_a_chunk_for_each(gateway: Gateway) -> None:
 def test_a_stream_of_anything_else_is_one_array(gateway: Gateway) -> None:
     pieces = watched(gateway, "application/json")
 
-    assert len(pieces) >= 4
     assert [event["step"] for event in json.loads(b"".join(pieces))] == [1, 2, 3, 4]
 
 
