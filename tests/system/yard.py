@@ -181,6 +181,14 @@ class Gateway(Process):
         except OSError:
             return "unreachable"
 
+    def becomes(self, word: str, timeout_s: float = 10.0) -> None:
+        """Wait until /readyz says *word*."""
+        until(
+            lambda: self.readiness() == word,
+            lambda: f"the gateway is {word}; it is {self.readiness()}",
+            timeout_s,
+        )
+
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels."""
         lines = self.admin("GET", "/metrics").body.decode().splitlines()
