@@ -32,6 +32,7 @@ CONNECTIONS = 64
 def generated() -> Path:
     """Compile the proto once: modules for the peers, a descriptor set for Envoy and us."""
     import google.api.annotations_pb2
+    import grpc_tools
     from grpc_tools import protoc
 
     out = Path(tempfile.gettempdir()) / f"silence-bench-generated-{os.getpid()}"
@@ -44,6 +45,7 @@ def generated() -> Path:
             "protoc",
             f"-I{HERE}",
             f"-I{site}",
+            f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
             "--include_imports",
             f"--descriptor_set_out={out}/shop.binpb",
             f"--python_out={out}",

@@ -301,9 +301,20 @@ class Http1Connection(asyncio.Protocol):
             self.go_on()
 
     def write(self, data: bytes) -> None:
-        """Send *data*; the transport buffers what the client does not take."""
-        self.server.statistics.bytes_out += len(data)
+        """Send *data* now; the transport buffers what the client does not take."""
+        server = self.server
+        if server.outbox:
+            server.send_outbox()
+        server.statistics.bytes_out += len(data)
         self.transport.write(data)
+
+    def post(self, data: bytes) -> None:
+        """Send *data*, a whole answer after which the connection goes on, at the end of this loop tick."""
+        server = self.server
+        server.statistics.bytes_out += len(data)
+        if not server.outbox:
+            server.loop.call_soon(server.send_outbox)
+        server.outbox.append((self.transport, data))
 
     def go_on(self) -> None:
         """The answer is written: read the next request, or end."""
@@ -340,6 +351,8 @@ class Http1Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Close after the last answer."""
+        if self.server.outbox:
+            self.server.send_outbox()
         if self.buffer:
             self.linger()
         else:

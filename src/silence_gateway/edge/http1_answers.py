@@ -39,7 +39,10 @@ def send_answer(connection: Http1Connection, request: Request | None, response: 
     if head is None:
         return
     if len(body) < JOIN_BELOW_BYTES:
-        connection.write(head + body)
+        if connection.keep_alive:
+            connection.post(head + body)
+        else:
+            connection.write(head + body)
     else:
         connection.write(head)
         connection.write(body)
