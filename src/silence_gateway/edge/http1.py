@@ -137,6 +137,8 @@ class Http1Connection(asyncio.Protocol):
 
         As nginx and Go do; a client that only shuts down its sending side is taken for one that left.
         """
+        if self.server.outbox:
+            self.server.send_outbox()
         if self.phase == BODY or (self.phase == HEAD and self.buffer):
             self.refuse(Rejected(400, "truncated", "the request ended before it was complete"))
 
@@ -273,7 +275,7 @@ class Http1Connection(asyncio.Protocol):
         self.phase = BODY
         self.since_s = UNSET
         if head.expects_continue and not self.buffer:
-            self.transport.write(CONTINUE)
+            self.write(CONTINUE)
 
     # Answering.
 
