@@ -287,6 +287,60 @@ def test_a_fault_of_the_upstream_passes_through(make_desk: Callable[..., Desk]) 
         desk.ask("POST", "/v1/whole", b"{}")
 
 
+QUERY = b"/library.v1.Library/Query"
+
+
+class Answers:
+    """Answers each call with the next of some outcomes."""
+
+    def __init__(self, *outcomes: bytes | Exception) -> None:
+        self.outcomes = list(outcomes)
+
+    def __call__(self, _message: bytes) -> bytes:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def test_a_get_whose_connection_broke_is_made_once_more(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(LocalCaller({QUERY: Answers(UpstreamUnavailable("it was killed"), b"")}))
+
+    assert desk.ask("GET", "/v1/query").status == 200
+    assert len(desk.caller.calls) == 2
+    assert desk.caller.calls[0] == desk.caller.calls[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "outcomes"),
+    [
+        pytest.param("/v1/query", [UpstreamUnavailable("a")] * 2, id="twice-is-enough"),
+        pytest.param("/v1/query", [UpstreamUnavailable("b", sent=False)], id="nobody-to-ask"),
+        pytest.param("/v1/query", [UpstreamProtocolError("c")], id="not-an-accident"),
+    ],
+)
+def test_what_is_not_made_again(
+    make_desk: Callable[..., Desk], target: str, outcomes: list[Exception]
+) -> None:
+    desk = make_desk(LocalCaller({QUERY: Answers(*outcomes)}))
+
+    with pytest.raises(type(outcomes[-1])):
+        desk.ask("GET", target)
+
+    assert len(desk.caller.calls) == len(outcomes)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_only_safe_methods_are_made_again(make_desk: Callable[..., Desk], method: str) -> None:
+    desk = make_desk(LocalCaller({}))
+    found = [
+        binding for binding in desk.service.bindings if method in binding.methods or "*" in binding.methods
+    ]
+
+    assert found
+    assert not any(binding.repeatable for binding in found)
+
+
 @pytest.mark.parametrize("target", ["/v1/push", "/library.v1.Library/Push", "/library.v1.Library/Chat"])
 def test_methods_that_take_a_stream_say_that_json_cannot_call_them(desk: Desk, target: str) -> None:
     response = desk.ask("POST", target, b"{}")

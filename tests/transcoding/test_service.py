@@ -130,6 +130,23 @@ def test_loading_goes_on_until_the_upstream_is_there(shop: bytes) -> None:
     assert "nobody there" in str(room.events[0])
 
 
+def test_a_reload_ends_the_wait_between_two_attempts(shop: bytes) -> None:
+    """An upstream that has just connected need not wait until its turn."""
+    room = Room(UpstreamUnavailable("nobody there"), shop)
+
+    async def scenario() -> None:
+        loading = asyncio.create_task(room.service.load())
+        await settle()
+        assert room.source.reads == 1
+        room.service.reload()
+        await asyncio.wait_for(loading, 5)
+        await room.service.close()
+
+    asyncio.run(scenario())
+
+    assert "/shop.Shop/Get" in room.rpcs()
+
+
 def test_a_file_that_cannot_be_used_is_the_operators_and_not_waited_for() -> None:
     room = Room(ConfigError("cannot be read"), remote=False)
 

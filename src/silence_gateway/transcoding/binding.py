@@ -21,7 +21,7 @@ from protobuf import DescMethod, Registry
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import HeaderList, Request, Response, StreamingResponse
 from silence_gateway.core.path_template import PathTemplate, parse_template
-from silence_gateway.errors import RpcError
+from silence_gateway.errors import RpcError, UpstreamUnavailable
 from silence_gateway.transcoding.answer_plan import AnswerPlan
 from silence_gateway.transcoding.errors_as_json import JSON_TYPE, error_response, unimplemented
 from silence_gateway.transcoding.headers import headers_of, metadata_of, timeout_of, wants_lines
@@ -31,6 +31,9 @@ from silence_gateway.transcoding.streaming import ARRAY, LINES, RAW, BodyPieces,
 from silence_gateway.upstreams.contracts import Caller, Metadata
 
 Kind = Literal["unary", "server_streaming", "client_streaming", "bidi_streaming"]
+
+# RFC 9110, 9.2.1 and 9.2.2: these ask for nothing to change, so a gateway may repeat them by itself.
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 LINES_TYPE = (b"content-type", b"application/x-ndjson")
 
@@ -68,6 +71,7 @@ class Binding:
         methods: HTTP methods it answers; `*` stands for all.
         template: The paths it answers.
         kind: How the method streams.
+        repeatable: Whether a call whose connection broke under it is made once more.
         refusal: Why calls are answered with UNIMPLEMENTED; empty if they are made.
     """
 
@@ -78,6 +82,7 @@ class Binding:
         "methods",
         "refusal",
         "registry",
+        "repeatable",
         "request_plan",
         "route",
         "rpc",
@@ -98,6 +103,7 @@ class Binding:
         self.template: PathTemplate = parse_template(f"/{self.rpc}") if rule is None else rule.template
         self.route = self.template.text
         self.methods: tuple[str, ...] = ("POST",) if rule is None else (rule.verb,)
+        self.repeatable = rule is not None and rule.verb in SAFE_METHODS
         self.request_plan = RequestPlan(method.input, registry, rule, settings.strictness)
         self.answer_plan = AnswerPlan(method.output, registry, None if rule is None else rule.response_field)
         self.refusal = ""
@@ -136,7 +142,13 @@ class Binding:
         if self.kind == "server_streaming":
             return await self.answer_stream(request, message, metadata, deadline_s)
         try:
-            reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
+            try:
+                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
+            except UpstreamUnavailable as error:
+                if not self.repeatable or not error.sent:
+                    raise
+                # The replica that had the call is gone; another one may be there.
+                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
         except RpcError as error:
             return error_response(error, self.registry)
         finally:

@@ -98,15 +98,19 @@ class TranscodedService:
         self.turn = asyncio.Lock()
         self.reading: asyncio.Task[None] | None = None
         self.read_again = False
+        self.hurry = asyncio.Event()
 
     async def load(self) -> None:
         """
         Read the descriptors, again and again until it works; cancel it to give up.
 
+        `reload` cuts a wait between two attempts short.
+
         Raises:
             ConfigError: A file cannot be used, and waiting will not change that.
         """
         for attempt in count():
+            self.hurry.clear()
             try:
                 await self.refresh()
             except ConfigError:
@@ -115,7 +119,13 @@ class TranscodedService:
                 self.tell_failure(error)
             else:
                 return
-            await self.clock.sleep(wait_us(BACKOFF, attempt, self.rng.random()) / 1_000_000)
+            timer = self.clock.call_later(
+                wait_us(BACKOFF, attempt, self.rng.random()) / 1_000_000, self.hurry.set
+            )
+            try:
+                await self.hurry.wait()
+            finally:
+                timer.cancel()
 
     async def refresh(self) -> bool:
         """
@@ -151,6 +161,7 @@ class TranscodedService:
 
     def reload(self) -> None:
         """Read the descriptors soon, in the background; many calls at once make one or two readings."""
+        self.hurry.set()
         if self.reading is None or self.reading.done():
             self.reading = asyncio.get_running_loop().create_task(self.read_in_background())
         else:
