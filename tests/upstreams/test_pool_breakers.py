@@ -218,3 +218,29 @@ def test_health_takes_an_endpoint_out_and_brings_it_back() -> None:
             assert [type(event) for event in bench.events] == [EndpointDown, EndpointUp]
 
     run(scenario)
+
+
+def test_an_endpoint_that_was_away_takes_calls_as_soon_as_it_is_back_and_says_so() -> None:
+    """Nobody waits for an interval or two with a whole upstream that was started again."""
+
+    async def scenario() -> None:
+        health = HealthSettings(interval_s=60, timeout_s=0.5, unhealthy_after=1, healthy_after=3)
+        async with started(settings_of(A, health=health)) as bench:
+            await bench.clock.advance(2)
+            bench.endpoints[A].die()
+            await bench.clock.advance(120)
+            assert bench.standing(A).health == "unhealthy"
+
+            bench.endpoints[A].health.follow(NOT_SERVING)
+            bench.endpoints[A].accept()
+            await bench.clock.advance(6)
+            assert (bench.standing(A).link, bench.standing(A).health) == ("connected", "unhealthy")
+
+            bench.endpoints[A].health.follow(SERVING)
+            bench.endpoints[A].die()
+            bench.endpoints[A].accept()
+            await bench.clock.advance(6)
+            assert bench.standing(A).state == "ready"
+            assert await bench.call() == b"ok"
+
+    run(scenario)

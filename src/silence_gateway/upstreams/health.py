@@ -9,6 +9,7 @@ gateways could, in `upstreams/fleet.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from random import Random
 
@@ -121,16 +122,45 @@ class HealthWatch:
         self._fleet = fleet
         self._on_verdict = on_verdict
         self._request = check_request(settings.service)
+        self._wake: dict[Endpoint, asyncio.Event] = {}
+        self._anew: set[Endpoint] = set()
+
+    def reconnected(self, endpoint: Endpoint) -> None:
+        """
+        Check *endpoint* at once if it was unhealthy: what answers there now is most likely a new process.
+
+        The first good check is enough then, as for an endpoint that was never seen before.
+        """
+        wake = self._wake.get(endpoint)
+        if wake is not None and endpoint.health is Health.UNHEALTHY:
+            self._anew.add(endpoint)
+            wake.set()
 
     async def watch(self, endpoint: Endpoint) -> None:
         """Check *endpoint* every interval until it is removed; cancelling it is safe."""
+        wake = self._wake[endpoint] = asyncio.Event()
+        try:
+            await self._watch(endpoint, wake)
+        finally:
+            del self._wake[endpoint]
+            self._anew.discard(endpoint)
+
+    async def _watch(self, endpoint: Endpoint, wake: asyncio.Event) -> None:
         interval_s = self._settings.interval_s
         # The first check comes soon, and those of many endpoints and gateways not all at once.
         wait_s = min(interval_s, 1.0) * self._rng.random()
         streak = Streak()
         count = 0
         while not endpoint.removed:
-            await self._clock.sleep(wait_s)
+            timer = self._clock.call_later(wait_s, wake.set)
+            try:
+                await wake.wait()
+            finally:
+                timer.cancel()
+            wake.clear()
+            if endpoint in self._anew:
+                self._anew.discard(endpoint)
+                streak = Streak(Health.UNHEALTHY, self._settings.healthy_after - 1)
             wait_s = interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
             fence = 0
             if self._fleet is not None:

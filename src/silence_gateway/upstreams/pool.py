@@ -334,6 +334,8 @@ class GrpcUpstream:
             self._forget(endpoint)
 
     def _connected(self, endpoint: Endpoint) -> None:
+        if self._watch is not None:
+            self._watch.reconnected(endpoint)
         if self.on_connected is not None:
             self.on_connected(endpoint.address)
 
