@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.docs_from_code import BLOCKS, exposed, metric_names  # noqa: E402 - needs the path above
+from scripts.docs_from_code import block, exposed, metric_names  # noqa: E402 - needs the path above
 
 from silence_gateway.app.config import document  # noqa: E402
 from silence_gateway.app.config.load import load_text  # noqa: E402
@@ -83,7 +83,7 @@ def filled(page: str, text: str) -> str:
     """
     if page in WHOLE_PAGES:
         return WHOLE_PAGES[page]()
-    text = BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
+    text = BLOCK.sub(lambda found: f"{found[1]}{block(found[2])}\n{found[3]}", text)
     return FILE_BLOCK.sub(lambda found: f"{found[1]}{(ROOT / found[2]).read_text()}{found[3]}", text)
 
 

@@ -276,6 +276,26 @@ def metric_names() -> set[str]:
     return found
 
 
+# Figures ---------------------------------------------------------------------------------------
+
+MEASURED = re.compile(r"\d (?:us|ms|s|KB|MB)\b(?! sent)|times less|a second")
+
+
+def figures(places: str) -> str:
+    """Return the sentences with a measured figure in the headers of the files that begin with *places*."""
+    rows = []
+    for file in sorted(SOURCE.rglob("*.py")):
+        name = str(file.relative_to(SOURCE))
+        if not name.startswith(tuple(places.split())):
+            continue
+        header = ast.get_docstring(ast.parse(file.read_text())) or ""
+        sentences = re.split(r"(?<=[.:])\s+(?=[A-Z])", " ".join(header.split()))
+        said = [sentence.rstrip(":") for sentence in sentences if MEASURED.search(sentence)]
+        if said:
+            rows.append((f"`{name}`", " ".join(said)))
+    return table(("file", "what its header says was measured"), rows)
+
+
 # The library -----------------------------------------------------------------------------------
 
 
@@ -290,6 +310,18 @@ def public_names() -> str:
             if not (inspect.isclass(thing) and issubclass(thing, GatewayError))
         ],
     )
+
+
+def block(name: str) -> str:
+    """
+    Return the block of that name; `figures PLACE PLACE ...` takes arguments.
+
+    Raises:
+        KeyError: Nobody makes it.
+    """
+    if name.startswith("figures "):
+        return figures(name.removeprefix("figures "))
+    return BLOCKS[name]()
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
