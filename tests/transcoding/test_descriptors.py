@@ -6,9 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protobuf.wkt import FileDescriptorSet
+from protobuf.wkt import FileDescriptorProto, FileDescriptorSet
 
 from silence_gateway.errors import ConfigError
 from silence_gateway.testing.protos import compile_protos
@@ -18,6 +19,7 @@ from silence_gateway.transcoding.descriptors import (
     FileSource,
     FixedSource,
     RawDescriptors,
+    parse_file,
 )
 
 ONE = 'syntax = "proto3"; package one; import "two.proto"; service S { rpc M(two.T) returns (two.T); }'
@@ -91,6 +93,43 @@ def test_missing_imports_that_hold_only_options_or_well_known_types_do_no_harm(
     descriptors = Descriptors.of(RawDescriptors(files=files))
 
     assert descriptors.services[0].methods[0].name == "Whole"
+
+
+def test_json_names_that_generated_code_leaves_out_are_those_that_the_compiler_would_have_written() -> None:
+    text = """
+    syntax = "proto2";
+    package named;
+    message Outer {
+      extensions 100 to 200;
+      optional int32 plain = 1; optional int32 two_words = 2; optional int32 a__b_ = 3; optional int32 _c = 4;
+      optional int32 d_1x = 5; optional int32 Upper_Case = 6; optional int32 import = 7;
+      optional int32 renamed = 8 [json_name = "otherName"];
+      message Inner { optional int32 in_here = 1; extend Outer { optional int32 nested_more = 101; } }
+      map<string, Inner> by_name = 9;
+    }
+    extend Outer { optional int32 some_more = 100; }
+    """
+    compiled = raw(compile_protos({"named.proto": text})).files["named.proto"]
+    # What a server of generated Python code reflects.
+    reflected = descriptor_pb2.FileDescriptorProto.FromString(compiled)
+    outer = reflected.message_type[0]
+    for field in [
+        *reflected.extension,
+        *outer.field,
+        *(field for inner in outer.nested_type for field in (*inner.field, *inner.extension)),
+    ]:
+        if field.json_name != "otherName":
+            field.ClearField("json_name")
+
+    file = parse_file("named.proto", reflected.SerializeToString())
+
+    assert file == FileDescriptorProto.from_binary(compiled)
+    message = Descriptors.of(RawDescriptors(files={"named.proto": file.to_binary()})).registry.message(
+        "named.Outer"
+    )
+    assert message is not None
+    read = message.type.from_json('{"twoWords": 1, "otherName": 2, "byName": {"x": {"inHere": 3}}}')
+    assert read.to_json() == '{"twoWords":1,"otherName":2,"byName":{"x":{"inHere":3}}}'
 
 
 def test_a_missing_import_that_is_needed_is_named(library_without_imports: bytes) -> None:

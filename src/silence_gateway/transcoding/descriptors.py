@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,7 @@ from protobuf.wkt import (
     Timestamp,
 )
 from protobuf.wkt.google.protobuf.api_pb import Api
+from protobuf.wkt.google.protobuf.descriptor_pb import DescriptorProto, FieldDescriptorProto
 from protobuf.wkt.google.protobuf.source_context_pb import SourceContext
 from protobuf.wkt.google.protobuf.type_pb import Type
 
@@ -35,6 +37,9 @@ from silence_gateway.errors import ConfigError
 
 MAX_FILES = 5000
 MAX_BYTES = 64 * 1024 * 1024
+
+UNDERSCORES = re.compile(r"_+(.?)")
+"""What separates the words of a field's name, and what comes after it."""
 
 HIDDEN_PREFIXES = ("grpc.reflection.", "grpc.health.", "grpc.channelz.", "grpc.admin.")
 """Services about the server rather than of it; served only where they are asked for by name."""
@@ -138,15 +143,36 @@ class Descriptors:
 
 def parse_file(name: str, data: bytes) -> FileDescriptorProto:
     """
-    Return the file in *data*.
+    Return the file in *data*, with the JSON names of all fields.
 
     Raises:
         DescriptorsUnusable: It is not a FileDescriptorProto.
     """
     try:
-        return FileDescriptorProto.from_binary(data)
+        file = FileDescriptorProto.from_binary(data)
     except (ValueError, TypeError, RecursionError) as error:
         raise DescriptorsUnusable(f"the descriptor of {name} cannot be read: {error}") from None
+    add_json_names(file.extension, file.message_type)
+    return file
+
+
+def add_json_names(fields: Iterable[FieldDescriptorProto], messages: Iterable[DescriptorProto]) -> None:
+    """
+    Give a JSON name to every field that has none.
+
+    Compilers write them, but the code that they generate for Python, C++ and other languages leaves out
+    those that follow from the name, and a server reflects what its generated code has.
+    """
+    waiting = list(messages)
+    fields = list(fields)
+    while waiting:
+        message = waiting.pop()
+        waiting.extend(message.nested_type)
+        fields.extend(message.field)
+        fields.extend(message.extension)
+    for field in fields:
+        if not field.json_name:
+            field.json_name = UNDERSCORES.sub(lambda found: found[1].upper(), field.name)
 
 
 def registry_of(files: Mapping[str, FileDescriptorProto]) -> Registry:
