@@ -41,7 +41,6 @@ from silence_gateway.errors import GatewayError, UpstreamFault
 from silence_gateway.events import nobody
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.valkey import ValkeyStore
-from silence_gateway.watch.histogram import Histogram
 from silence_gateway.watch.logs import LogWriter
 
 SOURCE = Path(silence_gateway.__file__).parent
@@ -214,7 +213,7 @@ async def real_metrics(recorded: Recorded) -> str:
     with suppress(UpstreamFault):
         await upstream.unary(b"/cafe.Cafe/GetDrink", b"")
     gateway.counters.total["/v1/drinks/{name}", "GET", 200] = 1
-    gateway.counters.duration["/v1/drinks/{name}"] = Histogram()
+    gateway.counters.duration["/v1/drinks/{name}"] = gateway.counters.overhead
     gateway.server.statistics.reject("bad request")
     gateway.server.statistics.fail_websocket(1002)
     assert gateway.hub is not None
