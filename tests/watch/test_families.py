@@ -3,8 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silence_gateway.watch.families import MAX_SERIES, Family, Sample, as_json, from_json, merged, render
-from silence_gateway.watch.histogram import BOUNDS_S, Histogram
+from silence_gateway.core.histogram import BOUNDS_S, Histogram
+from silence_gateway.watch.families import (
+    MAX_SERIES,
+    Family,
+    Sample,
+    as_json,
+    from_json,
+    histogram_sample,
+    merged,
+    render,
+)
+
+
+def sample_of(histogram: Histogram) -> Sample:
+    return histogram_sample(histogram.counts, histogram.sum_s, (("kind", "test"),))
 
 
 def counter(value: float, route: str = "/a", merging: str = "sum") -> Family:
@@ -30,12 +43,12 @@ def test_a_histogram_counts_upwards_to_infinity() -> None:
     for seconds in (0.00005, 0.003, 0.003, 99.0):
         histogram.add(seconds)
 
-    text = render([Family("took_seconds", "histogram", "Took.", (histogram.sample(),))]).decode()
+    text = render([Family("took_seconds", "histogram", "Took.", (sample_of(histogram),))]).decode()
 
-    assert 'took_seconds_bucket{le="0.0001"} 1' in text
-    assert 'took_seconds_bucket{le="0.005"} 3' in text
-    assert 'took_seconds_bucket{le="+Inf"} 4' in text
-    assert "took_seconds_count 4" in text
+    assert 'took_seconds_bucket{kind="test",le="0.0001"} 1' in text
+    assert 'took_seconds_bucket{kind="test",le="0.005"} 3' in text
+    assert 'took_seconds_bucket{kind="test",le="+Inf"} 4' in text
+    assert 'took_seconds_count{kind="test"} 4' in text
 
 
 def test_workers_add_up_and_a_state_is_the_worst() -> None:
@@ -69,15 +82,15 @@ def test_merged_histograms_are_the_histogram_of_both(one: list[float], two: list
             part.add(value)
             whole.add(value)
 
-    families = [[Family("h", "histogram", "", (part.sample(),))] for part in parts]
+    families = [[Family("h", "histogram", "", (sample_of(part),))] for part in parts]
 
-    assert merged(families)[0].samples[0].buckets == whole.sample().buckets
+    assert merged(families)[0].samples[0].buckets == sample_of(whole).buckets
     assert len(whole.counts) == len(BOUNDS_S) + 1
 
 
 def test_families_survive_the_way_to_the_supervisor() -> None:
     histogram = Histogram()
     histogram.add(0.2)
-    families = [counter(1.5), Family("h", "histogram", "H.", (histogram.sample((("a", "b"),)),))]
+    families = [counter(1.5), Family("h", "histogram", "H.", (sample_of(histogram),))]
 
     assert from_json(as_json(families)) == families

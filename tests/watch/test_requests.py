@@ -32,7 +32,7 @@ def test_a_request_is_counted_by_its_template_not_its_path() -> None:
         asyncio.run(_run(handle, request(target=f"/v1/things/{number}")))
 
     assert counters.total == {("/v1/things/{id}", "GET", 201): 3}
-    assert counters.duration["/v1/things/{id}"].sample().buckets[-1][1] == 3
+    assert sum(counters.duration["/v1/things/{id}"].counts) == 3
 
 
 def test_a_method_nobody_knows_cannot_grow_the_metrics() -> None:

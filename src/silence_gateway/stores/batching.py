@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from silence_gateway.clock import Clock, Timer
+from silence_gateway.core.histogram import Histogram
 from silence_gateway.core.store_failover import Fault, fault_of_reply
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores.calls import Batch, Call, LoadedScript, Watcher, fail, stopped
@@ -78,6 +79,7 @@ class Pipeline:
         self.timer: Timer | None = None
         self.silence_timer: Timer | None = None
         self.postponed = False
+        self.latency = Histogram()
         self.calls = self.sent_batches = self.expired = self.overflowed = self.connects = self.loads = 0
 
     # -- asking ---------------------------------------------------------------------------------------
@@ -183,6 +185,7 @@ class Pipeline:
         if batch is not None:
             batch.left -= 1
             if not batch.left:
+                self.latency.add(self.clock.monotonic_s() - batch.due_s + self.deadline_s)
                 self.watcher.call_succeeded()
         if not call.done.done():
             call.done.set_result(reply)

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing import raised
 from silence_gateway.core.breaker import State
+from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.places import Places
-from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S
 
 
 class Ledger:
@@ -27,7 +27,7 @@ class Ledger:
 
     Attributes:
         codes: Calls of endpoints that are gone, by gRPC code; those of the others are with them.
-        latency_counts: Calls per bucket of LATENCY_BOUNDS_S, and one more for the rest.
+        latency_counts: Calls per bucket of BOUNDS_S, and one more for the rest.
         latency_sum_s: Sum of all durations, in seconds.
     """
 
@@ -35,7 +35,7 @@ class Ledger:
         self, *, clock: Clock, breakers: Breakers, places: Places, on_last: Callable[[Endpoint], None]
     ) -> None:
         self.codes = [0] * 17
-        self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.latency_counts = [0] * (len(BOUNDS_S) + 1)
         self.latency_sum_s = 0.0
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
@@ -48,7 +48,7 @@ class Ledger:
         endpoint.in_flight -= 1
         endpoint.codes[0] += 1
         elapsed_s = now_s - started_s
-        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
         self.latency_sum_s += elapsed_s
         event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
@@ -77,7 +77,7 @@ class Ledger:
         endpoint.codes[code_of(error)] += 1
         if final:
             elapsed_s = now_s - started_s
-            self.latency_counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+            self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
             self.latency_sum_s += elapsed_s
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)

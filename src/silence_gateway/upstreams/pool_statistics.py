@@ -13,12 +13,6 @@ from silence_gateway.core.endpoints import why_out
 from silence_gateway.core.status import name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
 
-LATENCY_BOUNDS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,
-    0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-)  # fmt: skip
-"""Upper bounds of the latency buckets, those of every histogram here; one more bucket takes the rest."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStatistics:
@@ -70,7 +64,7 @@ class UpstreamStatistics:
     Attributes:
         name: What config calls it.
         calls_by_code: Calls ended, by the name of the code; those that no endpoint took are in here too.
-        latency_counts: Calls per bucket of LATENCY_BOUNDS_S, not cumulative, one more than there are bounds.
+        latency_counts: Calls per bucket of `core.histogram.BOUNDS_S`, not cumulative, and one for the rest.
         latency_sum_s: Sum of all durations, in seconds.
         waiting: Calls that wait for a place now.
         failovers: Calls offered to a further endpoint because they had provably never left.

@@ -15,8 +15,8 @@ from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.realtime.statistics import RealtimeStatistics
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.valkey import ValkeyStore
-from silence_gateway.upstreams.pool_statistics import LATENCY_BOUNDS_S, UpstreamStatistics
-from silence_gateway.watch.families import Family, Sample
+from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
+from silence_gateway.watch.families import Family, Sample, histogram_sample
 
 BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -49,7 +49,12 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "silence_upstream_call_seconds",
             "histogram",
             "How long calls took.",
-            tuple(_latency(upstream) for upstream in upstreams),
+            tuple(
+                histogram_sample(
+                    upstream.latency_counts, upstream.latency_sum_s, (("upstream", upstream.name),)
+                )
+                for upstream in upstreams
+            ),
         ),
         Family(
             "silence_upstream_failovers_total",
@@ -90,15 +95,6 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "max",
         ),
     ]
-
-
-def _latency(upstream: UpstreamStatistics) -> Sample:
-    buckets: list[tuple[float, int]] = []
-    total = 0
-    for bound, count in zip((*LATENCY_BOUNDS_S, float("inf")), upstream.latency_counts, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return Sample((("upstream", upstream.name),), upstream.latency_sum_s, tuple(buckets))
 
 
 def edge_families(edge: EdgeStatistics) -> list[Family]:
@@ -252,6 +248,15 @@ def store_families(store: Store) -> list[Family]:
             "counter",
             "Times the store's breaker changed its state.",
             (Sample((), store.transitions),),
+        ),
+        Family(
+            "silence_store_operation_seconds",
+            "histogram",
+            "From sending the commands of a loop tick to the last of their answers, by lane.",
+            tuple(
+                histogram_sample(lane.latency.counts, lane.latency.sum_s, (("operation", name),))
+                for name, lane in lanes.items()
+            ),
         ),
         Family(
             "silence_store_calls_total",

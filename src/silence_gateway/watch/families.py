@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from silence_gateway.core.histogram import BOUNDS_S
+
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Merging: TypeAlias = Literal["sum", "max", "min"]
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -45,6 +47,16 @@ class Family:
     help: str
     samples: Sequence[Sample] = field(default_factory=tuple)
     merging: Merging = "sum"
+
+
+def histogram_sample(counts: Sequence[int], sum_s: float, labels: Labels = ()) -> Sample:
+    """Return the *counts* of `core.histogram` as a series with cumulative buckets."""
+    buckets: list[tuple[float, int]] = []
+    total = 0
+    for bound, count in zip((*BOUNDS_S, float("inf")), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return Sample(labels, sum_s, tuple(buckets))
 
 
 def merged(answers: Iterable[Sequence[Family]]) -> list[Family]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from silence_gateway.clock import Clock
+from silence_gateway.core.histogram import Histogram
 from silence_gateway.core.http import Handler, Layer, Request, Response, StreamingResponse
-from silence_gateway.watch.families import Family, Sample
-from silence_gateway.watch.histogram import Histogram
+from silence_gateway.watch.families import Family, Sample, histogram_sample
 from silence_gateway.watch.logs import LogFormat, LogWriter, clean, json_line, timestamp
 
 NOT_ROUTED = "none"
@@ -44,13 +44,16 @@ class RequestCounters:
                 "silence_request_duration_seconds",
                 "histogram",
                 "From the last byte of the request to the first of the answer.",
-                tuple(found.sample((("route", route),)) for route, found in self.duration.items()),
+                tuple(
+                    histogram_sample(found.counts, found.sum_s, (("route", route),))
+                    for route, found in self.duration.items()
+                ),
             ),
             Family(
                 "silence_overhead_seconds",
                 "histogram",
                 "The gateway's own share of the duration: without waiting for the upstream.",
-                (self.overhead.sample(),),
+                (histogram_sample(self.overhead.counts, self.overhead.sum_s),),
             ),
         ]
 

@@ -1,14 +1,12 @@
 """
-Durations, counted.
+Durations, counted: one list of plain integers per histogram, and one set of bounds for all of them.
 
-Written for every request, so it is one list of plain integers and a bisection: about 0.3 us each.
+Written for every request, so adding is a bisection: about 0.3 us. How it is shown is `watch/families.py`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-
-from silence_gateway.watch.families import Labels, Sample
 
 # OpenTelemetry's advice for HTTP durations (semantic conventions 1.44), with finer steps below 5 ms:
 # a gateway's own share is measured in tenths of a millisecond.
@@ -19,7 +17,13 @@ BOUNDS_S = (
 
 
 class Histogram:
-    """Counts of durations by bucket, and their sum in seconds."""
+    """
+    Counts of durations by bucket, and their sum in seconds.
+
+    Attributes:
+        counts: Durations per bucket of BOUNDS_S, not cumulative, and one more for the rest.
+        sum_s: Sum of all durations, in seconds.
+    """
 
     __slots__ = ("counts", "sum_s")
 
@@ -31,12 +35,3 @@ class Histogram:
         """Count one duration."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.sum_s += seconds
-
-    def sample(self, labels: Labels = ()) -> Sample:
-        """Return it as a series with cumulative buckets."""
-        buckets: list[tuple[float, int]] = []
-        total = 0
-        for bound, count in zip((*BOUNDS_S, float("inf")), self.counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        return Sample(labels, self.sum_s, tuple(buckets))
