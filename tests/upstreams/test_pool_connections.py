@@ -254,7 +254,7 @@ def test_a_hook_that_breaks_is_reported_and_breaks_nothing_else() -> None:
         def broken(_address: str) -> None:
             raise LookupError("no such thing")
 
-        async with started(settings_of(A), on_connected=broken) as bench:
+        async with started(settings_of(A), on_usable=broken) as bench:
             (noticed,) = bench.said(Noticed)
             assert noticed.level == "error"
             assert "LookupError: no such thing" in str(noticed)
@@ -263,10 +263,10 @@ def test_a_hook_that_breaks_is_reported_and_breaks_nothing_else() -> None:
     run(scenario)
 
 
-def test_on_connected_is_told_of_every_first_connection() -> None:
+def test_on_usable_is_told_whenever_an_endpoint_takes_calls_again() -> None:
     async def scenario() -> None:
         told: list[str] = []
-        async with started(settings_of(A), on_connected=told.append) as bench:
+        async with started(settings_of(A), on_usable=told.append) as bench:
             await bench.clock.advance(60)
             assert told == [A]
 
@@ -274,5 +274,13 @@ def test_on_connected_is_told_of_every_first_connection() -> None:
             await settle()
 
             assert told == [A, A]
+
+            bench.pool.drain_endpoint(A)
+            bench.endpoints[A].connections[0].lose()
+            await bench.clock.advance(10)
+            assert told == [A, A]
+            bench.pool.activate_endpoint(A)
+            await settle()
+            assert told == [A, A, A]
 
     run(scenario)

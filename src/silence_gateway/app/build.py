@@ -155,8 +155,8 @@ def _service(
         name, upstream, source, clock=clock, services=told.services, observer=observer, changed=changed
     )
     if reflects:
-        # What reconnects may have been deployed anew, with other methods.
-        upstream.on_connected = lambda _address: service.reload()
+        # What comes back may have been deployed anew, with other methods.
+        upstream.on_usable = lambda _address: service.reload()
     return service
 
 

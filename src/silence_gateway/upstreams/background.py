@@ -7,7 +7,7 @@ A task that breaks is reported, not lost; nobody awaits its result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from silence_gateway.events import Noticed, Observer
@@ -26,6 +26,14 @@ class Background:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def soon(self, hook: Callable[[str], None], address: str) -> None:
+        """Call *hook* with *address* soon; should it break, that is reported and nothing else is touched."""
+
+        async def call() -> None:
+            hook(address)
+
+        self.begin(call())
 
     async def cancel(self) -> None:
         """Cancel every task and wait until it has ended."""

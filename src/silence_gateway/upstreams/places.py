@@ -8,7 +8,7 @@ from what was prepared. On the hot path: `take` (about a microsecond). The rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from silence_gateway.clock import Clock
@@ -21,6 +21,9 @@ from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.settings import UpstreamSettings
 from silence_gateway.upstreams.waiting_line import WaitingLine
+
+USABLE = frozenset({Verdict.READY, Verdict.DOUBTFUL})
+"""What a call without luck may find a place at."""
 
 MAX_NAMED = 5
 """Endpoints named in an error; a caller of hundreds is not helped by hundreds."""
@@ -49,20 +52,29 @@ class Tried:
 
 class Places:
     """
-    Hands out places for calls.
+    Hands out places for calls. *on_usable* is called when an endpoint takes calls after it took none.
 
     Attributes:
         codes: Calls that ended without ever having had a place, by gRPC code.
         failovers: Calls offered again because they had provably never left.
     """
 
-    def __init__(self, settings: UpstreamSettings, *, clock: Clock, rng: Random, observer: Observer) -> None:
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        *,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+        on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
+    ) -> None:
         self.codes = [0] * 17
         self.failovers = 0
         self._settings = settings
         self._clock = clock
         self._draw = rng.random
         self._observer = observer
+        self._on_usable = on_usable
         self._endpoints: list[Endpoint] = []
         self._ring: tuple[Endpoint, ...] = ()
         self._probes: tuple[Endpoint, ...] = ()
@@ -174,9 +186,12 @@ class Places:
         """Work out again who may take calls; call it after anything that may change that."""
         endpoints = self._endpoints
         standings = [endpoint.standing for endpoint in endpoints]
+        fresh: list[Endpoint] = []
         for endpoint, standing in zip(endpoints, standings, strict=True):
             now = verdict(standing)
             if now is not endpoint.verdict:
+                if now in USABLE and endpoint.verdict not in USABLE:
+                    fresh.append(endpoint)
                 endpoint.verdict = now
                 endpoint.since_us = self._clock.now_us()
                 self._announce(endpoint, why_out(standing, endpoint.last_error))
@@ -190,6 +205,8 @@ class Places:
             self._ring, self._probes, self._hopeful = (), (), False
         if self._line and (self._ring or self._probes or not self._hopeful):
             self._line.tell_all()
+        for endpoint in fresh:
+            self._on_usable(endpoint)
 
     def _take_probe(self) -> tuple[Endpoint, Connection] | None:
         for endpoint in self._probes:

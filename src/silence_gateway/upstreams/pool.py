@@ -55,7 +55,7 @@ class GrpcUpstream:
 
     Attributes:
         settings: What it was made with.
-        on_connected: Called with an address whenever an endpoint has a connection after it had none.
+        on_usable: Called with an address whenever an endpoint takes calls after it took none.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class GrpcUpstream:
         rng: Random | None = None,
         board: Board | None = None,
         connector: Connector | None = None,
-        on_connected: Callable[[str], None] | None = None,
+        on_usable: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.on_connected = on_connected
+        self.on_usable = on_usable
         self._clock: Clock = clock or SystemClock()
         self._monotonic_s = self._clock.monotonic_s
         self._observer = observer
@@ -94,7 +94,9 @@ class GrpcUpstream:
                 on_health=self._heard_health,
                 on_breaker=self._heard_breaker,
             )
-        self._places = Places(settings, clock=self._clock, rng=self._rng, observer=observer)
+        self._places = Places(
+            settings, clock=self._clock, rng=self._rng, observer=observer, on_usable=self._usable
+        )
         self._breakers = Breakers(
             settings.name,
             clock=self._clock,
@@ -336,8 +338,10 @@ class GrpcUpstream:
     def _connected(self, endpoint: Endpoint) -> None:
         if self._watch is not None:
             self._watch.reconnected(endpoint)
-        if self.on_connected is not None:
-            self.on_connected(endpoint.address)
+
+    def _usable(self, endpoint: Endpoint) -> None:
+        if self.on_usable is not None:
+            self._background.soon(self.on_usable, endpoint.address)
 
     def _lost(self, endpoint: Endpoint, reason: str) -> None:
         """Count the loss of an endpoint's last connection as one failure, however many calls it carried."""
