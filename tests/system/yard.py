@@ -206,30 +206,32 @@ class Yard:
 
     def cafe(self, name: str = "one", port: int = 0) -> Cafe:
         """Start a replica, on the *port* of one that is gone if there is one, and wait until it listens."""
-        log = self.folder / f"cafe-{name}-{len(self.started)}.log"
+        return self._upstream(name, ["-m", "silence_gateway.app.sample.server", name, "--port"], port)
+
+    def service(self, descriptors: bytes, port: int = 0) -> Cafe:
+        """Start a server of what *descriptors* describe (`any_service.py`) and wait until it listens."""
+        path = self.folder / f"described-{len(self.started)}.binpb"
+        path.write_bytes(descriptors)
+        return self._upstream("service", [str(Path(__file__).with_name("any_service.py")), str(path)], port)
+
+    def _upstream(self, name: str, command: list[str], port: int) -> Cafe:
+        port = port or free_port()
+        log = self.folder / f"{name}-{len(self.started)}.log"
         with log.open("wb") as out:
             popen = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "silence_gateway.app.sample.server",
-                    name,
-                    "--port",
-                    str(port or free_port()),
-                ],
+                [sys.executable, *command, str(port)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=out,
             )
+        made = Cafe(popen, log, name, port)
+        self.started.append(made)
         assert popen.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(popen.stdout, selectors.EVENT_READ)
-            if not selector.select(START_DEADLINE_S):
-                popen.kill()
-                pytest.fail("the sample service did not start")
+            assert selector.select(START_DEADLINE_S), f"{name} did not start: {made.output()}"
         line = popen.stdout.readline()
-        made = Cafe(popen, log, name, int(line.rpartition(b":")[2]))
-        self.started.append(made)
+        assert line.startswith(b"listening on "), made.output()
         return made
 
     def gateway(
