@@ -295,6 +295,34 @@ def figures(places: str) -> str:
     return table(("file", "what its header says was measured"), rows)
 
 
+RESULTS = SOURCE.parents[1] / "bench" / "RESULTS.md"
+# Part and ratio in bench/RESULTS.md, and the sentence it makes; the first two that were measured are shown.
+CLAIMS = (
+    ("a", "silence / envoy", "{} times the JSON-to-gRPC requests per second of Envoy"),
+    ("a", "silence / fastapi + grpcio.aio", "{} times those of FastAPI with grpcio.aio"),
+    ("b", "silence, limited / fastapi + grpcio.aio + limits",
+     "{} times the requests per second of FastAPI, grpcio.aio and `limits`, with an exact limit in Valkey"),
+    ("c", "grpcio.aio / silence (CPU)", "{} times less CPU per gRPC call than grpcio.aio"),
+)  # fmt: skip
+
+
+def measured() -> str:
+    """Return the figures of bench/RESULTS.md in a sentence, or where to get them if there are none."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    ratios = {
+        (part, name): float(ratio)
+        for part, name, ratio in re.findall(r"^\| (\w): [^|]+ \| ([^|]+) \| ([0-9.]+) \|", text, re.MULTILINE)
+    }
+    said = [
+        claim.format(f"{ratios[part, name]:.1f}".removesuffix(".0"))
+        for part, name, claim in CLAIMS
+        if (part, name) in ratios
+    ]
+    if not said:
+        return "`make bench` measures it side by side with Envoy, FastAPI, grpcio and `limits`."
+    return f"Measured side by side on one core ([results](bench/RESULTS.md)): {', '.join(said[:2])}."
+
+
 # The library -----------------------------------------------------------------------------------
 
 
@@ -338,4 +366,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "metrics": metrics,
     "public names": public_names,
+    "measured": measured,
 }

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scripts import docs
+from scripts import docs, docs_from_code
 
 from silence_gateway.core import breaker, session_state, store_failover
 from silence_gateway.edge.codes import CODES
@@ -134,3 +134,15 @@ def test_text_that_was_changed_by_hand_is_found(tmp_path: Path, monkeypatch: pyt
     assert [str(one) for one in docs.problems_of("page.md")] == [
         "page.md:3: is not what the code says; run make docs"
     ]
+
+
+def test_figures_are_those_of_the_results_and_none_are_claimed_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "RESULTS.md"
+    monkeypatch.setattr(docs_from_code, "RESULTS", results)
+    assert "make bench" in docs_from_code.measured()
+
+    results.write_text("| a: JSON to gRPC | silence / envoy | 2.31 | 2.0 |\n")
+
+    assert "2.3 times the JSON-to-gRPC requests per second of Envoy." in docs_from_code.measured()
