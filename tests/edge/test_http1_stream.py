@@ -150,6 +150,30 @@ def test_a_failure_later_cannot_be_taken_for_the_end(run: Run, serving: Serving,
     run(main())
 
 
+def test_what_was_sent_before_a_failure_reaches_a_slow_reader(run: Run, serving: Serving) -> None:
+    async def main() -> None:
+        closed = asyncio.Event()
+
+        async def fails_at_last() -> AsyncIterator[bytes]:
+            for _ in range(10):
+                yield b"x" * 10_000
+            yield b"why\n"
+            raise RuntimeError("broken")
+
+        async with serving(streaming(fails_at_last, closed)) as served:
+            reader, writer = await served.connect(receive_buffer=4096)
+            writer.write(ASK.replace(b"Connection: close\r\n", b""))
+            await asyncio.wait_for(closed.wait(), 5)
+
+            wire = await asyncio.wait_for(reader.read(-1), 5)
+
+            assert wire.count(b"x" * 10_000) == 10
+            assert wire.endswith(b"4\r\nwhy\n\r\n")
+            writer.close()
+
+    run(main())
+
+
 def test_a_slow_reader_holds_up_the_maker_and_not_our_memory(run: Run, serving: Serving) -> None:
     async def main() -> None:
         made = 0

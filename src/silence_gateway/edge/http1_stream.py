@@ -31,6 +31,7 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
     chunks in every case.
     """
     chunks = response.chunks
+    is_chunked = request.http_version != "1.0"
     begun = False
     try:
         if request.method == "HEAD" or response.status in BODILESS:
@@ -38,7 +39,6 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
             if head is not None:
                 connection.write(head)
             return
-        is_chunked = request.http_version != "1.0"
         async for piece in chunks:
             data = piece if not is_chunked or not piece else chunk(piece)
             if not begun:
@@ -61,7 +61,7 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
     except Exception as error:  # noqa: BLE001 - whatever a maker of pieces does, its client must notice
         failed = answer_error(error, request, connection.server.observer)
         if begun:
-            break_off(connection)
+            break_off(connection, is_chunked=is_chunked)
         else:
             send_answer(connection, request, failed)
     finally:
@@ -77,9 +77,17 @@ async def drained(connection: Http1Connection) -> None:
     await connection.drained
 
 
-def break_off(connection: Http1Connection) -> None:
-    """End the connection by reset, so that no client takes what it has for the whole."""
+def break_off(connection: Http1Connection, *, is_chunked: bool) -> None:
+    """
+    End the connection so that no client takes what it has for the whole.
+
+    Where the last chunk is missing, everybody notices, and what was sent still arrives: the error that
+    the last piece tells of is there for slow readers too. Without chunks only a reset says it, which
+    throws away what the client has not taken yet.
+    """
     connection.keep_alive = False
+    if is_chunked:
+        return
     sock = connection.transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
