@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
-from silence_gateway.core.http import Request, Response
+from silence_gateway.core.http import Request, Response, StreamingResponse
 from silence_gateway.edge.listen import open_sockets, server_tls
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.testing.clock import FakeClock
@@ -61,6 +62,35 @@ def test_draining_finishes_what_was_asked_and_closes_what_is_idle(run: Run, serv
             assert b"connection: close\r\n" in wire
             idle_writer.close()
             busy_writer.close()
+
+    run(main())
+
+
+def test_draining_ends_a_connection_whose_stream_was_begun_before(run: Run, serving: Serving) -> None:
+    """Its head has promised to go on; nobody waits for the client to find out that it does not."""
+
+    async def main() -> None:
+        last = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            await last.wait()
+            yield b"two"
+
+        async def stream(_request: Request) -> Response:
+            return StreamingResponse(200, [], pieces())
+
+        async with serving(stream) as served:
+            reader, writer = await served.connect()
+            writer.write(GET)
+            begun = await asyncio.wait_for(reader.readuntil(b"one\r\n"), 5)
+            draining = asyncio.ensure_future(served.server.drain(1000))
+            last.set()
+
+            assert await asyncio.wait_for(reader.read(-1), 5) == b"3\r\ntwo\r\n0\r\n\r\n"
+            assert await asyncio.wait_for(draining, 5) == 0
+            assert b"connection: close" not in begun
+            writer.close()
 
     run(main())
 

@@ -320,7 +320,8 @@ class Http1Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """The answer is written: read the next request, or end."""
-        if not self.keep_alive:
+        # A stream that was begun before the server began to stop could not say that it is the last.
+        if not self.keep_alive or self.server.draining:
             self.end()
             return
         self.phase = IDLE
