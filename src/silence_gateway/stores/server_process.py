@@ -133,6 +133,8 @@ class ServerProcess:
                 stdout=subprocess.PIPE if mode == "pipe" else subprocess.DEVNULL,
                 cwd=self.directory,
                 text=True,
+                # A Ctrl-C at the terminal is for us: the store is needed until we have finished.
+                process_group=0,
             )
         except OSError as exc:
             raise StoreUnavailable(f"{self.binary} cannot be started: {exc}") from exc
