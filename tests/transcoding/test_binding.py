@@ -264,7 +264,7 @@ def test_details_are_shown_where_their_type_is_known_and_carried_where_it_is_not
     details = json.loads(desk.ask("POST", "/v1/whole", b"{}").body)["details"]
 
     assert details == [
-        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "value": "CgFY"},
+        {"@type": "type.googleapis.com/library.v9.Unheard", "value": "CgFY"},
         {"@type": "type.googleapis.com/library.v1.Inner", "name": "n"},
         {"@type": "type.googleapis.com/library.v1.Inner", "value": "/w=="},
         {"@type": "type.googleapis.com/google.protobuf.Duration", "value": "5s"},

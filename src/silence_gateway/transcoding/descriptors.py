@@ -34,6 +34,7 @@ from protobuf.wkt.google.protobuf.source_context_pb import SourceContext
 from protobuf.wkt.google.protobuf.type_pb import Type
 
 from silence_gateway.errors import ConfigError
+from silence_gateway.transcoding.error_details import FILE_NAME, MESSAGES, PACKAGE, error_details_file
 
 MAX_FILES = 5000
 MAX_BYTES = 64 * 1024 * 1024
@@ -123,6 +124,7 @@ class Descriptors:
             DescriptorsUnusable: The files contradict each other, or one is missing.
         """
         files = {name: parse_file(name, data) for name, data in raw.files.items()}
+        add_error_details(files)
         registry = registry_of(files)
         missing = list(raw.missing)
         found: dict[str, DescService] = {}
@@ -154,6 +156,19 @@ def parse_file(name: str, data: bytes) -> FileDescriptorProto:
         raise DescriptorsUnusable(f"the descriptor of {name} cannot be read: {error}") from None
     add_json_names(file.extension, file.message_type)
     return file
+
+
+def add_error_details(files: dict[str, FileDescriptorProto]) -> None:
+    """Add the standard types of error details to *files*, if none of them is there under any file name."""
+    for file in files.values():
+        if file.package == PACKAGE and not MESSAGES.keys().isdisjoint(
+            kind.name for kind in file.message_type
+        ):
+            return
+    if FILE_NAME not in files:
+        details = error_details_file()
+        add_json_names([], details.message_type)
+        files[FILE_NAME] = details
 
 
 def add_json_names(fields: Iterable[FieldDescriptorProto], messages: Iterable[DescriptorProto]) -> None:
