@@ -30,8 +30,8 @@ async def limits() -> None:
 async def upstreams() -> None:
     async with GrpcUpstream(UpstreamSettings.of("127.0.0.1:9001", timeout_s=1.0)) as upstream:
         channel: Channel = Channel(upstream)
-        call = channel.unary_unary("/a.B/C", bytes, bytes)
-        assert call
+        answer: bytes = await channel.unary_unary("/a.B/C", bytes, bytes)(b"", timeout=1.0)
+        assert answer
         reply = await upstream.unary(b"/a.B/C", b"")
         message: bytes = reply.message
         assert message
