@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import count
 from typing import TypeAlias
 
@@ -49,7 +49,8 @@ def identify(trusted_proxies: Iterable[str] = (), *, make_id: MakeId | None = No
     make = make_id or request_ids()
 
     def layer(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Response:
+        # Acts before the inner handler only, so it hands on what that returns: no coroutine of its own.
+        def handle(request: Request) -> Awaitable[Response]:
             headers = request.headers
             request.client_ip = walker.client_of(
                 request.peer, headers.get(FORWARDED_FOR), headers.get(FORWARDED)
@@ -61,7 +62,7 @@ def identify(trusted_proxies: Iterable[str] = (), *, make_id: MakeId | None = No
             else:
                 request.request_id = made = make()
                 request.extra_headers.append((b"X-Request-Id", made.encode()))
-            return await inner(request)
+            return inner(request)
 
         return handle
 

@@ -8,7 +8,7 @@ whole when descriptors change, so that a request sees one state from beginning t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from silence_gateway.clock import Clock
@@ -125,13 +125,14 @@ def find_route(switch: RouteSwitch) -> Layer:
     """
 
     def layer(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Response:
+        # No coroutine of its own: see `identify`.
+        def handle(request: Request) -> Awaitable[Response]:
             routes = switch.now
             fixed = routes.fixed.get(request.path)
             if fixed is not None:
                 request.matched = Matched(None, (), None, fixed)
                 request.route = request.path
-                return await inner(request)
+                return inner(request)
             rule = None
             table = routes.table
             if routes.rules is not None:
@@ -146,7 +147,7 @@ def find_route(switch: RouteSwitch) -> Layer:
                 request.route = binding.route
                 request.rpc = binding.rpc
                 request.matched = Matched(binding, found.variables, rule)
-            return await inner(request)
+            return inner(request)
 
         return handle
 
@@ -164,7 +165,7 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
     """
     monotonic_s = clock.monotonic_s
 
-    async def serve(request: Request) -> Response:
+    def serve(request: Request) -> Awaitable[Response]:
         matched = request.matched
         if not isinstance(matched, Matched):
             raise _not_served(switch.now, request)
@@ -175,11 +176,11 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
             if timeout_s is None and binding.kind == "unary":
                 timeout_s = timeouts_s.get(binding.upstream)
             deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
-            return await binding.answer(request, matched.variables, deadline_s)
+            return binding.answer(request, matched.variables, deadline_s)
         assert matched.fixed is not None
         if request.method not in matched.fixed.methods:
             raise MethodNotAllowed(matched.fixed.methods)
-        return await matched.fixed.handler(request)
+        return matched.fixed.handler(request)
 
     return serve
 
