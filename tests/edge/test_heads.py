@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from silence_gateway.core.http_head import Rejected
+from silence_gateway.edge import heads as heads_module
 from silence_gateway.edge.heads import HeadReader, check_beginning
 
 GET = b"GET / HTTP/1.1\r\n"
@@ -166,3 +169,73 @@ def test_a_beginning_that_cannot_become_a_head_is_not_waited_for(data: bytes) ->
         assert hopeless
     else:
         assert not hopeless
+
+
+LINES = st.sampled_from(
+    [line for _, head, _ in CORPUS for line in head.split(b"\r\n")[1:] if line]
+    + [
+        b"Host: x",
+        b"host:x",
+        b"Content-Length: 3",
+        b"content-length:4",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: upgrade",
+        b"Upgrade: websocket",
+        b"Expect: 100-continue",
+        b"X_Under: y",
+        b"Cookie: a=b",
+        b"Cookie: c=d",
+    ]
+)
+REQUEST_LINES = st.sampled_from(
+    [
+        b"GET / HTTP/1.1",
+        b"POST / HTTP/1.1",
+        b"GET / HTTP/1.0",
+        b"GET http://x/ HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+    ]
+)
+HEADS = st.builds(
+    lambda first, lines: b"\r\n".join([first, *lines, b"", b""]), REQUEST_LINES, st.lists(LINES, max_size=5)
+)
+
+
+def outcome(reader: HeadReader, head: bytes) -> tuple[object, ...]:
+    """Return all that *reader* says about *head*; why it refuses one may be said by either check."""
+    try:
+        found = reader.read(head)
+    except Rejected as error:
+        return ("refused", error.status)
+    request = found.request
+    said = (request.method, request.target, request.http_version, list(request.headers.items()))
+    flags = (found.keep_alive, found.body_size, found.expects_continue, found.wants_websocket, found.dropped)
+    return (*said, *flags)
+
+
+@given(st.lists(HEADS, min_size=2, max_size=30))
+def test_lines_remembered_change_no_answer(heads: list[bytes]) -> None:
+    """What a reader says about a head does not depend on the heads before it."""
+    reader = HeadReader()
+    for line in {line for head in heads for line in head.split(b"\r\n")[1:-2]}:
+        with contextlib.suppress(Rejected):
+            reader.read(b"GET / HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+    for head in heads:
+        assert outcome(reader, head) == outcome(HeadReader(), head)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends other lines each time does not make us remember all of them."""
+    monkeypatch.setattr(heads_module, "MAX_REMEMBERED", 10)
+    reader = HeadReader()
+    for number in range(100):
+        head = reader.read(
+            b"GET /%d HTTP/1.1\r\nHost: x\r\nA: %d\r\nB: %b\r\n\r\n" % (number, number, b"b" * 600)
+        )
+        assert head.request.headers[b"a"] == b"%d" % number
+        assert head.request.path == f"/{number}"
+
+    assert len(reader.request_lines) <= 10
+    assert len(reader.fields) <= 10
+    assert not any(len(line) > 512 for line in reader.fields)

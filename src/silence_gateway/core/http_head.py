@@ -140,14 +140,31 @@ def read_head(head: bytes) -> Head:
         raise Rejected(431, "too-many-fields", f"a request may have {MAX_FIELDS} header lines")
     fields: dict[bytes, bytes] = {}
     for line in lines[1:-2]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
+        name, value = read_field(line)
         if name in fields:
             join_field(fields, name, value)
         else:
-            # Of all that strip takes away, llhttp has let only spaces and tabs through.
-            fields[name] = value.strip()
+            fields[name] = value
     dropped = drop_underscores(fields) if b"_" in head else 0
+    result = join_head(method, target, version, fields)
+    result.dropped = dropped
+    return result
+
+
+def read_field(line: bytes) -> tuple[bytes, bytes]:
+    """Return the lower-case name and the value of a header line."""
+    name, _, value = line.partition(b":")
+    # Of all that strip takes away, llhttp has let only spaces and tabs through.
+    return name.lower(), value.strip()
+
+
+def join_head(method: str, target: bytes, version: str, fields: dict[bytes, bytes]) -> Head:
+    """
+    Return what a request line and fields, each sound by itself, say together.
+
+    Raises:
+        Rejected: If they do not go together.
+    """
     host = fields.get(b"host")
     if target[0] != 0x2F:
         target = reduce_target(method, target, host)
@@ -169,7 +186,6 @@ def read_head(head: bytes) -> Head:
         result = Head(request, keep_alive, size, False)
         if b"upgrade" in options and b"upgrade" in fields:
             result.wants_websocket = b"websocket" in list_items(fields[b"upgrade"])
-    result.dropped = dropped
     if b"expect" in fields and version == "1.1":
         if fields[b"expect"].lower() != b"100-continue":
             raise Rejected(417, "expect", "only 100-continue can be expected here")
@@ -186,7 +202,7 @@ def join_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     """
     if name in SINGLE_FIELDS:
         raise Rejected(400, "repeated-field", f"{name.decode('latin-1')} may come only once")
-    fields[name] += (b"; " if name == b"cookie" else b", ") + value.strip()
+    fields[name] += (b"; " if name == b"cookie" else b", ") + value
 
 
 def drop_underscores(fields: dict[bytes, bytes]) -> int:
