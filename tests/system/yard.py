@@ -258,6 +258,7 @@ class Yard:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
+                process_group=0,  # as a shell does: a test can press Ctrl-C on this one alone
             )
         made = Gateway(popen, log, port, admin_port)
         self.started.append(made)

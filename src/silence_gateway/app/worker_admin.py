@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from silence_gateway.admin.contracts import Answer, Ask, Readiness, worst
+from silence_gateway.app.kept_counts import KeptCounts
 from silence_gateway.errors import GatewayError
 from silence_gateway.watch.families import Family, from_json, merged
 
@@ -56,7 +57,7 @@ class WorkersInstance:
     The workers of one parent, as the admin listener sees them.
 
     Args:
-        sockets: Returns the private sockets of the workers that run now.
+        sockets: Returns the private sockets of the workers that run now, by a name that no later worker has.
         draining: Whether the parent is on its way out.
         own: The parent's own metrics (restarts).
         local: Paths that the parent answers itself (config, drain).
@@ -64,7 +65,7 @@ class WorkersInstance:
 
     def __init__(
         self,
-        sockets: Callable[[], Sequence[str]],
+        sockets: Callable[[], Mapping[str, str]],
         draining: Callable[[], bool],
         own: Callable[[], list[Family]],
         local: Mapping[str, Callable[[Ask], Answer]],
@@ -73,15 +74,24 @@ class WorkersInstance:
         self._draining = draining
         self._own = own
         self._local = local
+        self._kept = KeptCounts()
 
-    async def _all(self, method: str, path: str) -> list[tuple[int, Any]]:
+    async def _by_worker(self, method: str, path: str) -> dict[str, tuple[int, Any]]:
+        sockets = self._sockets()
         answers = await asyncio.gather(
-            *(ask_worker(socket, method, path) for socket in self._sockets()), return_exceptions=True
+            *(ask_worker(socket, method, path) for socket in sockets.values()), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, WorkerSilent):
                 raise answer
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+        return {
+            name: answer
+            for name, answer in zip(sockets, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+
+    async def _all(self, method: str, path: str) -> list[tuple[int, Any]]:
+        return list((await self._by_worker(method, path)).values())
 
     async def readiness(self) -> Readiness:
         """Say whether traffic may come: while any worker takes it."""
@@ -93,8 +103,9 @@ class WorkersInstance:
 
     async def families(self) -> list[Family]:
         """Return every worker's metrics as one answer."""
-        answers = await self._all("GET", "/families")
-        return merged([*(from_json(body) for status, body in answers if status == 200), self._own()])
+        answers = await self._by_worker("GET", "/families")
+        families = {name: from_json(body) for name, (status, body) in answers.items() if status == 200}
+        return merged([*self._kept.with_all(families, self._sockets().keys()), self._own()])
 
     async def call(self, ask: Ask) -> Answer:
         """Answer one API call."""

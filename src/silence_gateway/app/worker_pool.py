@@ -163,7 +163,9 @@ async def serve_with_workers(
         return Answer(200, {"state": "draining"})
 
     instance = WorkersInstance(
-        lambda: [yard.admin_path(slot) for slot in supervisor.workers],
+        lambda: {
+            f"{slot}/{worker.pid}": yard.admin_path(slot) for slot, worker in supervisor.workers.items()
+        },
         stop.asked.is_set,
         own_families,
         {"config": lambda _ask: Answer(200, loaded.describe()), "drain": begin_drain},
