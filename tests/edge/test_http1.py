@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 HOST = b"Host: x\r\n"
+DEADLINE_S = 10.0
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 LAST = b"GET /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 
@@ -403,6 +404,90 @@ def test_a_slow_reader_gets_no_more_answers_made_than_it_reads(run: Run, serving
 
             assert received > 61 * 300_000
             assert peak < 2 * 300_000 + 64 * 1024
+            writer.close()
+
+    run(main())
+
+
+def test_a_pipelining_client_that_reads_nothing_is_not_stored(run: Run, serving: Serving) -> None:
+    """Between two requests, too: what waits for the client to read is bounded, and served afterwards."""
+
+    async def big(request: Request) -> Response:
+        return Response(200, [], b"x" * 8_000_000)
+
+    async def main() -> None:
+        async with serving(big, max_pipelined_bytes=1000) as served:
+            reader, writer = await served.connect(receive_buffer=4096)
+            served.stop_reading(writer)
+            writer.write(GET)
+            await served.until(lambda: any(c.write_paused for c in served.server.connections))
+            (connection,) = served.server.connections
+            writer.write(GET * 300_000)
+            await served.until(lambda: connection.read_paused)
+
+            assert len(connection.buffer) < 1000 + 512 * 1024
+            assert served.server.statistics.requests == 1
+            cast("asyncio.Transport", writer.transport).resume_reading()
+            await asyncio.wait_for(reader.readexactly(9_000_000), DEADLINE_S)
+            writer.transport.abort()
+            await served.until(lambda: not served.server.connections)
+
+    run(main())
+
+
+def test_requests_are_not_read_faster_than_they_are_answered(run: Run, serving: Serving) -> None:
+    """Each answer makes room for what it answered, not for as much as the socket holds."""
+
+    async def main() -> None:
+        peak = 0
+        async with serving(max_pipelined_bytes=1000) as served:
+            reader, writer = await served.connect()
+            writer.write(GET * 300_000)
+            await served.until(lambda: any(c.read_paused for c in served.server.connections))
+            (connection,) = served.server.connections
+            for _ in range(300):
+                await asyncio.wait_for(reader.readexactly(1000), DEADLINE_S)
+                peak = max(peak, len(connection.buffer))
+            writer.transport.abort()
+
+        assert peak < 1000 + 512 * 1024
+
+    run(main())
+
+
+def test_a_client_that_leaves_as_it_is_answered_takes_no_other_answer_with_it(
+    run: Run, serving: Serving
+) -> None:
+    async def main() -> None:
+        everybody = asyncio.Event()
+        waiting: list[str] = []
+
+        async with serving() as served:
+
+            async def answer(request: Request) -> Response:
+                waiting.append(request.target)
+                await everybody.wait()
+                if request.target == "/gone":
+                    (gone,) = (
+                        each
+                        for each in served.server.connections
+                        if each.transport.get_extra_info("peername")[1] == gone_port
+                    )
+                    gone.transport.abort()
+                return Response(200, [], b"here")
+
+            served.server.handler = answer
+            _, gone_writer = await served.connect()
+            gone_port = gone_writer.get_extra_info("sockname")[1]
+            gone_writer.write(GET.replace(b"/ ", b"/gone ", 1))
+            await served.until(lambda: len(waiting) == 1)
+            reader, writer = await served.connect()
+            writer.write(GET)
+            await served.until(lambda: len(waiting) == 2)
+            everybody.set()
+
+            assert (await asyncio.wait_for(reader.readuntil(b"here"), DEADLINE_S)).startswith(b"HTTP/1.1 200")
+            gone_writer.close()
             writer.close()
 
     run(main())

@@ -124,7 +124,7 @@ class Http1Connection(asyncio.Protocol):
             if type(self.buffer) is bytes:
                 self.buffer = bytearray(self.buffer)
             self.buffer += data
-        if phase == HANDLING:
+        if phase == HANDLING or (self.write_paused and phase != BODY):
             if len(self.buffer) > server.settings.max_pipelined_bytes:
                 self.read_paused = True
                 self.transport.pause_reading()
@@ -154,8 +154,8 @@ class Http1Connection(asyncio.Protocol):
             if not self.drained.done():
                 self.drained.set_result(None)
             self.drained = None
-        elif self.phase == IDLE and self.buffer:
-            self.advance()
+        elif self.phase in (IDLE, HEAD):
+            self.take_next()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The connection is gone, and with it whoever waited for an answer."""
@@ -308,7 +308,8 @@ class Http1Connection(asyncio.Protocol):
         if server.outbox:
             server.send_outbox()
         server.statistics.bytes_out += len(data)
-        self.transport.write(data)
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def post(self, data: bytes) -> None:
         """Send *data*, a whole answer after which the connection goes on, at the end of this loop tick."""
@@ -326,12 +327,22 @@ class Http1Connection(asyncio.Protocol):
             return
         self.phase = IDLE
         self.since_s = UNSET
+        # A client that does not read its answers gets no more of them made, and no more of its requests read.
+        if not self.write_paused:
+            self.take_next()
+
+    def take_next(self) -> None:
+        """Begin the next request if it has come, and read the socket unless enough waits already."""
+        if self.buffer:
+            self.advance()
+        if self.phase != HANDLING or len(self.buffer) <= self.server.settings.max_pipelined_bytes:
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Read the socket again, if that was put off."""
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        # A client that does not read its answers gets no more of them made.
-        if self.buffer and not self.write_paused:
-            self.advance()
 
     def refuse(self, error: Rejected, request: Request | None = None) -> None:
         """Answer what is not read further, and end; the client may go on sending for a while."""
@@ -374,9 +385,7 @@ class Http1Connection(asyncio.Protocol):
         self.since_s = UNSET
         self.buffer = b""
         self.head = self.chunks = None
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self.read_on()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 

@@ -139,7 +139,9 @@ class HttpServer:
         """
         outbox, self.outbox = self.outbox, []
         for transport, data in outbox:
-            transport.write(data)
+            # uvloop raises for a client that left meanwhile, and all answers behind it would be lost.
+            if not transport.is_closing():
+                transport.write(data)
 
     def connection(self) -> Http1Connection:
         """Return the protocol for a socket that was just accepted."""
