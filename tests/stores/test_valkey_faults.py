@@ -17,7 +17,7 @@ import pytest
 
 from silence_gateway.core.store_failover import State
 from silence_gateway.errors import StoreFault, StoreMisconfigured
-from silence_gateway.events import Event, StoreFound, StoreLost
+from silence_gateway.events import Event, Noticed, StoreFound, StoreLost
 from silence_gateway.stores.contracts import Script
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.valkey import ValkeyStore
@@ -31,6 +31,7 @@ COUNT = Script(
     "count", "redis.call('PEXPIRE', KEYS[1], 60000); return redis.call('INCRBY', KEYS[1], ARGV[1])"
 )
 ECHO = Script("echo", "return ARGV[1]")
+WRITE = Script("write", "return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 DEADLINE_S = 0.025
 # A call may be late by the loop's own lag on a busy machine; the deadline itself is exact.
 BOUND_S = DEADLINE_S + 0.1
@@ -367,3 +368,59 @@ async def promote(path: str) -> None:
     assert await reader.readline() == b"+OK\r\n"
     writer.close()
     await writer.wait_closed()
+
+
+def test_a_full_store_is_up_and_says_that_it_takes_no_writes(yard: Yard, fleet: str) -> None:
+    async def scenario() -> None:
+        store = yard.store(fleet)
+        await store.start()
+        try:
+            assert store.refuses_writes == ""
+            await store.general_lane.call(b"CONFIG", b"SET", b"maxmemory", b"1")
+            await eventually(lambda: "OOM" in store.refuses_writes, "the next beat is refused")
+            assert store.up
+            assert await store.scripts.run(ECHO, [], [b"x"]) == b"x"
+            with pytest.raises(StoreFault, match="OOM"):
+                await store.scripts.run(WRITE, [b"key"], [1])
+
+            await store.general_lane.call(b"CONFIG", b"SET", b"maxmemory", b"0")
+            await eventually(lambda: not store.refuses_writes, "the next beat is taken")
+            assert Noticed(what="the store takes writes again") in yard.events
+            assert yard.lost_and_found() == []
+        finally:
+            await store.stop()
+
+    asyncio.run(scenario())
+
+
+def test_one_good_moment_of_a_stalling_store_is_not_its_return(yard: Yard, fleet: str) -> None:
+    """Every second answer of a probe is late: until three in a row are not, the store stays away."""
+
+    async def scenario() -> None:
+        store = yard.store(fleet)
+        await store.start()
+        beats = 0
+        real_beat = store.beat
+
+        async def stalls_again() -> bool:
+            nonlocal beats
+            beats += 1
+            yard.proxy.latency_s = 0.0 if beats % 2 else 0.2
+            return await real_beat()
+
+        try:
+            await eventually(lambda: store.up, "the store is up to begin with")
+            yard.proxy.latency_s = 0.2
+            await eventually(lambda: not store.up, "a slow store is left alone")
+            store.beat = stalls_again  # type: ignore[method-assign] # slow exactly when a probe asks
+            await eventually(lambda: beats >= 6, "it is probed")
+            assert yard.lost_and_found() == [StoreLost]
+
+            store.beat = real_beat  # type: ignore[method-assign]
+            yard.proxy.heal()
+            await eventually(lambda: store.up, "it is back when it answers every time")
+            assert yard.lost_and_found() == [StoreLost, StoreFound]
+        finally:
+            await store.stop()
+
+    asyncio.run(scenario())

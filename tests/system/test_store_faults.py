@@ -6,6 +6,7 @@ The deadline of the store is long here, so that waiting for it can be told from 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,31 @@ def test_connections_that_are_cut_are_no_outage(fleet: Fleet) -> None:
     assert load.failed() == []
     assert set(load.statuses()) == {200}
     assert load.worst_s() < 10 * DEADLINE_S
+
+
+def test_a_store_that_is_full_is_said_to_be(fleet: Fleet) -> None:
+    """It answers, so nobody waits for it; what it does not take is decided by the shares, and not silently."""
+
+    def say(command: bytes) -> None:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(fleet.valkey.socket)
+            line.sendall(command + b"\r\n")
+            assert line.recv(100) == b"+OK\r\n"
+
+    headers = {"X-Forwarded-For": "198.51.100.78"}
+    say(b"CONFIG SET maxmemory 1")
+    try:
+        fleet.one.becomes("degraded", BACK_S)
+        verbose = fleet.one.admin("GET", "/readyz?verbose")
+        assert verbose.status == 200
+        assert b"store: takes no writes" in verbose.body
+        assert fleet.one.metric("silence_store_state") == 1
+        statuses = [fleet.one.ask("GET", "/v1/drinks", None, headers).status for _ in range(40)]
+        assert statuses == [200] * 20 + [429] * 20
+    finally:
+        say(b"CONFIG SET maxmemory 128mb")
+    for gateway in (fleet.one, fleet.two):
+        gateway.becomes("ready", BACK_S)
 
 
 def test_each_instance_enforces_its_share(fleet: Fleet) -> None:

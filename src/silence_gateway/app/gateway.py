@@ -102,7 +102,11 @@ class Gateway:
 
     def readiness(self) -> Readiness:
         """Say whether traffic may come."""
-        parts = {"store": "answers" if self.store.up else "away: limits are enforced by local shares"}
+        store = self.store
+        whole = store.up and not store.refuses_writes
+        parts = {"store": "answers" if store.up else "away: limits are enforced by local shares"}
+        if store.up and store.refuses_writes:
+            parts["store"] = f"takes no writes, limits are enforced by local shares: {store.refuses_writes}"
         for name, upstream in self.upstreams.items():
             endpoints = upstream.statistics.endpoints
             usable = sum(endpoint.state == "ready" for endpoint in endpoints)
@@ -118,7 +122,7 @@ class Gateway:
             parts["realtime"] = f"{self.hub.statistics.connected} sessions"
         if self.phase != "ready":
             return Readiness(self.phase, parts)
-        return Readiness("ready" if self.store.up else "degraded", parts)
+        return Readiness("ready" if whole else "degraded", parts)
 
     def nodes(self) -> list[dict[str, object]]:
         """Return the live instances of the fleet, as they describe themselves on the board."""

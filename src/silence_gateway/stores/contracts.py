@@ -141,6 +141,10 @@ class Store(Protocol):
         """Whether the store answers, as far as is known; reading it costs nothing."""
 
     @property
+    def refuses_writes(self) -> str:
+        """Why the store, which answers, takes no writes (it is full, say); empty while it does."""
+
+    @property
     def instance_id(self) -> str:
         """This process's name in the fleet: random, new at every start."""
 

@@ -255,6 +255,11 @@ class MemoryStore:
         return not self.hub.away
 
     @property
+    def refuses_writes(self) -> str:
+        """Never: nothing bounds it but the process."""
+        return ""
+
+    @property
     def instance_id(self) -> str:
         """This store's name in its hub."""
         return self.id

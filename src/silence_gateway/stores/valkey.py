@@ -38,6 +38,11 @@ BEAT_S = 1.0
 LIFETIME_S = 5.0
 # While something is suspect, how long until the next look.
 SUSPECT_LOOK_S = 0.05
+# After an outage this many looks in a row must be answered: one good moment of a store that stalls again
+# and again would let requests wait for it anew, and write two log lines each time.
+LOOKS_AFTER_OUTAGE = 3
+# Troubles of single commands: the store answers, and everything else may go on.
+WRITE_FAULTS = frozenset({Fault.CAPACITY, Fault.PERMISSION, Fault.REFUSED})
 # A trouble that concerns single commands is worth one line now and then, not one per call.
 NOTICE_EVERY_S = 60.0
 
@@ -65,6 +70,7 @@ class ValkeyStore:
         scripts: The hot lane: for the request path, bounded by `StoreSettings.deadline_s`.
         general: The general lane: for the rest, bounded by `StoreSettings.general_deadline_s`.
         transitions: How often the breaker moved.
+        refuses_writes: Why the store, which answers, takes no writes; empty while it does.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class ValkeyStore:
         self.hurry = asyncio.Event()
         self.noticed: dict[Fault, float] = {}
         self.transitions = 0
+        self.refuses_writes = ""
 
     # -- the contract ---------------------------------------------------------------------------------
 
@@ -194,7 +201,7 @@ class ValkeyStore:
     def call_failed(self, fault: Fault, reason: str) -> None:
         """A call failed, was late, or was refused."""
         self.after(self.failover.on_failure(fault, reason, self.now_us()))
-        if fault in (Fault.CAPACITY, Fault.PERMISSION, Fault.REFUSED):
+        if fault in WRITE_FAULTS:
             now_s = self.clock.monotonic_s()
             if now_s >= self.noticed.get(fault, 0.0):
                 self.noticed[fault] = now_s + NOTICE_EVERY_S
@@ -265,27 +272,13 @@ class ValkeyStore:
         watcher.reason = ""
         connected = await self.probe_lane.connect()
         if connected:
-            ping = self.probe_lane.call(b"PING")
-            beat = self.probe_lane.run(
-                BEAT, [keys.instances(self.fleet)], [b"A", self.id.encode(), micros(LIFETIME_S)]
-            )
-            try:
-                await ping
-                self.on_beat(int(await beat))
-            except StoreFault as exc:
-                # A store that is full, or forbids one command, still answers: calls speak for themselves.
-                if (
-                    watcher.fault not in (Fault.CAPACITY, Fault.PERMISSION, Fault.REFUSED)
-                    or not watcher.reason
-                ):
-                    self.after(
-                        self.failover.on_probe_failure(
-                            watcher.fault, watcher.reason or str(exc), self.now_us()
-                        )
-                    )
-                    return
-                self.call_failed(watcher.fault, watcher.reason)
-        if connected:
+            if not await self.beat():
+                return
+            if self.failover.state is State.PROBING:
+                for _ in range(LOOKS_AFTER_OUTAGE - 1):
+                    await self.clock.sleep(SUSPECT_LOOK_S)
+                    if not await self.beat():
+                        return
             connected = all(await asyncio.gather(self.hot.connect(), self.general_lane.connect()))
         if connected and self.up:
             # An idle lane that has died is replaced before somebody needs it: unanswered, it counts as
@@ -297,6 +290,30 @@ class ValkeyStore:
         else:
             reason = watcher.reason or "a lane could not connect"
             self.after(self.failover.on_probe_failure(watcher.fault, reason, self.now_us()))
+
+    async def beat(self) -> bool:
+        """Ask and write once on the probe lane; False, and reported, when the store does not answer."""
+        watcher = self.probe_watcher
+        ping = self.probe_lane.call(b"PING")
+        beat = self.probe_lane.run(
+            BEAT, [keys.instances(self.fleet)], [b"A", self.id.encode(), micros(LIFETIME_S)]
+        )
+        try:
+            await ping
+            self.on_beat(int(await beat))
+        except StoreFault as exc:
+            if watcher.fault not in WRITE_FAULTS or not watcher.reason:
+                reason = watcher.reason or str(exc)
+                self.after(self.failover.on_probe_failure(watcher.fault, reason, self.now_us()))
+                return False
+            # A store that is full, or forbids one command, still answers: calls speak for themselves.
+            self.refuses_writes = watcher.reason
+            self.call_failed(watcher.fault, watcher.reason)
+        else:
+            if self.refuses_writes:
+                self.refuses_writes = ""
+                self.observer(Noticed(what="the store takes writes again"))
+        return True
 
     def on_beat(self, count: int) -> None:
         """Count the living: more is believed at once, fewer only when it stays so."""

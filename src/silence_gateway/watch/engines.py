@@ -226,10 +226,9 @@ def realtime_families(realtime: RealtimeStatistics) -> list[Family]:
 
 def store_families(store: Store) -> list[Family]:
     """Return the state of the shared store and what was asked of it."""
+    degraded = not store.up or bool(store.refuses_writes)
     families = [
-        Family(
-            "silence_store_state", "gauge", "0 up, 1 degraded.", (Sample((), float(not store.up)),), "max"
-        ),
+        Family("silence_store_state", "gauge", "0 up, 1 degraded.", (Sample((), float(degraded)),), "max"),
         Family(
             "silence_live_instances",
             "gauge",
