@@ -140,7 +140,17 @@ class UpstreamFault(GatewayError):
 
 
 class UpstreamUnavailable(UpstreamFault):
-    """No endpoint could take the call, or the connection broke under it."""
+    """
+    No endpoint could take the call, or the connection broke under it.
+
+    Attributes:
+        refused: The endpoint is there and turned this one call away unseen, as servers do that have
+            as many as they can take.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True, refused: bool = False) -> None:
+        super().__init__(message, sent=sent)
+        self.refused = refused
 
 
 class UpstreamTimeout(UpstreamFault):

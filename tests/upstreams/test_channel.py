@@ -13,6 +13,8 @@ from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamTimeout
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import GrpcConnection, connect
+from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.settings import UpstreamSettings
 
 pytestmark = pytest.mark.system
 
@@ -151,3 +153,21 @@ def test_cancelling_reaches_the_server(echo: SimpleNamespace, run: Run, real_ser
         assert await stream.code() is Code.CANCELLED
 
     run(scenario)
+
+
+def test_many_more_calls_than_a_server_takes_at_once_are_all_answered(
+    start_server: Any, echo: SimpleNamespace
+) -> None:
+    """A grpcio server turns some away although we keep to its cap, as it counts calls a moment longer."""
+    server = start_server(options=[("grpc.max_concurrent_streams", 4)])
+    settings = UpstreamSettings.of(server.address, timeout_s=20)
+
+    async def scenario() -> None:
+        async with GrpcUpstream(settings) as upstream:
+            stub = echo.grpc.EchoStub(Channel(upstream))
+            answers = await asyncio.gather(*(stub.Unary(echo.pb2.Text(text=f"{n}")) for n in range(200)))
+
+            assert [answer.text for answer in answers] == [f"{n}" for n in range(200)]
+            assert upstream.statistics.endpoints[0].breaker == "closed"
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))

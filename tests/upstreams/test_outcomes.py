@@ -37,6 +37,7 @@ def test_codes_that_blame_the_endpoint_are_failures_unless_configured_otherwise(
         (RpcError(Code.DEADLINE_EXCEEDED), False, Evidence.SILENCE, Code.DEADLINE_EXCEEDED),
         (UpstreamTimeout("late"), False, Evidence.SILENCE, Code.DEADLINE_EXCEEDED),
         (UpstreamUnavailable("refused"), False, Evidence.FAILURE, Code.UNAVAILABLE),
+        (UpstreamUnavailable("busy", sent=False, refused=True), False, Evidence.PUSHBACK, Code.UNAVAILABLE),
         (UpstreamUnavailable("went down with it"), True, Evidence.NOTHING, Code.UNAVAILABLE),
         (UpstreamProtocolError("HTML"), False, Evidence.FAILURE, Code.INTERNAL),
         (asyncio.CancelledError(), False, Evidence.NOTHING, Code.CANCELLED),

@@ -8,7 +8,7 @@ import pytest
 from tests.upstreams.pool_bench import METHOD, A, B, Bench, C, run, settings_of, started
 
 from silence_gateway.core.status import Code
-from silence_gateway.errors import ConfigError, RpcError, UpstreamUnavailable
+from silence_gateway.errors import ConfigError, RpcError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.events import EndpointDown
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
@@ -129,6 +129,65 @@ def test_attempts_bound_failover() -> None:
                 await bench.call()
 
             assert sum(len(bench.endpoints[name].calls) for name in (A, B, C)) == 2
+
+    run(scenario)
+
+
+def test_a_call_that_is_turned_away_comes_again_after_a_pause_and_the_breaker_stays_closed() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A, retry=RetrySettings(attempts=1))) as bench:
+            bench.endpoints[A].follow(Broken(sent=False, refused=True) * 7 + Reply(b"at last"))
+            call = bench.begin()
+            await settle()
+            assert len(bench.endpoints[A].calls) == 1
+
+            await bench.clock.advance(0.5)
+
+            assert await call == b"at last"
+            assert len(bench.endpoints[A].calls) == 8
+            assert bench.standing(A).breaker == "closed"
+            assert bench.pool.statistics.calls_by_code == {"OK": 1}
+
+    run(scenario)
+
+
+def test_a_call_that_is_turned_away_goes_to_another_endpoint_at_once() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A, B, balancer="round_robin")) as bench:
+            bench.endpoints[A].follow(Broken(sent=False, refused=True))
+
+            assert [await bench.call() for _ in range(4)] == [b"ok"] * 4
+
+            assert len(bench.endpoints[B].calls) == 4
+
+    run(scenario)
+
+
+def test_a_call_that_is_always_turned_away_ends_as_unavailable() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            bench.endpoints[A].follow(Broken(sent=False, refused=True))
+            call = bench.begin()
+
+            await bench.clock.advance(2)
+
+            with pytest.raises(UpstreamUnavailable):
+                await call
+            assert len(bench.endpoints[A].calls) == 9
+
+    run(scenario)
+
+
+def test_a_call_that_is_turned_away_does_not_outlive_its_deadline() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            bench.endpoints[A].follow(Broken(sent=False, refused=True))
+            call = bench.begin(deadline_s=0.01)
+
+            await bench.clock.advance(0.011)
+
+            with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
+                await call
 
     run(scenario)
 

@@ -112,15 +112,20 @@ class Failure(Step):
 
 
 class Broken(Step):
-    """Fail as a connection that breaks: *sent* tells whether the upstream may have seen the call."""
+    """
+    Fail as a connection that breaks: *sent* tells whether the upstream may have seen the call.
 
-    def __init__(self, *, sent: bool) -> None:
+    With *refused* the connection stays, and only this call is turned away.
+    """
+
+    def __init__(self, *, sent: bool, refused: bool = False) -> None:
         super().__init__()
         self.sent = sent
+        self.refused = refused
 
     async def meet(self, call: Call, clock: Clock) -> tuple[bytes, ...]:  # noqa: ARG002 - shape of a step
         """Raise at once."""
-        raise UpstreamUnavailable("the script breaks the connection here", sent=self.sent)
+        raise UpstreamUnavailable("the script breaks the call here", sent=self.sent, refused=self.refused)
 
 
 class Silence(Step):

@@ -133,7 +133,7 @@ def reset_error(code: int) -> CallError:
     """Return what a RST_STREAM with *code* means for its call."""
     text = f"the upstream reset the call: {error_name(code)}"
     if code == ErrorCode.REFUSED_STREAM:
-        return UpstreamUnavailable(text, sent=False)
+        return UpstreamUnavailable(text, sent=False, refused=True)
     return RpcError(_CODE_OF_RESET.get(code, Code.INTERNAL), text)
 
 

@@ -84,7 +84,9 @@ class Ledger:
         event = None
         if evidence is Evidence.ANSWER:
             event = breaker.on_success(generation, now_us)
-        elif evidence is Evidence.NOTHING:
+        elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
+            if evidence is Evidence.PUSHBACK:
+                endpoint.penalty = raised(endpoint.penalty)
             if old is State.HALF_OPEN and generation == breaker.generation:
                 breaker.on_nothing(generation)
                 self._breakers.nudge_later(endpoint)

@@ -2,7 +2,9 @@
 What the end of a call says about the endpoint that served it.
 
 The one place that sorts errors into evidence. INVALID_ARGUMENT, NOT_FOUND and their like are answers: the
-endpoint did its work. RESOURCE_EXHAUSTED is pushback. A call whose caller left says nothing.
+endpoint did its work. RESOURCE_EXHAUSTED is pushback, and so is a call turned away unseen (REFUSED_STREAM):
+grpcio servers do that to clients that keep to their cap, because they count calls for a moment longer.
+A call whose caller left says nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ class Evidence(Enum):
     FAILURE = "failure"
     SILENCE = "silence"
     """Nobody answered until the deadline; how much that says depends on how long it was."""
+    PUSHBACK = "pushback"
+    """It is there but has enough to do: fewer calls for a while, and nothing for the breaker."""
     NOTHING = "nothing"
 
 
@@ -38,6 +42,8 @@ def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connecti
     if isinstance(error, UpstreamTimeout):
         return Evidence.SILENCE
     if isinstance(error, UpstreamUnavailable):
+        if error.refused:
+            return Evidence.PUSHBACK
         return Evidence.NOTHING if connection_lost else Evidence.FAILURE
     if isinstance(error, UpstreamProtocolError):
         return Evidence.FAILURE

@@ -25,29 +25,48 @@ from silence_gateway.upstreams.waiting_line import WaitingLine
 USABLE = frozenset({Verdict.READY, Verdict.DOUBTFUL})
 """What a call without luck may find a place at."""
 
+MAX_REFUSALS = 8
+FIRST_PAUSE_S = 0.002
+"""A call turned away waits this long, then twice as long, and so on: half a second in all."""
+
 MAX_NAMED = 5
 """Endpoints named in an error; a caller of hundreds is not helped by hundreds."""
 
 
 class Tried:
-    """Where a call has been offered to already, and by which connection."""
+    """
+    Where a call has been offered to already, and by which connection.
 
-    __slots__ = ("attempts", "connections")
+    Attributes:
+        attempts: How often, without the refusals.
+        refusals: How often an endpoint that is there turned it away.
+        pause_s: How long to wait before it is offered again to one that did.
+    """
+
+    __slots__ = ("attempts", "connections", "pause_s", "refusals", "refusing")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.connections: dict[Endpoint, Connection] = {}
+        self.refusals = 0
+        self.refusing: set[Endpoint] = set()
+        self.pause_s = 0.0
 
     def left(self, ring: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """
         Return whom else the call may be offered to.
 
         Endpoints that had it already only come into question when there is nobody else, and when it was
-        their connection that went away: a goodbye of a connection is not the endpoint's last word.
+        their connection that went away: a goodbye of a connection is not the endpoint's last word. Those
+        that turned it away do so once the pause is over.
         """
         tried = self.connections
         others = tuple(endpoint for endpoint in ring if endpoint not in tried)
-        return others or tuple(endpoint for endpoint in ring if not tried[endpoint].accepting)
+        return others or tuple(
+            endpoint
+            for endpoint in ring
+            if not tried[endpoint].accepting or (endpoint in self.refusing and not self.pause_s)
+        )
 
 
 class Places:
@@ -149,6 +168,10 @@ class Places:
         try:
             while True:
                 taken = self.take(tried) if may_probe else self.take_ready(tried)
+                if taken is None and tried is not None and tried.pause_s:
+                    pause_s, tried.pause_s = tried.pause_s, 0.0
+                    await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
+                    continue
                 if taken is not None:
                     if told:
                         # Where there was room for one there may be room for more.
@@ -175,8 +198,18 @@ class Places:
         if not isinstance(error, UpstreamUnavailable) or error.sent:
             return None
         tried = tried or Tried()
-        tried.attempts += 1
         tried.connections[endpoint] = connection
+        if error.refused:
+            if tried.refusals >= MAX_REFUSALS:
+                return None
+            # Spread out, so that calls turned away together do not come back together.
+            tried.pause_s = FIRST_PAUSE_S * 2**tried.refusals * (0.5 + self._draw())
+            tried.refusals += 1
+            tried.refusing.add(endpoint)
+            self.failovers += 1
+            return tried
+        tried.attempts += 1
+        tried.refusing.discard(endpoint)
         if tried.attempts >= self._settings.retry.attempts:
             return None
         self.failovers += 1
