@@ -42,9 +42,9 @@ class SystemClock:
         """Microseconds since the Unix epoch."""
         return time.time_ns() // 1000
 
-    def monotonic_s(self) -> float:
-        """Seconds of the monotonic clock that asyncio loops (and uvloop) use."""
-        return time.monotonic()
+    # Seconds of the monotonic clock that asyncio loops (and uvloop) use. The function itself and not one
+    # that calls it, because a request looks at it six times: 0.03 us each.
+    monotonic_s = staticmethod(time.monotonic)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call *callback* on the running event loop in *delay_s* seconds."""

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from silence_gateway.core.http import HeaderList
 
+COLON = b": "
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE_LINE = b"connection: close\r\n"
@@ -63,7 +64,7 @@ def header_lines(headers: HeaderList) -> bytes:
     Raises:
         UnsafeHeader: If one of them contains a line end or NUL.
     """
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b"\r\n".join([*map(COLON.join, headers), b""])
     count = len(headers)
     if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
         raise UnsafeHeader("a header of an answer contains a line end or NUL")

@@ -27,6 +27,14 @@ OURS_PREFIX = b"x-forwarded-"
 
 COPIED = (b"authorization", b"traceparent", b"tracestate")
 
+MAX_REMEMBERED = 512
+"""Sets of header names of which we remember what becomes metadata; callers have few, and send them again."""
+
+MAX_REMEMBERED_BYTES = 1024
+"""The longest set remembered."""
+
+passed: dict[tuple[bytes, ...], tuple[list[bytes], list[bytes]]] = {}
+
 MAX_OUT_PAIRS = 64
 MAX_OUT_BYTES = 8192
 
@@ -47,15 +55,26 @@ def metadata_of(request: Request, forwarded: Collection[bytes] = ()) -> list[tup
         BadRequest: A header cannot be sent as metadata.
     """
     headers = request.headers
-    metadata = [(name, headers[name]) for name in COPIED if name in headers]
+    names = tuple(headers)
+    copied, prefixed = passed.get(names) or passed_of(names)
+    metadata = [(name, headers[name]) for name in copied] if copied else []
     if request.request_id:
         metadata.append((b"x-request-id", request.request_id.encode()))
-    for header in headers:
-        if header.startswith(PREFIX):
-            add_prefixed(metadata, header, headers[header])
+    for header in prefixed:
+        add_prefixed(metadata, header, headers[header])
     if forwarded:
         metadata += [(name, headers[name]) for name in forwarded if name in headers]
     return metadata
+
+
+def passed_of(names: tuple[bytes, ...]) -> tuple[list[bytes], list[bytes]]:
+    """Return which of the headers *names* are copied as they are, and which without their prefix."""
+    found = ([name for name in COPIED if name in names], [name for name in names if name.startswith(PREFIX)])
+    if sum(map(len, names)) <= MAX_REMEMBERED_BYTES:
+        if len(passed) >= MAX_REMEMBERED:
+            passed.clear()
+        passed[names] = found
+    return found
 
 
 def add_prefixed(metadata: list[tuple[bytes, bytes]], header: bytes, value: bytes) -> None:

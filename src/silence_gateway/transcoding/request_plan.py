@@ -103,8 +103,9 @@ class RequestPlan:
                 self.refuse_query(request.query)
             else:
                 self.query.apply(message, request.query)
-        for set_text, text in zip(self.path, variables, strict=True):
-            set_text(message, text)
+        if variables or self.path:
+            for set_text, text in zip(self.path, variables, strict=True):
+                set_text(message, text)
         try:
             return message.to_binary()
         except (ValueError, TypeError, OverflowError, RecursionError) as error:

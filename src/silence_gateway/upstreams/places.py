@@ -144,7 +144,7 @@ class Places:
         ring = self._ring if tried is None else tried.left(self._ring)
         if not ring:
             return None
-        endpoint = self._pick(ring)
+        endpoint = ring[0] if len(ring) == 1 else self._pick(ring)
         connection = endpoint.with_room()
         if connection is not None:
             return endpoint, connection
@@ -188,7 +188,7 @@ class Places:
 
     def room(self) -> None:
         """Take note that there is room where there was none."""
-        if self._line:
+        if self._line.waiters:
             self._line.tell_one()
 
     def next_try(

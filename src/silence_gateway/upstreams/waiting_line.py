@@ -17,16 +17,16 @@ from silence_gateway.errors import UpstreamTimeout, UpstreamUnavailable
 class WaitingLine:
     """First come, first told. True while somebody waits, which costs the hot path one look."""
 
-    __slots__ = ("_clock", "_longest", "_waiters", "_what")
+    __slots__ = ("_clock", "_longest", "_what", "waiters")
 
     def __init__(self, what: str, longest: int, clock: Clock) -> None:
         self._what = what
         self._longest = longest
         self._clock = clock
-        self._waiters: deque[asyncio.Future[bool]] = deque()
+        self.waiters: deque[asyncio.Future[bool]] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     async def wait(self, deadline_s: float, *, first: bool = False) -> None:
         """
@@ -43,19 +43,19 @@ class WaitingLine:
             raise UpstreamTimeout(
                 f"{self._what}: the deadline passed before the call had a place", sent=False
             )
-        if len(self._waiters) >= self._longest:
+        if len(self.waiters) >= self._longest:
             raise UpstreamUnavailable(
                 f"{self._what}: all streams are taken and {self._longest} calls wait already", sent=False
             )
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if first:
-            self._waiters.appendleft(turn)
+            self.waiters.appendleft(turn)
         else:
-            self._waiters.append(turn)
+            self.waiters.append(turn)
 
         def too_late() -> None:
             if not turn.done():
-                self._waiters.remove(turn)
+                self.waiters.remove(turn)
                 turn.set_result(False)
 
         timer = self._clock.call_later(remaining_s, too_late)
@@ -63,8 +63,8 @@ class WaitingLine:
             told = await turn
         except asyncio.CancelledError:
             # The caller left. If it was told to look in the same tick, that place is somebody else's now.
-            if turn in self._waiters:
-                self._waiters.remove(turn)
+            if turn in self.waiters:
+                self.waiters.remove(turn)
             else:
                 self.tell_one()
             raise
@@ -75,8 +75,8 @@ class WaitingLine:
 
     def tell_one(self) -> None:
         """Tell the first in line to look again."""
-        while self._waiters:
-            turn = self._waiters.popleft()
+        while self.waiters:
+            turn = self.waiters.popleft()
             # One that was cancelled in this very tick has not left the line yet.
             if not turn.done():
                 turn.set_result(True)
@@ -84,5 +84,5 @@ class WaitingLine:
 
     def tell_all(self) -> None:
         """Tell everybody to look again."""
-        for _ in range(len(self._waiters)):
+        for _ in range(len(self.waiters)):
             self.tell_one()

@@ -127,7 +127,7 @@ def watch_requests(counters: RequestCounters, log: AccessLog | None, clock: Cloc
             if found is None:
                 found = durations[route] = Histogram()
             found.add(duration_s)
-            overhead.add(max(0.0, duration_s - request.upstream_s))
+            overhead.add(duration_s - request.upstream_s)
             if log is not None:
                 sent = -1 if isinstance(response, StreamingResponse) else len(response.body)
                 log.write(request, response.status, duration_s, sent)
