@@ -97,6 +97,22 @@ def test_errors_are_answers(how: str, status: int) -> None:
     assert "error" in json.loads(response.body)
 
 
+def test_what_a_body_says_counts_as_if_the_query_said_it() -> None:
+    def put(body: bytes) -> Response:
+        request = Request("PUT", "/api/v1/access/deny/::1?ttl=5m", {b"host": b"127.0.0.1"}, body)
+        return asyncio.run(AdminHandler(instance())(request))
+
+    assert json.loads(put(b'{"reason":"spam"}').body)["query"] == {"ttl": "5m", "reason": "spam"}
+    assert json.loads(put(b"").body)["query"] == {"ttl": "5m"}
+    for bad in (b"reason=spam", b"[]", b'{"ttl":5}', b"[" * 100_000, b"\xff"):
+        assert put(bad).status == 400
+
+
+def test_what_only_shows_cannot_be_posted_to() -> None:
+    for path in ("/", "/livez", "/readyz", "/metrics"):
+        assert ask(path, method="DELETE").status == 405
+
+
 def test_what_is_not_served_says_what_is() -> None:
     assert ask("/api/v1/limits/login/keys/a", method="PATCH").status == 405
     assert ask("/api/v1/nothing").status == 404

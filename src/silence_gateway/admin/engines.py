@@ -41,7 +41,7 @@ def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstrea
             "active": upstream.activate_endpoint,
         }
         if state not in actions:
-            raise BadRequest("say ?state=drain or ?state=active")
+            raise BadRequest('say {"state": "drain"} or {"state": "active"}, in the body or as ?state=')
         try:
             actions[state](address)
         except KeyError:

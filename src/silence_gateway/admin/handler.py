@@ -49,8 +49,10 @@ class AdminHandler:
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
         path = request.path
+        if request.method not in {"GET", "HEAD"} and not path.startswith(API):
+            return _text(405, "use GET\n")
         if path == "/livez":
-            return _text(200, "alive\n") if request.method in {"GET", "HEAD"} else _text(405, "use GET\n")
+            return _text(200, "alive\n")
         if path in {"/readyz", "/healthz"}:
             return await self._ready(request)
         refusal = self._refusal(request)
@@ -109,8 +111,26 @@ class AdminHandler:
             query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
         except ValueError as exc:
             return _json(400, {"error": f"the query cannot be read: {exc}"})
+        if request.body:
+            said = _said(request.body)
+            if said is None:
+                return _json(
+                    400, {"error": 'the body must be a JSON object of texts, such as {"state": "drain"}'}
+                )
+            query |= said
         answer = await self._instance.call(Ask(request.method, request.path[len(API) :], query))
         return _json(answer.status, answer.body)
+
+
+def _said(body: bytes) -> dict[str, str] | None:
+    """Return what a body says, which means the same as in the query; None if it cannot be read."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        return None
+    return said
 
 
 def _is_address(host: str) -> bool:

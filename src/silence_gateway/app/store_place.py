@@ -44,6 +44,11 @@ class StorePlace:
             return f"embedded://, a Valkey of our own (pid {self.embedded.pid})"
         return str(self.url or self._config.store.url)
 
+    @property
+    def shared(self) -> bool:
+        """Whether all processes of this gateway see one state."""
+        return self.url != MEMORY and (self.url is not None or self._config.store.url.scheme != "memory")
+
     async def __aenter__(self) -> Self:
         """Start the embedded server where one is wanted; without any program for it, use memory."""
         if self._config.store.url.scheme != "embedded":

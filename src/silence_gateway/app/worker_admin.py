@@ -21,8 +21,12 @@ from silence_gateway.watch.families import Family, from_json, merged
 ASK_DEADLINE_S = 5.0
 # Paths of the API whose answers are each worker's own and are added up; others any worker can give.
 ADDED_UP = frozenset({"stats", "upstreams"})
-# Paths that must reach every worker.
+# Changes under these are each worker's own and must reach all; what the store keeps is changed once.
 FOR_ALL = ("upstreams/",)
+# Numbers that say something about one thing, however many workers say it.
+NOT_ADDED = frozenset({"since_us", "weight", "priority"})
+STORE_AWAY = 503
+NOBODY = Answer(503, {"error": "no worker answers yet"})
 
 
 class WorkerSilent(GatewayError):
@@ -61,6 +65,7 @@ class WorkersInstance:
         draining: Whether the parent is on its way out.
         own: The parent's own metrics (restarts).
         local: Paths that the parent answers itself (config, drain).
+        shared: Whether the workers share a store; with memory:// each keeps its own state.
     """
 
     def __init__(
@@ -69,11 +74,14 @@ class WorkersInstance:
         draining: Callable[[], bool],
         own: Callable[[], list[Family]],
         local: Mapping[str, Callable[[Ask], Answer]],
+        *,
+        shared: bool,
     ) -> None:
         self._sockets = sockets
         self._draining = draining
         self._own = own
         self._local = local
+        self._shared = shared
         self._kept = KeptCounts()
 
     async def _by_worker(self, method: str, path: str) -> dict[str, tuple[int, Any]]:
@@ -112,15 +120,31 @@ class WorkersInstance:
         if ask.path in self._local:
             return self._local[ask.path](ask)
         path = f"/api/v1/{ask.path}" + (f"?{urlencode(ask.query)}" if ask.query else "")
+        if ask.method != "GET" and not ask.path.startswith(FOR_ALL):
+            return await self._change(ask.method, path)
         answers = await self._all(ask.method, path)
         if not answers:
-            return Answer(503, {"error": "no worker answers yet"})
+            return NOBODY
         if ask.path in ADDED_UP:
-            return Answer(answers[0][0], added([body for status, body in answers if status == 200]))
-        if ask.method != "GET" or ask.path.startswith(FOR_ALL):
+            return Answer(200, added([body for status, body in answers if status == 200]))
+        if ask.method != "GET":
             worst_status = max(status for status, _ in answers)
             return next(Answer(status, body) for status, body in answers if status == worst_status)
         return Answer(*answers[0])
+
+    async def _change(self, method: str, path: str) -> Answer:
+        """Change what the store keeps: by one worker, or by each where the store is away or is none."""
+        best = NOBODY
+        for socket in self._sockets().values():
+            try:
+                status, body = await ask_worker(socket, method, path)
+            except WorkerSilent:
+                continue
+            if best is NOBODY or status < best.status:
+                best = Answer(status, body)
+            if self._shared and status != STORE_AWAY:
+                break
+        return best
 
 
 def added(answers: Sequence[Any]) -> Any:
@@ -132,9 +156,8 @@ def added(answers: Sequence[Any]) -> Any:
     first = answers[0] if answers else {}
     if isinstance(first, dict):
         keys = [key for answer in answers for key in answer]
-        return {
-            key: added([answer[key] for answer in answers if key in answer]) for key in dict.fromkeys(keys)
-        }
+        found = {key: [answer[key] for answer in answers if key in answer] for key in dict.fromkeys(keys)}
+        return {key: values[0] if key in NOT_ADDED else added(values) for key, values in found.items()}
     if isinstance(first, list) and all(isinstance(item, dict) for answer in answers for item in answer):
         groups: dict[str, list[Any]] = {}
         for answer in answers:

@@ -169,6 +169,7 @@ async def serve_with_workers(
         stop.asked.is_set,
         own_families,
         {"config": lambda _ask: Answer(200, loaded.describe()), "drain": begin_drain},
+        shared=place.shared,
     )
     admin = None
     try:

@@ -1,0 +1,92 @@
+"""Several workers answer the admin API as one instance would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from silence_gateway.admin.contracts import Answer, Ask
+from silence_gateway.app.worker_admin import WorkersInstance, added
+from silence_gateway.core.http import Request, Response
+from silence_gateway.edge.listen import open_sockets
+from silence_gateway.edge.server import HttpServer
+
+
+def of_workers(
+    folder: Path, ask: Ask, answers: list[Response], *, shared: bool = True
+) -> tuple[Answer, list[int]]:
+    """Return what workers that give *answers* say together to *ask*, and which of them were asked."""
+    asked: list[int] = []
+
+    async def start(number: int, answer: Response) -> HttpServer:
+        async def handle(_request: Request) -> Response:
+            asked.append(number)
+            return answer
+
+        server = HttpServer(handle)
+        await server.start(open_sockets([f"unix:{folder}/{number}"], reuse_port=False))
+        return server
+
+    async def main() -> Answer:
+        async with AsyncExitStack() as stack:
+            for number, answer in enumerate(answers):
+                server = await start(number, answer)
+                stack.push_async_callback(server.abort)
+            sockets: Mapping[str, str] = {str(number): f"{folder}/{number}" for number in range(len(answers))}
+            instance = WorkersInstance(lambda: sockets, lambda: False, list, {}, shared=shared)
+            return await instance.call(ask)
+
+    return asyncio.run(main()), sorted(asked)
+
+
+def said(status: int, body: bytes = b"{}") -> Response:
+    return Response(status, [], body)
+
+
+def test_what_the_store_keeps_is_changed_once(tmp_path: Path) -> None:
+    ask = Ask("DELETE", "access/deny/203.0.113.7")
+
+    assert of_workers(tmp_path, ask, [said(200, b'{"removed":1}'), said(404)]) == (
+        Answer(200, {"removed": 1}),
+        [0],
+    )
+
+
+def test_while_the_store_is_away_every_worker_is_told(tmp_path: Path) -> None:
+    answer, asked = of_workers(tmp_path, Ask("PUT", "access/deny/203.0.113.7"), [said(503), said(503)])
+
+    assert (answer.status, asked) == (503, [0, 1])
+
+
+def test_workers_without_a_shared_store_are_all_told(tmp_path: Path) -> None:
+    ask = Ask("DELETE", "sessions/s1")
+
+    answer, asked = of_workers(tmp_path, ask, [said(404), said(200), said(404)], shared=False)
+
+    assert (answer.status, asked) == (200, [0, 1, 2])
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_nobody_to_ask_is_said(tmp_path: Path, method: str) -> None:
+    assert of_workers(tmp_path, Ask(method, "limits"), [])[0].status == 503
+
+
+def test_an_endpoint_is_drained_by_every_worker(tmp_path: Path) -> None:
+    answer, asked = of_workers(tmp_path, Ask("PUT", "upstreams/a/endpoints/b"), [said(200), said(404)])
+
+    assert (answer.status, asked) == (404, [0, 1])
+
+
+def test_counts_are_added_and_descriptions_are_not() -> None:
+    def endpoint(calls: int) -> dict[str, object]:
+        return {"address": "a:1", "calls": calls, "weight": 2, "priority": 1, "since_us": 7, "active": True}
+
+    together = added(
+        [[{"name": "x", "endpoints": [endpoint(1)]}], [{"name": "x", "endpoints": [endpoint(2)]}]]
+    )
+
+    assert together == [{"name": "x", "endpoints": [endpoint(3)]}]
