@@ -179,3 +179,18 @@ def test_an_operator_may_look_at_a_key_and_reset_it() -> None:
             await limiter.state("x", "10.0.0.1")
 
     asyncio.run(scenario())
+
+
+def test_a_limit_on_a_path_is_not_passed_by_calling_the_method_by_its_name() -> None:
+    limiter = limiter_of(
+        spec("login", path="/v1/login", methods=("POST",)),
+        spec("orders", path="/v1/orders/**"),
+        spec("x", path="/x"),
+    )
+    aliases = (("POST", "/v1/login"), ("GET", "/v1/orders/x"))
+
+    matched = limiter.match("POST", "/auth.Auth/Login", "auth.Auth/Login", aliases)
+
+    assert matched is not None
+    assert [one.rule.name for one in matched.specs] == ["login", "orders"]
+    assert limiter.match("POST", "/auth.Auth/Login", "auth.Auth/Login") is None

@@ -17,12 +17,11 @@ from silence_gateway.app.config.shape import Leaf, entries_of
 from silence_gateway.app.engine_settings import limit_specs, route_rules
 from silence_gateway.core.cidr import CidrSet, parse_address, parse_cidr
 from silence_gateway.core.http import Request, Response, stack
-from silence_gateway.core.routing import split_path
-from silence_gateway.errors import BadRequest
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
 from silence_gateway.limiting.access import Verdict, verdict_of
 from silence_gateway.limiting.limit_spec import LimitSpec
+from silence_gateway.limiting.limiter import steps_of
 from silence_gateway.transcoding.service import TranscodedService
 
 DENIED = "403 access denied"
@@ -118,13 +117,10 @@ def _auth(config: GatewayConfig, request: Request) -> Iterator[Step]:
 
 
 def _limits(config: GatewayConfig, request: Request) -> Iterator[Step]:
-    try:
-        _, steps = split_path(request.path)
-    except BadRequest:
-        steps = [request.path]
+    ways = [(method, steps_of(path)) for method, path in ((request.method, request.path), *request.aliases)]
     entries = entries_of(type(config.limits[0])) if config.limits else {}
     for limit, spec in zip(config.limits, limit_specs(config), strict=True):
-        if not spec.matches(request.method, steps, request.rpc):
+        if not any(spec.matches(*way, request.rpc) for way in ways):
             continue
         rate_shape = entries["rate"].shape
         assert isinstance(rate_shape, Leaf)

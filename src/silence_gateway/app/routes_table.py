@@ -20,7 +20,7 @@ from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
 from silence_gateway.transcoding.reflection import ReflectionSource
 from silence_gateway.transcoding.service import TranscodedService
-from silence_gateway.transcoding.table import RouteTable
+from silence_gateway.transcoding.table import RouteTable, Row
 from silence_gateway.upstreams.pool import GrpcUpstream
 
 
@@ -114,13 +114,27 @@ async def _read(service: TranscodedService, timeout_s: float) -> str:
 def route_lines(config: GatewayConfig, services: Sequence[TranscodedService]) -> list[RouteLine]:
     """Return one line per route, with the limits that count it, and one per rule that became none."""
     specs = limit_specs(config)
+    by_name = {
+        f"/{binding.rpc}": binding for service in services for binding in service.bindings if binding.aliases
+    }
+
+    def limits_of(row: Row) -> tuple[str, ...]:
+        ways = [(row.method, row.path)]
+        if row.path in by_name:
+            ways += by_name[row.path].aliases
+        found = [name for method, path in ways for name in limits_on(specs, method, path, row.rpc)]
+        # One that counts all of one way counts some of another perhaps; the stronger word stands.
+        return tuple(
+            name for name in dict.fromkeys(found) if name.removesuffix("?") == name or name[:-1] not in found
+        )
+
     return [
         RouteLine(
             method=row.method,
             path=row.path,
             upstream=row.upstream,
             rpc=row.rpc,
-            limits=() if row.problem else limits_on(specs, row.method, row.path, row.rpc),
+            limits=() if row.problem else limits_of(row),
             problem=row.problem,
         )
         for row in RouteTable.build(services).rows()

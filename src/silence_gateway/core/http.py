@@ -39,12 +39,15 @@ class Request:
         route: Bounded name of what serves this (a path template or an RPC name), for metrics and
             logs; empty until routed, and where nothing is served.
         rpc: `package.Service/Method` that this calls; empty where it calls none.
+        aliases: Where else the same method is reached, as HTTP method and example path: of a method called by
+            its name, its HTTP rules. What is configured about those paths holds for this request too.
         matched: What routing found, for the handler that serves it; None where nothing is served.
         upstream_s: Seconds spent waiting for the upstream, written by whoever waited.
         extra_headers: Header lines that layers want on the answer, whatever it is.
     """
 
     __slots__ = (
+        "aliases",
         "body",
         "client_ip",
         "extra_headers",
@@ -93,6 +96,7 @@ class Request:
         self.request_id = ""
         self.route = ""
         self.rpc = ""
+        self.aliases: tuple[tuple[str, str], ...] = ()
         self.upstream_s = 0.0
         self.matched: object = None
         self.extra_headers: HeaderList = []

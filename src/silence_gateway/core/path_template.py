@@ -103,6 +103,12 @@ class PathTemplate:
         """What it matches, whatever its variables are called: equal shapes match equal paths."""
         return tuple(segment.kind or "=" + segment.literal for segment in self.segments), self.verb
 
+    @property
+    def example(self) -> str:
+        """A path that it matches: what is said about all paths of this template is true of this one."""
+        path = "/" + "/".join("x" if segment.kind else str(segment) for segment in self.segments)
+        return f"{path}:{self.verb}" if self.verb else path
+
     def canonical(self) -> str:
         """Write the template out again; reading the result gives an equal shape and equal variables."""
         starts = {variable.start: variable for variable in self.variables}

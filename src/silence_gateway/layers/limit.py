@@ -17,7 +17,7 @@ def limit_rate(limiter: Limiter) -> Layer:
     def layer(inner: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             if not request.unlimited:
-                matched = limiter.match(request.method, request.path, request.rpc)
+                matched = limiter.match(request.method, request.path, request.rpc, request.aliases)
                 if matched is not None:
                     request.extra_headers += await limiter.admit(request, matched)
             return await inner(request)

@@ -146,12 +146,25 @@ def find_route(switch: RouteSwitch) -> Layer:
                 binding = found.binding
                 request.route = binding.route
                 request.rpc = binding.rpc
+                if binding.aliases:
+                    request.aliases = binding.aliases
+                    if rule is None and routes.rules is not None:
+                        rule = _rule_of_aliases(routes.rules, binding.aliases)
                 request.matched = Matched(binding, found.variables, rule)
             return inner(request)
 
         return handle
 
     return layer
+
+
+def _rule_of_aliases(rules: Routes[RouteRule], aliases: Sequence[tuple[str, str]]) -> RouteRule | None:
+    """Return what the configuration says about the paths of a method that was called by its name."""
+    for method, path in aliases:
+        about = rules.find(method, path)
+        if about is not None:
+            return about.target
+    return None
 
 
 def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clock) -> Handler:

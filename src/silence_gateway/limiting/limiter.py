@@ -8,6 +8,7 @@ token buckets 7 and 10 us. Headers are 1 us of it, statistics 0.4 us.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from silence_gateway.core.http import HeaderList, Request
 from silence_gateway.core.limit_headers import LimitHeaders
@@ -20,6 +21,18 @@ from silence_gateway.stores.limit_contract import LimitStore
 
 MAX_MATCHES = 4096
 """Answers of `match` remembered: more than any API has of methods and busy paths."""
+
+
+Place: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...]]
+
+
+def steps_of(path: str) -> list[str]:
+    """Return the decoded segments of *path*; one that cannot be read is one segment."""
+    try:
+        return split_path(path)[1]
+    except BadRequest:
+        # Nothing is served there; limits that are about any request still count it.
+        return [path]
 
 
 class MatchedLimits:
@@ -57,28 +70,29 @@ class Limiter:
             name: LimitStatistics(hides_keys=spec.hides_keys) for name, spec in self.specs.items()
         }
         self.by_path = any(spec.path is not None for spec in specs)
-        self.matches: dict[tuple[str, str, str], MatchedLimits | None] = {}
+        self.matches: dict[Place, MatchedLimits | None] = {}
         self.sets: dict[tuple[str, ...], MatchedLimits | None] = {(): None}
 
-    def match(self, method: str, path: str, rpc: str) -> MatchedLimits | None:
-        """Return the limits that a request meets; None if there are none."""
-        place = (method, path if self.by_path else "", rpc)
+    def match(
+        self, method: str, path: str, rpc: str, aliases: tuple[tuple[str, str], ...] = ()
+    ) -> MatchedLimits | None:
+        """
+        Return the limits that a request meets; None if there are none.
+
+        A method called by its name meets the limits on the paths of its HTTP rules (*aliases*) as well.
+        """
+        place = (method, path if self.by_path else "", rpc, aliases)
         try:
             return self.matches[place]
         except KeyError:
             return self.find(place)
 
-    def find(self, place: tuple[str, str, str]) -> MatchedLimits | None:
+    def find(self, place: Place) -> MatchedLimits | None:
         """Do the work of `match`, and remember the answer."""
-        method, path, rpc = place
-        steps: list[str] = []
-        if self.by_path:
-            try:
-                steps = split_path(path)[1]
-            except BadRequest:
-                # Nothing is served there; limits that are about any request still count it.
-                steps = [path]
-        specs = [spec for spec in self.specs.values() if spec.matches(method, steps, rpc)]
+        method, path, rpc, aliases = place
+        ways = [(method, steps_of(path) if self.by_path else [])]
+        ways += [(verb, steps_of(example)) for verb, example in aliases]
+        specs = [spec for spec in self.specs.values() if any(spec.matches(*way, rpc) for way in ways)]
         names = tuple(spec.rule.name for spec in specs)
         if names not in self.sets:
             self.sets[names] = MatchedLimits(specs, [self.statistics[name] for name in names])

@@ -70,12 +70,14 @@ class Binding:
         upstream: Name of the upstream that serves it.
         methods: HTTP methods it answers; `*` stands for all.
         template: The paths it answers.
+        aliases: Of a method called by its name: its HTTP rules, as HTTP method and example path.
         kind: How the method streams.
         repeatable: Whether a call whose connection broke under it is made once more.
         refusal: Why calls are answered with UNIMPLEMENTED; empty if they are made.
     """
 
     __slots__ = (
+        "aliases",
         "answer_plan",
         "call_path",
         "kind",
@@ -103,6 +105,7 @@ class Binding:
         self.template: PathTemplate = parse_template(f"/{self.rpc}") if rule is None else rule.template
         self.route = self.template.text
         self.methods: tuple[str, ...] = ("POST",) if rule is None else (rule.verb,)
+        self.aliases: tuple[tuple[str, str], ...] = ()
         self.repeatable = rule is not None and rule.verb in SAFE_METHODS
         self.request_plan = RequestPlan(method.input, registry, rule, settings.strictness)
         self.answer_plan = AnswerPlan(method.output, registry, None if rule is None else rule.response_field)

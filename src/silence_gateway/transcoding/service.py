@@ -267,6 +267,8 @@ def add_bindings(
             # A name that cannot stand in a path; protoc would not let it through, reflection may.
             problems.append(RuleProblem(f"{service.type_name}/{method.name}", "", str(error)))
             continue
+        # Limits and routes configured by path must not be passed by calling the method by its name.
+        by_name.aliases = tuple((rule.verb, rule.template.example) for rule in rules)
         bindings.append(by_name)
         bindings += [Binding(method, registry, settings, rule) for rule in rules]
         if by_name.refusal:
