@@ -200,7 +200,7 @@ def test_a_unix_socket_that_a_crash_left_is_replaced_and_a_living_one_is_not(yar
     first.wait()
     assert path.exists()
 
-    second = yard.gateway(OPEN % (path, cafe.address))
+    yard.gateway(OPEN % (path, cafe.address))
     assert over_unix(path, get("/v1/drinks/tea", "Connection: close")).startswith(b"HTTP/1.1 200 ")
     third = yard.gateway(OPEN % (path, cafe.address), wait=False)
     assert third.wait() == 1
