@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamTimeout
+from silence_gateway.errors import BadRequest, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import GrpcConnection, connect
 from silence_gateway.upstreams.pool import GrpcUpstream
@@ -171,3 +172,51 @@ def test_many_more_calls_than_a_server_takes_at_once_are_all_answered(
             assert upstream.statistics.endpoints[0].breaker == "closed"
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_stream_that_is_left_is_cancelled(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, connection: GrpcConnection) -> None:
+        for _ in range(3):
+            async for _ in stub.Split(echo.pb2.Text(count=100_000, payload=bytes(100))):
+                break
+
+        gc.collect()
+        assert connection.open_streams == 0
+        assert connection.statistics.cancelled == 3
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("method", ["Hang", "Join"])
+def test_a_call_cancelled_before_it_was_waited_for_is_cancelled(
+    echo: SimpleNamespace, run: Run, method: str
+) -> None:
+    async def scenario(stub: Any, connection: GrpcConnection) -> None:
+        async with GrpcUpstream(UpstreamSettings.of(connection.address)) as upstream:
+            for each in (stub, echo.grpc.EchoStub(Channel(upstream))):
+                call = getattr(each, method)(echo.pb2.Text() if method == "Hang" else None)
+
+                call.cancel()
+
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                assert await call.code() == Code.CANCELLED
+            assert connection.open_streams == 0
+            assert upstream.statistics.endpoints[0].in_flight == 0
+            gc.collect()  # a coroutine that was never awaited would warn, which fails the test
+
+    run(scenario)
+
+
+def test_the_code_of_a_call_that_could_not_be_made_does_not_keep_anybody_waiting(
+    echo: SimpleNamespace, run: Run
+) -> None:
+    async def scenario(_: Any, connection: GrpcConnection) -> None:
+        async with GrpcUpstream(UpstreamSettings.of(connection.address)) as upstream:
+            call = echo.grpc.EchoStub(Channel(upstream)).Unary(echo.pb2.Text(), metadata=(("Bad Name", "x"),))
+
+            assert await call.code() == Code.INTERNAL
+            with pytest.raises(BadRequest):
+                await call
+
+    run(scenario)

@@ -12,7 +12,16 @@ its cause. And nothing is sent after the first await: there is no `wait_for_read
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from silence_gateway.clock import Clock, SystemClock
@@ -62,7 +71,7 @@ class Channel:
                 answer = await reply
                 return answer.message, answer.initial_metadata, answer.trailing_metadata
 
-            return UnaryAnswer(parts(), deserialize)
+            return UnaryAnswer(parts(), lambda: _drop(reply), deserialize)
 
         return call
 
@@ -102,7 +111,7 @@ class Channel:
         ) -> UnaryAnswer[Any]:
             requests = WrittenRequests(request_iterator, serialize)
             stream = self._caller.stream(path, requests, to_wire(metadata), self._deadline(timeout))
-            return UnaryAnswer(_only_message(stream), deserialize, requests)
+            return UnaryAnswer(_only_message(stream), stream.cancel, deserialize, requests)
 
         return call
 
@@ -192,12 +201,15 @@ class UnaryAnswer(_Answer[T]):
 
     def __init__(
         self,
-        parts: Awaitable[tuple[bytes, Metadata, Metadata]],
+        parts: Coroutine[Any, Any, tuple[bytes, Metadata, Metadata]],
+        drop: Callable[[], object],
         deserialize: Callable[[bytes], T] | None,
         requests: WrittenRequests | None = None,
     ) -> None:
         super().__init__(deserialize, requests)
         self._initial: Metadata = ()
+        self._parts = parts
+        self._drop = drop
         self._task = asyncio.get_running_loop().create_task(self._run(parts))
         self._task.add_done_callback(self._over)
 
@@ -231,13 +243,23 @@ class UnaryAnswer(_Answer[T]):
 
     def _over(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
+            # Cancelled before it ran, the task has passed nothing on. Harmless otherwise.
+            self._parts.close()
+            self._drop()
             self._end(RpcError(Code.CANCELLED, "the call was cancelled here"), ())
-        else:
-            task.exception()  # whoever asks only for `code()` never awaits the task; that is no mistake
+            return
+        # Whoever asks only for `code()` never awaits the task; that is no mistake.
+        error = task.exception()
+        if error is not None and not self.done():
+            self._end(RpcError(Code.INTERNAL, str(error)), ())
 
 
 class StreamAnswer(_Answer[T]):
-    """A call for many messages: iterate over it, or `read` them one by one."""
+    """
+    A call for many messages: iterate over it, or `read` them one by one.
+
+    One that nobody holds any more is cancelled, as with grpc.aio: leaving the loop over it is enough.
+    """
 
     def __init__(
         self,
@@ -249,6 +271,10 @@ class StreamAnswer(_Answer[T]):
         self._stream = stream
         self._messages = stream.__aiter__()
         self._cancelled = False
+
+    def __del__(self) -> None:
+        """End the call, if it has not ended."""
+        self.cancel()
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -294,6 +320,14 @@ class StreamAnswer(_Answer[T]):
     def cancelled(self) -> bool:
         """Tell whether it was cancelled here."""
         return self._cancelled
+
+
+def _drop(reply: Awaitable[Any]) -> None:
+    """End a call that nobody has waited for yet; harmless when it is over."""
+    if isinstance(reply, Coroutine):
+        reply.close()
+    elif isinstance(reply, asyncio.Future):
+        reply.cancel()
 
 
 async def _only_message(stream: CallStream) -> tuple[bytes, Metadata, Metadata]:
