@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from silence_gateway.core.http import Request, Response, StreamingResponse
-from silence_gateway.errors import MethodNotAllowed, NotFound
+from silence_gateway.errors import MethodNotAllowed, NotFound, UpstreamUnavailable
 from silence_gateway.layers.route import (
     FixedRoute,
     Matched,
@@ -182,3 +182,13 @@ def test_how_long_a_call_may_take(
         return None if at_s is None else at_s - clock.monotonic_s()
 
     assert asyncio.run(scenario()) == deadline_s
+
+
+def test_while_an_upstreams_methods_are_unknown_nothing_is_called_not_found() -> None:
+    async def scenario() -> None:
+        service = TranscodedService("late", LocalCaller(), FixedSource(b""), clock=FakeClock())
+        switch = RouteSwitch(RouteMap.build([service]))
+        await find_route(switch)(serve_found(switch, {}, FakeClock()))(Request("GET", "/v1/items/7", {}))
+
+    with pytest.raises(UpstreamUnavailable, match="late"):
+        asyncio.run(scenario())

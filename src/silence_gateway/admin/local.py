@@ -77,4 +77,4 @@ async def _answered(work: Awaitable[object]) -> Answer:
     except (BadRequest, ConfigError) as exc:
         return Answer(400, {"error": str(exc)})
     except StoreFault as exc:
-        return Answer(503, {"error": f"the store is away: {exc}"})
+        return Answer(503, {"error": str(exc)})

@@ -95,6 +95,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         _service(config, name, upstream, clock, observer, routes_changed)
         for name, upstream in upstreams.items()
     ]
+    routes_changed()
     counters = RequestCounters()
     form = config.telemetry.access_log
     access_log = None if form == "none" else AccessLog(log, clock, form)

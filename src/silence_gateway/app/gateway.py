@@ -122,7 +122,11 @@ class Gateway:
             parts["realtime"] = f"{self.hub.statistics.connected} sessions"
         if self.phase != "ready":
             return Readiness(self.phase, parts)
-        return Readiness("ready" if whole else "degraded", parts)
+        known = [service.descriptors is not None for service in self.services]
+        if known and not any(known) and self.hub is None:
+            # Every request would be answered 503: no traffic should come yet.
+            return Readiness("starting", parts)
+        return Readiness("ready" if whole and all(known) else "degraded", parts)
 
     def nodes(self) -> list[dict[str, object]]:
         """Return the live instances of the fleet, as they describe themselves on the board."""
@@ -136,10 +140,13 @@ class Gateway:
         """
         self.phase = "draining"
         self.server.stop_accepting()
-        if self.hub is not None:
+        left_s = self.drain_s
+        if self.hub is not None and self.hub.sockets:
             # A part of the time is for sending WebSocket clients elsewhere without a stampede.
-            await self.hub.drain(min(1.0, self.drain_s / 4))
-        return await self.server.drain(self.drain_s)
+            spread_s = min(1.0, self.drain_s / 4)
+            left_s -= spread_s
+            await self.hub.drain(spread_s)
+        return await self.server.drain(left_s)
 
     async def stop(self) -> None:
         """End everything; harmless when it never started."""

@@ -15,7 +15,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, Request, Response
 from silence_gateway.core.path_template import parse_template
 from silence_gateway.core.routing import RouteBuilder, Routes
-from silence_gateway.errors import MethodNotAllowed, NotFound
+from silence_gateway.errors import GatewayError, MethodNotAllowed, NotFound, UpstreamUnavailable
 from silence_gateway.transcoding.binding import Binding
 from silence_gateway.transcoding.service import TranscodedService
 from silence_gateway.transcoding.table import RouteTable
@@ -77,12 +77,14 @@ class RouteMap:
         fixed: Paths of the gateway's own, exactly as they are asked for.
         rules: What the configuration says about paths; the most specific one counts.
         narrowed: Tables of single upstreams, for rules that name one.
+        unknown: Upstreams whose methods have not been read yet: what is not found may be theirs.
     """
 
     table: RouteTable
     fixed: Mapping[str, FixedRoute] = field(default_factory=dict)
     rules: Routes[RouteRule] | None = None
     narrowed: Mapping[str, RouteTable] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def build(
@@ -105,6 +107,7 @@ class RouteMap:
                 name: RouteTable.build([service for service in services if service.upstream == name])
                 for name in wanted
             },
+            tuple(service.upstream for service in services if service.descriptors is None),
         )
 
 
@@ -174,7 +177,8 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
     *timeouts_s* are the upstreams' own. They bound unary calls; a stream lives as long as its caller
     wants, unless a rule says otherwise.
 
-    The handler raises NotFound or MethodNotAllowed where nothing was found.
+    The handler raises NotFound or MethodNotAllowed where nothing was found, and UpstreamUnavailable while
+    an upstream's methods are not known yet.
     """
     monotonic_s = clock.monotonic_s
 
@@ -198,8 +202,11 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
     return serve
 
 
-def _not_served(routes: RouteMap, request: Request) -> NotFound | MethodNotAllowed:
+def _not_served(routes: RouteMap, request: Request) -> GatewayError:
     allowed = routes.table.allowed(request.path)
     if allowed:
         return MethodNotAllowed(allowed)
+    if routes.unknown:
+        waited_for = ", ".join(routes.unknown)
+        return UpstreamUnavailable(f"the methods of upstream {waited_for} are not known yet", sent=False)
     return NotFound(f"nothing is served at {request.path}")

@@ -17,9 +17,8 @@ class LimitSpec:
     Attributes:
         rule: What is counted and how.
         key: Whom it counts apart: `client_ip`, `user`, `header:NAME`, `method`, `route`, `path`, `const`.
-        path: Requests by path: literals, `*` or `{name}` for one segment, a last `**` for the rest. The
-            same method called by its RPC name has another path: use `rpc` to limit it wherever it is
-            called.
+        path: Requests by path: literals, `*` or `{name}` for one segment, a last `**` for the rest. A
+            method whose HTTP rule has such a path is meant as well when it is called by its name.
         methods: With `path` or `any`: HTTP methods; empty means all. GET includes HEAD.
         rpc: Requests by what they call: `package.Service/Method`.
         any: All requests.

@@ -3,6 +3,7 @@ The hub as a library: sessions and channels in any asyncio program.
 
     async with SessionHub(RealtimeSettings(anonymous=True)) as hub:
         hub.subscribe("news", print)
+        await hub.ready("news")
         await hub.publish("news", {"text": "hello"})
 
 WebSockets are served by whatever serves them in that program: for each connection take

@@ -335,6 +335,15 @@ class RealtimeHub:
 
         return self.channels.listen(channel, heard)
 
+    async def ready(self, channel: str) -> None:
+        """
+        Wait until this instance hears *channel*: what is published from then on reaches `subscribe`.
+
+        Raises:
+            StoreUnavailable: The store is away, or nobody here has subscribed.
+        """
+        await self.bus.ready(BUS_PREFIX + channel)
+
     def on_swept(self, record: SessionRecord) -> None:
         """A session of a killed instance was removed: tell those who were with it."""
         info = wire.client_info(record.id, record.user)

@@ -85,11 +85,11 @@ class Report:
             f"  {sum(count for status, count in statuses.items() if 200 <= status < 300)} answered",
             f"  {statuses[429]} over the limit (429), as they should be",
             f"  {failed} failed",
-            f"The store was away {times(self.store_outages)}, a replica {times(self.endpoint_losses)}.",
+            f"The store was lost {times(self.store_outages)}, a replica {times(self.endpoint_losses)}.",
         ]
         return "\n".join(lines)
 
 
 def times(count: int) -> str:
     """Return *count* in words where English has them."""
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
