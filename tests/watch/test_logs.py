@@ -6,7 +6,7 @@ import os
 
 from silence_gateway.events import BreakerMoved, Noticed, StoreFound, StoreLost
 from silence_gateway.testing import FakeClock
-from silence_gateway.watch.logs import EventLog, LogWriter, clean
+from silence_gateway.watch.logs import MAX_WAITING_LINES, EventLog, LogWriter, clean
 
 
 def written(form: str, level: str, *events: object) -> list[str]:
@@ -59,6 +59,50 @@ def test_a_log_that_cannot_be_written_is_counted_and_harmless() -> None:
     writer.line("lost")
 
     assert writer.dropped == 1
+    os.close(write_end)
+
+
+def test_a_reader_that_hangs_is_not_waited_for_and_gets_every_line_later() -> None:
+    """Far more than a pipe holds: the writer returns, and what was written arrives whole, in order."""
+    read_end, write_end = os.pipe()
+
+    async def scenario() -> bytes:
+        writer = LogWriter(write_end)
+        for number in range(5000):
+            writer.line(f"{number} " + "x" * 100)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        assert writer.dropped == 0
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")
+        )
+        lines = [await asyncio.wait_for(reader.readline(), 10) for _ in range(5000)]
+        transport.close()
+        return b"".join(line.split(b" ")[0] + b"," for line in lines)
+
+    arrived = asyncio.run(scenario())
+
+    assert arrived == b"".join(b"%d," % number for number in range(5000))
+    os.close(write_end)
+
+
+def test_lines_for_a_reader_that_hangs_are_bounded_and_counted() -> None:
+    read_end, write_end = os.pipe()
+
+    async def scenario() -> LogWriter:
+        writer = LogWriter(write_end)
+        for number in range(2 * MAX_WAITING_LINES):
+            writer.line("x" * 100)
+            if number % 1000 == 0:
+                await asyncio.sleep(0)
+        writer.flush(0.01)
+        return writer
+
+    writer = asyncio.run(scenario())
+
+    assert 0 < writer.dropped < 2 * MAX_WAITING_LINES
+    os.close(read_end)
     os.close(write_end)
 
 

@@ -19,6 +19,8 @@ from silence_gateway.watch.logs import EventLog, LogFormat, LogWriter
 
 LOG_FD = 1
 """Logs go to standard output, one stream for events and requests, as containers and systemd expect."""
+LAST_WORDS_S = 1.0
+"""How long the end of a process waits for a reader of its log that does not keep up."""
 
 
 def run_on_uvloop(work: Coroutine[Any, Any, int]) -> int:

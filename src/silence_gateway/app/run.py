@@ -19,6 +19,7 @@ from silence_gateway.app.listening import listen_addresses, start_admin
 from silence_gateway.app.local_admin import local_instance
 from silence_gateway.app.loop_lag import LoopLag
 from silence_gateway.app.process import (
+    LAST_WORDS_S,
     StopSignals,
     first_of,
     log_of,
@@ -54,7 +55,7 @@ async def serve(loaded: LoadedConfig, workers: int) -> int:
                 clean = await serve_with_workers(loaded, workers, place, clock, observer, stop)
             else:
                 clean = await serve_alone(loaded, place, clock, observer, log, stop)
-    log.flush()
+    log.flush(LAST_WORDS_S)
     return OK if clean else FAILED
 
 

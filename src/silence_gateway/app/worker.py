@@ -22,6 +22,7 @@ from silence_gateway.app.exit_codes import BAD_INPUT, OK
 from silence_gateway.app.local_admin import local_instance
 from silence_gateway.app.loop_lag import LoopLag
 from silence_gateway.app.process import (
+    LAST_WORDS_S,
     StopSignals,
     first_of,
     log_of,
@@ -85,7 +86,7 @@ async def work(orders: WorkerOrders) -> int:
             measuring.cancel()
             await gateway.stop()
             await private.abort()
-    log.flush()
+    log.flush(LAST_WORDS_S)
     return OK
 
 

@@ -1,17 +1,20 @@
 """
 Log lines: events as they happen, and one line per request.
 
-Lines of one loop tick leave in one write. A log that cannot be written (a full disk, a closed pipe)
-never stops a request: the lines are dropped and counted.
+Lines of one loop tick leave in one write. A log that cannot be written (a full disk, a closed pipe, a
+reader that hangs) never stops a request: the lines are dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import select
+import stat
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +26,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 # More than this waiting for one tick means that something is very wrong: keep the process alive instead.
 MAX_WAITING_LINES = 10_000
+RETRY_S = 0.05  # how soon a reader that did not keep up is tried again
+PIPE_BUF = select.PIPE_BUF
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -32,6 +37,9 @@ class LogWriter:
     """
     Writes lines to a file descriptor, all lines of a loop tick at once.
 
+    A reader that stops reading (a hung log collector, Ctrl-S in a terminal) is not waited for: lines wait
+    for it, up to a bound, and then they are dropped.
+
     Attributes:
         dropped: Lines that could not be written.
     """
@@ -39,6 +47,15 @@ class LogWriter:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._waiting: list[str] = []
+        self._unsent = memoryview(b"")
+        self._unsent_lines = 0
+        self._scheduled = False
+        self._room: select.poll | None = None  # None: a file, which always takes what is written
+        # A descriptor that is closed cannot be asked what it is; writing to it fails, and counts.
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                self._room = select.poll()
+                self._room.register(fd, select.POLLOUT)
         self.dropped = 0
 
     def line(self, text: str) -> None:
@@ -47,24 +64,39 @@ class LogWriter:
             self.dropped += 1
             return
         self._waiting.append(text)
-        if len(self._waiting) == 1:
+        if not self._scheduled:
             try:
-                asyncio.get_running_loop().call_soon(self.flush)
+                asyncio.get_running_loop().call_soon(self._flush_later)
+                self._scheduled = True
             except RuntimeError:
                 self.flush()
 
-    def flush(self) -> None:
-        """Write what waits."""
-        lines, self._waiting = self._waiting, []
-        if not lines:
-            return
-        data = memoryview(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except OSError:
-            # Nowhere is left to say it; the metric silence_log_lines_dropped_total does.
-            self.dropped += len(lines)
+    def flush(self, patience_s: float = 0.0) -> None:
+        """Write what waits, and wait up to *patience_s* whenever the reader does not keep up."""
+        while self._unsent or self._waiting:
+            if not self._unsent:
+                lines, self._waiting = self._waiting, []
+                self._unsent = memoryview(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+                self._unsent_lines = len(lines)
+            try:
+                if self._room is None:
+                    self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+                    continue
+                if not self._room.poll(patience_s * 1000):
+                    return
+                # A pipe that has room at all takes this much without blocking (POSIX).
+                self._unsent = self._unsent[os.write(self._fd, self._unsent[:PIPE_BUF]) :]
+            except OSError:
+                # Nowhere is left to say it; the metric silence_log_lines_dropped_total does.
+                self.dropped += self._unsent_lines
+                self._unsent = memoryview(b"")
+
+    def _flush_later(self) -> None:
+        self._scheduled = False
+        self.flush()
+        if self._unsent:
+            self._scheduled = True
+            asyncio.get_running_loop().call_later(RETRY_S, self._flush_later)
 
 
 class EventLog:
