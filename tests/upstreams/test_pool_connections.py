@@ -87,6 +87,20 @@ def test_a_goodbye_of_the_only_connection_is_outlived_by_a_new_one() -> None:
     run(scenario)
 
 
+def test_a_server_that_ends_its_connections_every_second_is_never_without_one_for_long() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            for _ in range(20):
+                await bench.clock.advance(0.9)  # grpcio ends them up to a tenth earlier than it is told to
+                bench.endpoints[A].connections[-1].stop()
+
+                assert await bench.call() == b"ok"
+
+            assert bench.said(EndpointDown) == []
+
+    run(scenario)
+
+
 def test_a_lost_endpoint_is_left_out_and_used_again_when_it_is_back() -> None:
     async def scenario() -> None:
         async with started(settings_of(A, B, balancer="round_robin")) as bench:

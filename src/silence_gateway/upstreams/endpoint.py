@@ -28,8 +28,8 @@ RECONNECT = Backoff(first_us=100_000, cap_us=5_000_000, floor_us=20_000)
 
 STABLE_S = 10.0
 """A connection that lived this long clears the count of failed attempts; one that flaps does not."""
-GOODBYE_STABLE_S = 1.0
-"""Servers end connections of a certain age in good order; only one that does so at once is odd."""
+GOODBYE_STABLE_S = 0.5
+"""Servers end connections of a certain age, a second or more, in good order; only doing so at once is odd."""
 
 MAX_ERROR_TEXT = 300
 
