@@ -4,6 +4,10 @@ One open WebSocket on a socket.
 Bytes from the transport go through `core/websocket_reader.py` to a listener; frames of the listener go
 to the transport as they are. There is no task and no timer here: the server's sweep ends connections
 that do not finish closing. About 1.3 KB of our own per idle connection, the transport not counted.
+
+A client is heard for `TURN_BYTES` at a time, then it is everybody else's turn. The event loop reads one
+socket up to 32 times in a row as long as it is full, 8 MiB altogether: one client that sent small
+commands as fast as it could held up everybody else for as long as it liked (1.5 s in the median).
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from silence_gateway.edge.server import HttpServer
 
 INTERNAL_ERROR = 1011
+# A turn of the smallest commands takes about 3 ms, and one message of the largest size four turns.
+TURN_BYTES = 16 * 1024
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -53,6 +59,8 @@ class WebSocketConnection(asyncio.Protocol):
         "reading_paused",
         "server",
         "transport",
+        "turn_planned",
+        "unread",
         "write_paused",
     )
 
@@ -66,6 +74,8 @@ class WebSocketConnection(asyncio.Protocol):
         self.reading_paused = False
         self.write_paused = False
         self.held: Sequence[FrameEvent] = ()  # read, but not delivered while reading is paused
+        self.unread = b""  # received, but not looked at before our next turn
+        self.turn_planned = False
         self.close_code = BROKEN_OFF
         self.close_reason = ""
         self.deadline_s = 0.0
@@ -114,7 +124,7 @@ class WebSocketConnection(asyncio.Protocol):
         self.deadline_s = 0.0
         if self.reading_paused:
             self.reading_paused = False
-            self.transport.resume_reading()
+            self.read_on()
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever is buffered."""
@@ -138,15 +148,26 @@ class WebSocketConnection(asyncio.Protocol):
         self.deliver(held)
         self.finish_reading()
         if not (self.reading_paused or self.ended):
-            self.transport.resume_reading()
+            self.read_on()
 
     # What the transport calls.
 
     def data_received(self, data: bytes) -> None:
-        """Read frames and deliver what they complete."""
+        """Read frames and deliver what they complete, as much as is one turn."""
         self.server.statistics.bytes_in += len(data)
         if self.ended:
             return
+        if self.unread:
+            # It was on its way when the turn ended.
+            self.unread += data
+            return
+        if len(data) > TURN_BYTES:
+            self.transport.pause_reading()
+            data = self.begin_turn(data)
+        self.read(data)
+
+    def read(self, data: bytes) -> None:
+        """Read frames and deliver what they complete."""
         events = self.reader.feed(data)
         if self.reading_paused:
             # Bytes that were on their way when reading was paused.
@@ -172,6 +193,7 @@ class WebSocketConnection(asyncio.Protocol):
         """The connection is gone."""
         self.ended = True
         self.held = ()
+        self.unread = b""
         self.server.forget_websocket(self)
         listener = self.listener
         try:
@@ -195,6 +217,35 @@ class WebSocketConnection(asyncio.Protocol):
             self.transport.abort()
 
     # How the above is done.
+
+    def begin_turn(self, data: bytes) -> bytes:
+        """Return as much of *data* as is one turn, and keep the rest for later ones."""
+        self.unread = data[TURN_BYTES:]
+        if self.unread:
+            self.plan_turn()
+        return data[:TURN_BYTES]
+
+    def plan_turn(self) -> None:
+        """Go on once everybody else has been heard."""
+        if not self.turn_planned:
+            self.turn_planned = True
+            asyncio.get_running_loop().call_soon(self.next_turn)
+
+    def next_turn(self) -> None:
+        """Look at more of what was received, unless the listener wants a rest."""
+        self.turn_planned = False
+        if self.reading_paused or self.ended:
+            return
+        self.read(self.begin_turn(self.unread))
+        if not (self.unread or self.reading_paused or self.ended):
+            self.transport.resume_reading()
+
+    def read_on(self) -> None:
+        """Go on reading: first what was received already."""
+        if self.unread:
+            self.plan_turn()
+        else:
+            self.transport.resume_reading()
 
     def deliver(self, events: Sequence[FrameEvent]) -> None:
         """Hand *events* to the listener, until it pauses or the connection closes."""
