@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Ask
 from silence_gateway.admin.local import LocalInstance
-from silence_gateway.errors import BadRequest, NotFound
+from silence_gateway.errors import BadRequest, NotFound, StoreFault, StoreUnavailable
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limit_key import join_key
@@ -74,22 +74,31 @@ def _adding(lists: AccessLists, name: str, read_duration: Callable[[str], float]
             ttl_s = read_duration(ttl) if ttl else None
         except ValueError as exc:
             raise BadRequest(f"ttl: {exc}") from exc
-        entry = await lists.add(
-            name, ask.captured["cidr"], ttl_s=ttl_s, reason=ask.query.get("reason", ""), by="admin API"
-        )
-        return asdict(entry)
+        cidr, reason = ask.captured["cidr"], ask.query.get("reason", "")
+        try:
+            return asdict(await lists.add(name, cidr, ttl_s=ttl_s, reason=reason, by="admin API"))
+        except StoreFault as exc:
+            raise _here_only(f"{cidr} is on the {name} list of this instance", exc) from exc
 
     return answer
 
 
 def _removing(lists: AccessLists, name: str) -> Callable[[Ask], Any]:
     async def answer(ask: Ask) -> object:
-        removed = await lists.remove(name, ask.captured["cidr"], by="admin API")
+        cidr = ask.captured["cidr"]
+        try:
+            removed = await lists.remove(name, cidr, by="admin API")
+        except StoreFault as exc:
+            raise _here_only(f"{cidr} is off the {name} list of this instance", exc) from exc
         if not removed:
-            raise NotFound(f"{ask.captured['cidr']} is not on the {name} list")
-        return {"removed": ask.captured["cidr"]}
+            raise NotFound(f"{cidr} is not on the {name} list")
+        return {"removed": cidr}
 
     return answer
+
+
+def _here_only(done: str, exc: StoreFault) -> StoreUnavailable:
+    return StoreUnavailable(f"{done}; the fleet learns of it when the store is back ({exc})")
 
 
 def serve_limits(instance: LocalInstance, limiter: Limiter, counts: FleetCounts) -> None:
