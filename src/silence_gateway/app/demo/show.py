@@ -68,6 +68,7 @@ class Demo:
         self.work: set[asyncio.Task[None]] = set()
         self.place: StorePlace | None = None
         self.store_down = False
+        self.one_key_at_a_time = asyncio.Lock()
 
     def say(self, text: str) -> None:
         """Tell the person in front of it."""
@@ -163,12 +164,14 @@ class Demo:
     async def toggle_replica(self) -> None:
         """Kill the first replica, or start it again."""
         replica = self.replicas[0]
-        if replica.running:
-            self.say(f"you killed replica {replica.name}")
-            await replica.kill()
-        else:
-            self.say(f"you started replica {replica.name}")
-            await replica.start()
+        # A second key while a process starts or ends means what comes after that.
+        async with self.one_key_at_a_time:
+            if replica.running:
+                self.say(f"you killed replica {replica.name}")
+                await replica.kill()
+            else:
+                self.say(f"you started replica {replica.name}")
+                await replica.start()
 
 
 def demo_config() -> str:

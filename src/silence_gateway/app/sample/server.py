@@ -108,11 +108,16 @@ class Cafe:
             ]
         )
 
+    def _check_size(self, size: int, context: grpc.ServicerContext) -> None:
+        if size not in SIZES:
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "size must be SMALL or LARGE")
+
     def place_order(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Return the order that was placed."""
         self._drink(request.drink, context)
         if not 0 <= request.quantity <= 99:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "quantity must be 1 to 99")
+        self._check_size(request.size, context)
         return self._make(request.drink, request.size, request.quantity or 1, request.note)
 
     def get_order(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -125,6 +130,7 @@ class Cafe:
         wanted = request.order
         if wanted.drink:
             self._drink(wanted.drink, context)
+        self._check_size(wanted.size, context)
         changed = self._make(
             wanted.drink or known.drink,
             wanted.size or known.size,
