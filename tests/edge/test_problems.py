@@ -132,7 +132,7 @@ def test_every_error_becomes_an_answer(error: GatewayError) -> None:
     response, noticed = handle(error)
 
     assert response.status == CODES[type(error)].http
-    assert len(noticed) == (response.status == 500)
+    assert len(noticed) == (response.status in {500, 502})
 
 
 def test_an_unexpected_error_is_told_with_its_place_but_not_the_query() -> None:
@@ -146,6 +146,16 @@ def test_an_unexpected_error_is_told_with_its_place_but_not_the_query() -> None:
     assert "test_problems.py:" in event.what
     assert "r-1" in event.what
     assert "secret" not in event.what
+
+
+def test_what_an_upstream_answered_instead_of_grpc_is_told_to_the_log_alone() -> None:
+    response, noticed = handle(UpstreamProtocolError("two messages"))
+
+    (event,) = noticed
+    assert isinstance(event, Noticed)
+    assert event.level == "warning"
+    assert event.what == "GET /a ended in UpstreamProtocolError: two messages (request r-1)"
+    assert b"two messages" not in response.body
 
 
 def test_cancelling_passes() -> None:

@@ -24,6 +24,7 @@ from silence_gateway.errors import (
     RpcError,
     StoreFault,
     Unauthenticated,
+    UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
@@ -129,7 +130,10 @@ def answer_errors(observer: Observer) -> Layer:
 
 def answer_error(error: Exception, request: Request | None, observer: Observer) -> Response:
     """Return the answer for *error*, after telling *observer* if somebody should look into it."""
-    if codes_of(error).http == 500 and not isinstance(error, RpcError):
+    if isinstance(error, UpstreamProtocolError):
+        # Nobody else tells why: the caller is not told, and the endpoint may be well otherwise.
+        observer(Noticed(what=describe(error, request), loudness="warning"))
+    elif codes_of(error).http == 500 and not isinstance(error, RpcError):
         observer(Noticed(what=describe(error, request), loudness="error"))
     return problem(error, request)
 
@@ -137,6 +141,8 @@ def answer_error(error: Exception, request: Request | None, observer: Observer) 
 def describe(error: BaseException, request: Request | None) -> str:
     """Return one line that says which error came from where, for a log."""
     frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, UpstreamProtocolError):
+        frames.clear()  # the fault is the upstream's, not that of our line which noticed
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     if request is None:
         return f"{type(error).__name__}: {error}{where}"
