@@ -240,7 +240,14 @@ def test_an_allowed_network_has_no_limits_and_a_denied_one_inside_it_no_access(p
 
 
 @pytest.mark.parametrize(
-    "wrong", ["deny/300.1.1.1", "deny/10.0.0.0/40", "allow/nonsense", "deny/1.2.3.4?ttl=x"]
+    "wrong",
+    [
+        "deny/300.1.1.1",
+        "deny/10.0.0.0/40",
+        "allow/nonsense",
+        "deny/1.2.3.4?ttl=x",
+        "deny/1.2.3.4?tll=1h",  # would be a ban for ever
+    ],
 )
 def test_a_wrong_entry_is_refused_with_a_reason(pair: Pair, wrong: str) -> None:
     answer = pair.one.admin("PUT", f"/api/v1/access/{wrong}")
@@ -275,3 +282,20 @@ def test_one_key_can_be_looked_at_and_reset(pair: Pair) -> None:
     assert pair.one.ask("GET", "/v1/drinks", None, headers).status == 200
     assert pair.one.admin("GET", path).json()["remaining"] == 59
     assert pair.one.admin("GET", "/api/v1/limits/nope/keys/x").status == 404
+
+
+ALONE = """
+listen: "@listen@"
+admin: {listen: "@admin@"}
+store: {url: "memory://"}
+upstreams: {cafe: {endpoints: ["%s"]}}
+telemetry: {access_log: none}
+"""
+
+
+def test_workers_that_cannot_count_together_say_so(yard: Yard, cafe: Cafe) -> None:
+    """The file is in order; only --workers makes several processes of it."""
+    gateway = yard.gateway(ALONE % cafe.address, "--workers", "2")
+
+    [warning] = [line for line in gateway.events() if line["level"] == "warning"]
+    assert "2 workers do not share a store" in warning["event"]

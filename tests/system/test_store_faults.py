@@ -131,7 +131,7 @@ def test_connections_that_are_cut_are_no_outage(fleet: Fleet) -> None:
 
 
 def test_a_store_that_is_full_is_said_to_be(fleet: Fleet) -> None:
-    """It answers, so nobody waits for it; what it does not take is decided by the shares, and not silently."""
+    """It answers, so nobody waits for it; what it does not take, the shares decide, and not silently."""
 
     def say(command: bytes) -> None:
         with socket.socket(socket.AF_UNIX) as line:

@@ -69,6 +69,12 @@ def _listing(lists: AccessLists, name: str) -> Callable[[Ask], Any]:
 
 def _adding(lists: AccessLists, name: str, read_duration: Callable[[str], float]) -> Callable[[Ask], Any]:
     async def answer(ask: Ask) -> object:
+        unknown = ask.query.keys() - {"ttl", "reason"}
+        if unknown:
+            # A misspelt ttl would make a ban of an hour one for ever.
+            raise BadRequest(
+                f"{', '.join(sorted(unknown))[:100]} is not known here; there are ttl and reason"
+            )
         ttl = ask.query.get("ttl", "")
         try:
             ttl_s = read_duration(ttl) if ttl else None

@@ -52,6 +52,13 @@ async def serve(loaded: LoadedConfig, workers: int) -> int:
     with stop.installed():
         async with StorePlace(loaded.config, clock, observer) as place:
             if workers > 1:
+                if not place.shared:
+                    # The check of the file sees neither --workers nor an embedded store that fell back.
+                    what = (
+                        f"{workers} workers do not share a store: each has sessions of its own, and lets "
+                        "through as much as all together may; use embedded:// or a server"
+                    )
+                    observer(Noticed(what=what, loudness="warning"))
                 clean = await serve_with_workers(loaded, workers, place, clock, observer, stop)
             else:
                 clean = await serve_alone(loaded, place, clock, observer, log, stop)
