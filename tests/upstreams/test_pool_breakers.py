@@ -230,6 +230,7 @@ def test_an_endpoint_that_was_away_takes_calls_as_soon_as_it_is_back_and_says_so
             bench.endpoints[A].die()
             await bench.clock.advance(120)
             assert bench.standing(A).health == "unhealthy"
+            assert "refuses connections" in bench.standing(A).last_error
 
             bench.endpoints[A].health.follow(NOT_SERVING)
             bench.endpoints[A].accept()
