@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from silence_gateway.core.http import Request, Response
+from silence_gateway.core.http_head import Rejected
 from silence_gateway.events import Noticed
 from silence_gateway.testing.clock import FakeClock
 
@@ -183,6 +184,32 @@ def test_what_is_refused_is_told_why_and_the_connection_ends(
             assert b'"status": %d' % status in wire
             assert sum(served.server.statistics.rejected.values()) == 1
             assert served.server.statistics.requests == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", (None, "host"), id="head"),
+        pytest.param(post(b"", b"Content-Length: 104857600"), ("/p", "body-too-large"), id="declared"),
+        pytest.param(post(b"zz\r\n", b"Transfer-Encoding: chunked"), ("/p", "chunks"), id="body"),
+    ],
+)
+def test_who_wants_to_log_what_is_refused_is_told(
+    run: Run, serving: Serving, sent: bytes, told: tuple[str | None, str]
+) -> None:
+    async def main() -> None:
+        heard: list[tuple[str, str | None, str]] = []
+
+        def note(peer: str, request: Request | None, error: Rejected) -> None:
+            heard.append((peer, None if request is None else request.target, error.reason))
+
+        async with serving() as served:
+            served.server.on_refused = note
+            await served.exchange(sent)
+
+            assert heard == [("127.0.0.1", *told)]
 
     run(main())
 

@@ -47,6 +47,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.ended = True
 
+    def is_closing(self) -> bool:
+        return self.ended
+
     def pause_reading(self) -> None:
         self.paused = True
 

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from silence_gateway.core.http import Request, Response
+from silence_gateway.core.http_head import Rejected
 from silence_gateway.testing import FakeClock
-from silence_gateway.watch.logs import LogWriter
+from silence_gateway.watch.logs import LogFormat, LogWriter
 from silence_gateway.watch.requests import AccessLog, RequestCounters, watch_requests
 
 
@@ -42,6 +43,31 @@ def test_a_method_nobody_knows_cannot_grow_the_metrics() -> None:
     asyncio.run(_run(handle, request(method="PURGE")))
 
     assert list(counters.total) == [("/v1/things/{id}", "OTHER", 201)]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_never_became_a_request_has_its_line_too(form: LogFormat) -> None:
+    read_end, write_end = os.pipe()
+    log = AccessLog(LogWriter(write_end), FakeClock(), form)
+    log.refused("192.0.2.1", None, Rejected(431, "head-too-large", "too much"))
+    log.refused("192.0.2.1", request(target="/v1/things?q=1"), Rejected(413, "body-too-large", "too much"))
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        first, second = pipe.read().splitlines()
+
+    if form == "text":
+        assert first.endswith(" 192.0.2.1 - - 431 head-too-large")
+        assert second.endswith(" 192.0.2.1 GET /v1/things?q=1 413 body-too-large")
+    else:
+        assert json.loads(first)["refused"] == "head-too-large"
+        told = {key: json.loads(second)[key] for key in ("event", "client_ip", "method", "path", "status")}
+        assert told == {
+            "event": "request",
+            "client_ip": "192.0.2.1",
+            "method": "GET",
+            "path": "/v1/things",
+            "status": 413,
+        }
 
 
 def test_a_client_that_left_is_counted_as_499() -> None:

@@ -119,11 +119,14 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         tls = server_tls(
             str(config.tls.certificate), str(config.tls.key), None if client_ca is None else str(client_ca)
         )
+    server = HttpServer(handler, server_settings(config), clock, observer)
+    if access_log is not None:
+        server.on_refused = access_log.refused
     gateway = Gateway(
         clock=clock,
         observer=observer,
         store=store,
-        server=HttpServer(handler, server_settings(config), clock, observer),
+        server=server,
         tls=tls,
         counters=counters,
         access=access,

@@ -267,11 +267,11 @@ class Http1Connection(asyncio.Protocol):
             Rejected: If it is declared too large.
         """
         max_bytes = self.server.settings.max_body_bytes
+        self.head = head
         if head.body_size == CHUNKED:
             self.chunks = ChunkReader(max_bytes)
         elif head.body_size > max_bytes:
             raise Rejected(413, "body-too-large", f"a body may have {max_bytes} bytes")
-        self.head = head
         self.phase = BODY
         self.since_s = UNSET
         if head.expects_continue and not self.buffer:
@@ -347,6 +347,8 @@ class Http1Connection(asyncio.Protocol):
     def refuse(self, error: Rejected, request: Request | None = None) -> None:
         """Answer what is not read further, and end; the client may go on sending for a while."""
         self.server.statistics.reject(error.reason)
+        if request is None:
+            self.server.on_refused(self.peer, self.head.request if self.head else None, error)
         self.keep_alive = False
         send_answer(self, request, problem(error, request))
         self.linger()

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from silence_gateway.clock import Clock, SystemClock, Timer
-from silence_gateway.core.http import Handler
+from silence_gateway.core.http import Handler, Request
+from silence_gateway.core.http_head import Rejected
 from silence_gateway.edge.heads import HeadReader
 from silence_gateway.edge.http1 import Http1Connection
 from silence_gateway.edge.http1_timeouts import sweep
@@ -29,6 +31,12 @@ SWEEPS_PER_TIMEOUT = 8
 MAX_SWEEP_S = 1.0  # also how often the Date header is looked at
 MIN_SWEEP_S = 0.02
 
+OnRefused: TypeAlias = Callable[[str, Request | None, Rejected], None]
+
+
+def unheard(_peer: str, _request: Request | None, _error: Rejected) -> None:
+    """Nobody wants to know of refused requests; the statistics have them."""
+
 
 class HttpServer:
     """
@@ -36,6 +44,8 @@ class HttpServer:
 
     Attributes:
         statistics: Counts, read when asked for.
+        on_refused: Called for whatever is answered before the handler sees it: who asked, as much of the
+            request as there is, and why.
         draining: Whether a graceful stop has begun; every answer then ends its connection.
     """
 
@@ -51,6 +61,7 @@ class HttpServer:
         self.clock: Clock = clock or SystemClock()
         self.observer = observer
         self.statistics = Statistics()
+        self.on_refused: OnRefused = unheard
         self.heads = HeadReader()
         self.prefixes = Prefixes()
         self.scheme = "http"

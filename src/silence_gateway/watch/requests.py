@@ -12,6 +12,7 @@ import asyncio
 from silence_gateway.clock import Clock
 from silence_gateway.core.histogram import Histogram
 from silence_gateway.core.http import Handler, Layer, Request, Response, StreamingResponse
+from silence_gateway.core.http_head import Rejected
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 from silence_gateway.watch.logs import LogFormat, LogWriter, clean, json_line, timestamp
 
@@ -98,6 +99,27 @@ class AccessLog:
         agent = request.headers.get(b"user-agent")
         if agent:
             fields["user_agent"] = agent[:200].decode("latin-1")
+        self._writer.line(json_line(fields))
+
+    def refused(self, peer: str, request: Request | None, error: Rejected) -> None:
+        """Write the line of what was answered before it was a whole request; None: not even a head."""
+        stamp = timestamp(self._clock.now_us())
+        method, target = (request.method, request.target) if request is not None else ("-", "-")
+        if self._text:
+            self._writer.line(f"{stamp} {peer or '-'} {method} {clean(target)} {error.status} {error.reason}")
+            return
+        fields: dict[str, object] = {
+            "time": stamp,
+            "level": "info",
+            "event": "request",
+            "client_ip": peer,
+            "method": method,
+            "path": target.partition("?")[0],
+            "route": NOT_ROUTED,
+            "status": error.status,
+            "refused": error.reason,
+            "detail": str(error),
+        }
         self._writer.line(json_line(fields))
 
 
