@@ -246,9 +246,9 @@ def test_an_error_of_the_upstream_is_status_json(
 def test_details_are_shown_where_their_type_is_known_and_carried_where_it_is_not(
     make_desk: Callable[..., Desk], registry: Registry
 ) -> None:
-    unknown = any_pb2.Any()
-    unknown.Pack(error_details_pb2.ErrorInfo(reason="X"))
+    unknown = any_pb2.Any(type_url="type.googleapis.com/library.v9.Unheard", value=b"\x0a\x01X")
     status = status_pb2.Status(code=5, message="m", details=[unknown])
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="X"))
     known = status.details.add()
     known.type_url = "type.googleapis.com/library.v1.Inner"
     known.value = message(registry, "library.v1.Inner", name="n")
@@ -265,6 +265,7 @@ def test_details_are_shown_where_their_type_is_known_and_carried_where_it_is_not
 
     assert details == [
         {"@type": "type.googleapis.com/library.v9.Unheard", "value": "CgFY"},
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "X"},
         {"@type": "type.googleapis.com/library.v1.Inner", "name": "n"},
         {"@type": "type.googleapis.com/library.v1.Inner", "value": "/w=="},
         {"@type": "type.googleapis.com/google.protobuf.Duration", "value": "5s"},
