@@ -25,6 +25,7 @@ from silence_gateway.core.http import HeaderList
 from silence_gateway.errors import UpstreamProtocolError
 from silence_gateway.transcoding.errors_as_json import JSON_TYPE, dump
 from silence_gateway.transcoding.request_plan import HTTP_BODY, field_is_well_known
+from silence_gateway.transcoding.short_floats import shortener_of
 
 MEDIA_TYPE = re.compile(r"[\x20-\x7e]{1,256}")
 
@@ -42,7 +43,7 @@ class AnswerPlan:
         raw: Whether the answer is a google.api.HttpBody, so that `raw_of` must be used, not `json_of`.
     """
 
-    __slots__ = ("field", "inner", "kind", "raw", "registry", "unset")
+    __slots__ = ("field", "inner", "kind", "raw", "registry", "shorten", "unset")
 
     def __init__(self, message: DescMessage, registry: Registry, field: DescField | None) -> None:
         self.kind: type[Message] = message.type
@@ -52,6 +53,7 @@ class AnswerPlan:
         self.inner = isinstance(value, DescFieldValueMessage)
         shown = value.message if isinstance(value, DescFieldValueMessage) else message
         self.raw = (field is None or self.inner) and shown.type_name == HTTP_BODY
+        self.shorten = shortener_of(message)
         self.unset: Any = None
         if field is not None:
             zeros = message_to_json_value(self.kind(), always_emit_implicit=True)
@@ -83,6 +85,8 @@ class AnswerPlan:
             UpstreamProtocolError: It cannot be read, or not be written as JSON.
         """
         message = self.read(data)
+        if self.shorten is not None:
+            self.shorten(message)
         try:
             if self.field is None:
                 return message.to_json(registry=self.registry).encode()
