@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silence_gateway.app.tables import cell, table, table_of
+from silence_gateway.app.tables import cell, table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -32,18 +32,3 @@ def test_a_cell_is_short_and_printable(value: object, text: str) -> None:
 def test_no_text_can_act_on_a_terminal(text: str) -> None:
     assert cell(text).isprintable()
     assert len(cell(text)) <= 80
-
-
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        ([], "(none)"),
-        ([{"a": 1}, {"b": 2}], "A  B\n1  -\n-  2"),
-        ({"limits": [{"name": "x"}], "store": "up"}, "NAME\nx\nstore: up"),
-        ({"shop": {"calls": 1}}, "NAME  CALLS\nshop  1"),
-        ({"a": 1, "b": "c"}, "KEY  VALUE\na    1\nb    c"),
-        (3, "KEY     VALUE\nanswer  3"),
-    ],
-)
-def test_any_answer_of_the_api_becomes_a_table(body: object, text: str) -> None:
-    assert table_of(body) == text

@@ -11,13 +11,16 @@ import click
 from silence_gateway.app.admin_client import AdminClient
 from silence_gateway.app.commands.options import admin_options, client, json_option
 from silence_gateway.app.exit_codes import FAILED, OK
-from silence_gateway.app.tables import cell, table_of
+from silence_gateway.app.fleet_tables import VIEWS
+from silence_gateway.app.tables import cell
+from silence_gateway.clock import SystemClock
 
 
 def show(admin: AdminClient, path: str, *, as_json: bool) -> int:
     """Print what the admin API answers at *path*."""
     body: Any = admin.ask_json("GET", f"/api/v1/{path}")
-    click.echo(json.dumps(body, indent=2) if as_json else table_of(body))
+    view = VIEWS[path.partition("?")[0]]
+    click.echo(json.dumps(body, indent=2) if as_json else view(body, SystemClock().now_us()))
     return OK
 
 
