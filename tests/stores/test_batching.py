@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import hiredis
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from silence_gateway.core.store_failover import Fault
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores.batching import Pipeline
+from silence_gateway.stores.calls import Call
 from silence_gateway.stores.client import StoreRefused, Wire
 from silence_gateway.stores.contracts import Script
 from silence_gateway.testing import FakeClock, settle
@@ -291,3 +293,25 @@ def test_whatever_happens_an_answer_is_ones_own_and_every_call_ends(steps: list[
         await bench.lane.stop()
 
     asyncio.run(scenario())
+
+
+def test_what_was_answered_is_let_go_without_the_garbage_collector() -> None:
+    """It looks seldom in a running gateway, and a publication may be half a megabyte."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.lane.connect()
+        for number in range(100):
+            call = bench.lane.call(b"PUBLISH", b"news", b"%d" % number)
+            await settle()
+            bench.wire.commands()
+            bench.wire.answer(b":1\r\n")
+            assert await call == 1
+        assert sum(isinstance(each, Call) for each in gc.get_objects()) <= 1
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()

@@ -123,7 +123,8 @@ class Pipeline:
         self.sent_batches += 1
         batches = self.batches
         while batches and not batches[0].left:
-            batches.popleft()
+            # A batch and its calls know each other: without this they would wait for the garbage collector.
+            batches.popleft().calls.clear()
         batches.append(Batch(calls, self.clock.monotonic_s() + self.deadline_s))
         if self.timer is None:
             self.timer = self.clock.call_later(self.deadline_s, self.on_timer)
@@ -224,7 +225,7 @@ class Pipeline:
         batches = self.batches
         now_s = self.clock.monotonic_s()
         while batches and not batches[0].left:
-            batches.popleft()
+            batches.popleft().calls.clear()
         if not batches:
             self.postponed = False
             return
