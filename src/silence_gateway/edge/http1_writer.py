@@ -14,6 +14,7 @@ from http import HTTPStatus
 from silence_gateway.core.http import HeaderList
 
 COLON = b": "
+UNSAFE = b"\r\n\0"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE_LINE = b"connection: close\r\n"
@@ -65,8 +66,8 @@ def header_lines(headers: HeaderList) -> bytes:
         UnsafeHeader: If one of them contains a line end or NUL.
     """
     lines = b"\r\n".join([*map(COLON.join, headers), b""])
-    count = len(headers)
-    if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
+    # Without all line ends and NULs there are two bytes less per header, if they are only ours.
+    if len(lines.translate(None, UNSAFE)) != len(lines) - 2 * len(headers):
         raise UnsafeHeader("a header of an answer contains a line end or NUL")
     return lines
 
