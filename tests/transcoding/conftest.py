@@ -51,6 +51,7 @@ message Rich {
   google.protobuf.StringValue wrapped_text = 33; repeated Color colors = 34; string snake_case_name = 35;
   string renamed = 36 [json_name = "other"]; google.protobuf.BoolValue wrapped_flag = 37;
   repeated bool flags = 38; google.protobuf.BytesValue wrapped_blob = 39;
+  repeated google.protobuf.Timestamp times = 40;
 }
 
 message Part { Inner inner = 1; repeated int32 numbers = 2; map<string, int64> counts = 3; string text = 4; }

@@ -61,6 +61,11 @@ if TYPE_CHECKING:
             {"wrapped": "5", "wrappedText": "", "wrappedFlag": False},
             id="wrappers",
         ),
+        pytest.param(
+            "times=1970-01-01T00:00:00Z&times=1970-01-01T00:00:01Z",
+            {"times": ["1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"]},
+            id="repeated-well-known-type",
+        ),
         pytest.param("wrapped_blob=AAE", {"wrappedBlob": "AAE="}, id="bytes-wrapper"),
         pytest.param("at.seconds=5", {"at": "1970-01-01T00:00:05Z"}, id="inside-a-well-known-type"),
         pytest.param("text=%C3%A9%00", {"text": "é\x00"}, id="any-character"),

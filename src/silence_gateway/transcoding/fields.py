@@ -159,7 +159,11 @@ def from_text_of(field: DescField) -> FromText:
     if isinstance(value, DescFieldValueMap):
         raise FieldProblem("a map cannot be written as text")
     if isinstance(value.element, DescMessage):
-        raise FieldProblem(f"a repeated {value.element.type_name} cannot be written as text")
+        try:
+            return message_from_text(value.element)
+        except FieldProblem:
+            name = value.element.type_name
+            raise FieldProblem(f"a repeated {name} cannot be written as text") from None
     if isinstance(value.element, DescEnum):
         return enum_from_text(value.element)
     return scalar_from_text(value.element)
