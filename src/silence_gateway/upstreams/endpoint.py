@@ -140,13 +140,10 @@ class Endpoint:
     def with_room(self) -> Connection | None:
         """Return a connection that takes a call now; if there is none, see to it that there will be."""
         current = self._current
-        if (
-            current is not None
-            and current.open_streams < current.max_streams
-            and current.open_streams < self._limit
-            and current.accepting
-        ):
-            return current
+        if current is not None and current.accepting:
+            streams = current.open_streams  # a property: 0.1 us a look
+            if streams < current.max_streams and streams < self._limit:
+                return current
         return self._search()
 
     def any_connection(self) -> Connection | None:
