@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from silence_gateway.clock import SystemClock
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamProtocolError, UpstreamTimeout
+from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.local_caller import LocalCaller, StreamMethod
 from silence_gateway.transcoding.descriptors import Descriptors, RawDescriptors
 from silence_gateway.transcoding.reflection import METHODS, ReflectionSource
@@ -93,13 +94,29 @@ def test_imports_that_nobody_has_are_left_out(servicer: Any) -> None:
     assert Descriptors.of(found).services[0].type_name == LIBRARY
 
 
-def test_the_call_is_ended_when_everything_is_there(servicer: Any) -> None:
+def test_the_call_ends_well_when_everything_is_there(servicer: Any) -> None:
+    """Nothing was cancelled: whoever counts calls sees a success."""
     caller = LocalCaller(stream_methods={V1: answering(servicer)})
 
     asyncio.run(ReflectionSource(caller, SystemClock()).read())
 
-    assert [(call.method, call.cancelled) for call in caller.calls] == [(V1, True)]
-    assert caller.calls[0].deadline_s is not None
+    assert [(call.method, call.cancelled) for call in caller.calls] == [(V1, False)]
+
+
+def test_a_server_that_does_not_end_the_call_is_left(servicer: Any) -> None:
+    answers = answering(servicer)
+    clock = FakeClock()
+
+    async def endless(asked: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for answer in answers(asked):
+            yield answer
+        yield b"one more thing"
+
+    caller = LocalCaller(stream_methods={V1: endless})
+    found = asyncio.run(ReflectionSource(caller, clock).read())
+
+    assert Descriptors.of(found).services[0].type_name == LIBRARY
+    assert caller.calls[0].cancelled
 
 
 def test_a_server_without_reflection_says_so() -> None:

@@ -9,13 +9,14 @@ may answer anything. The messages are few, so they are read and written here, fi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from protobuf.wkt import FileDescriptorProto
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamProtocolError
+from silence_gateway.errors import RpcError, UpstreamFault, UpstreamProtocolError
 from silence_gateway.transcoding.descriptors import MAX_BYTES, MAX_FILES, RawDescriptors, bundled_file
 from silence_gateway.transcoding.wire import bytes_of, read_fields, text_of, write_bytes
 from silence_gateway.upstreams.contracts import Caller, CallStream
@@ -31,6 +32,9 @@ FILE_BY_FILENAME, FILE_CONTAINING_SYMBOL, LIST_SERVICES = 3, 4, 7
 FILE_DESCRIPTOR_RESPONSE, LIST_SERVICES_RESPONSE, ERROR_RESPONSE = 4, 6, 7
 
 MAX_SERVICES = 1000
+
+GOODBYE_S = 1.0
+"""How long a server may take to end the conversation; one that does not is left."""
 
 
 class NotThere(Exception):
@@ -78,7 +82,13 @@ class ReflectionSource:
         """Ask through one version of the protocol."""
         conversation = Conversation(self.caller, method, deadline_s)
         try:
-            return await conversation.everything()
+            found = await conversation.everything()
+            timer = self.clock.call_later(GOODBYE_S, conversation.close)
+            try:
+                await conversation.say_goodbye()
+            finally:
+                timer.cancel()
+            return found
         except ValueError as error:
             raise UpstreamProtocolError(f"server reflection answered something else: {error}") from error
         finally:
@@ -89,7 +99,7 @@ class Conversation:
     """One reflection stream; must be closed."""
 
     def __init__(self, caller: Caller, method: bytes, deadline_s: float) -> None:
-        self.questions: asyncio.Queue[bytes] = asyncio.Queue()
+        self.questions: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.stream: CallStream = caller.stream(method, self.asked(), (), deadline_s)
         self.answers = aiter(self.stream)
         self.files: dict[str, bytes] = {}
@@ -97,9 +107,19 @@ class Conversation:
         self.size = 0
 
     async def asked(self) -> AsyncIterator[bytes]:
-        """Yield questions as they are put."""
-        while True:
-            yield await self.questions.get()
+        """Yield questions as they are put, until there are no more."""
+        while (question := await self.questions.get()) is not None:
+            yield question
+
+    async def say_goodbye(self) -> None:
+        """
+        Ask nothing more and hear the status, so that the call counts as the success that it was.
+
+        Everything that was wanted is here, so whatever the server says now changes nothing.
+        """
+        self.questions.put_nowait(None)
+        with contextlib.suppress(RpcError, UpstreamFault):
+            await anext(self.answers, None)
 
     def close(self) -> None:
         """End the call."""
