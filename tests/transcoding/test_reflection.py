@@ -101,6 +101,7 @@ def test_the_call_ends_well_when_everything_is_there(servicer: Any) -> None:
     asyncio.run(ReflectionSource(caller, SystemClock()).read())
 
     assert [(call.method, call.cancelled) for call in caller.calls] == [(V1, False)]
+    assert caller.calls[0].deadline_s is not None
 
 
 def test_a_server_that_does_not_end_the_call_is_left(servicer: Any) -> None:
