@@ -233,7 +233,7 @@ def test_a_message_above_the_cap_is_a_clear_error(echo: SimpleNamespace, real_se
     async def scenario() -> None:
         connection = await connect(real_server.address, settings=ConnectionSettings(max_message_bytes=1_000))
 
-        with pytest.raises(RpcError, match="max_message_bytes = 1000") as caught:
+        with pytest.raises(RpcError, match=r"1000 bytes \(max_message") as caught:
             await connection.unary(UNARY, echo.pb2.Text(count=1_001).SerializeToString())
 
         assert caught.value.code == 8

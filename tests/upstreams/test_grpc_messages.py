@@ -50,7 +50,7 @@ def test_arbitrary_bytes_raise_only_what_a_call_can_end_with(pieces: list[bytes]
 def test_unpacking_stops_at_the_cap(size: int) -> None:
     packed = gzip.compress(bytes(size))
     if size > 100:
-        with pytest.raises(RpcError, match="max_message_bytes = 100"):
+        with pytest.raises(RpcError, match=r"100 bytes \(max_message"):
             gunzip(packed, 100)
     else:
         assert gunzip(packed, 100) == bytes(size)

@@ -99,7 +99,7 @@ def too_large(size: int, limit: int) -> RpcError:
     """Return the error for a message above the cap, which names both and the setting."""
     return RpcError(
         Code.RESOURCE_EXHAUSTED,
-        f"the upstream's message of {size} bytes is above max_message_bytes = {limit}",
+        f"the upstream's message of {size} bytes is above {limit} bytes (max_message of the upstream)",
     )
 
 
@@ -119,7 +119,7 @@ def gunzip(packed: bytes, limit: int) -> bytes:
     if len(message) > limit:
         raise RpcError(
             Code.RESOURCE_EXHAUSTED,
-            f"the upstream's message unpacks to more than max_message_bytes = {limit}",
+            f"the upstream's message unpacks to more than {limit} bytes (max_message of the upstream)",
         )
     if not unpacker.eof or unpacker.unused_data:
         raise UpstreamProtocolError("the upstream sent a gzip message that is cut off or has a tail")
