@@ -22,6 +22,7 @@ from silence_gateway.app.demo.keys import Keys
 from silence_gateway.app.demo.replicas import Replica, require_demo_packages
 from silence_gateway.app.demo.report import KEYS, PIPE, WELCOME, Report
 from silence_gateway.app.demo.trickle import Trickle
+from silence_gateway.app.demo.watcher import Watcher
 from silence_gateway.app.exit_codes import OK
 from silence_gateway.app.process import StopSignals, run_on_uvloop
 from silence_gateway.app.run import serve_alone
@@ -100,6 +101,7 @@ class Demo:
     async def serve(self, loaded: LoadedConfig, place: StorePlace, clock: SystemClock) -> None:
         """Serve, in this process or in workers, until the demo is ended."""
         if self.workers > 1:
+            self.begin(Watcher(self.admin_port, self.report).run())
             await serve_with_workers(loaded, self.workers, place, clock, self.report, self.stop)
         else:
             await serve_alone(loaded, place, clock, self.report, LogWriter(sys.stdout.fileno()), self.stop)
@@ -110,6 +112,8 @@ class Demo:
             **os.environ,
             "SILENCE_DEMO_LISTEN_PORT": str(self.port),
             "SILENCE_DEMO_ADMIN_LISTEN_PORT": str(self.admin_port),
+            # What workers would log is told in words here; only their mistakes are shown as they are.
+            "SILENCE_DEMO_LOG_LEVEL": "error",
             **{f"SILENCE_DEMO_REPLICA_{n}": str(each.port) for n, each in enumerate(self.replicas, 1)},
         }
 
