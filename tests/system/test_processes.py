@@ -70,16 +70,6 @@ def test_sigterm_lets_finish_what_runs_and_takes_nothing_new(yard: Yard, cafe: C
     assert any(line["event"].startswith("draining") for line in gateway.events())
 
 
-def test_sigterm_with_nothing_to_finish_ends_at_once(yard: Yard, cafe: Cafe) -> None:
-    gateway = yard.gateway(config(cafe))
-    with Wire(gateway.port) as idle:
-        idle.send(get("/v1/drinks/tea"))
-        idle.answer()
-        gateway.signal(signal.SIGTERM)
-
-        assert gateway.wait(5) == 0
-
-
 def test_what_does_not_finish_in_time_is_cut_off(yard: Yard, cafe: Cafe) -> None:
     gateway = yard.gateway(config(cafe, "memory://", drain="1s"))
     with Wire(gateway.port) as stream:
@@ -109,21 +99,27 @@ def test_a_second_sigterm_ends_it_at_once(yard: Yard, cafe: Cafe) -> None:
     assert not alive(owned[0])
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_at_a_terminal_reaches_the_store_last(yard: Yard, cafe: Cafe, workers: str) -> None:
-    """The terminal sends it to everybody in the foreground; the store is needed until the end."""
-    gateway = yard.gateway(config(cafe), "--workers", workers)
-    with Wire(gateway.port) as stream:
+def test_ctrl_c_drains_every_worker_and_the_store_is_there_to_the_end(yard: Yard, cafe: Cafe) -> None:
+    """A terminal sends it to everybody in the foreground; the store is needed until the end."""
+    gateway = yard.gateway(config(cafe), "--workers", "2")
+    until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
+    family = children(gateway.pid)
+    streams = [Wire(gateway.port) for _ in range(6)]
+    for stream in streams:
         stream.send(get("/v1/orders/tea-S1:watch?events=6", LINES))
         stream.until(b"\r\n\r\n")
-        os.killpg(gateway.pid, signal.SIGINT)
+    os.killpg(gateway.pid, signal.SIGINT)
 
+    until(lambda: gateway.readiness() == "draining", "readiness says so", 1)
+    for stream in streams:
         events = [json.loads(chunk)["step"] for chunk in iter(stream.chunk, b"")]
-    assert events == [1, 2, 3, 4, 5, 6]
+        assert events == [1, 2, 3, 4, 5, 6]
+        stream.close()
     assert gateway.wait(5) == 0
     said = gateway.output()
     assert "died" not in said
     assert "store lost" not in said
+    until(lambda: not any(alive(pid) for pid in family), "nothing is left running")
 
 
 def pids_of(gateway: Gateway) -> list[int]:
@@ -153,7 +149,7 @@ def test_a_killed_worker_is_replaced_and_nobody_is_refused(yard: Yard, cafe: Caf
     assert "ended with status -9" in gateway.output()
 
 
-def test_one_answer_of_metrics_and_limits_for_all_workers(yard: Yard, cafe: Cafe) -> None:
+def test_all_workers_are_one_to_an_operator_also_when_one_dies(yard: Yard, cafe: Cafe) -> None:
     gateway = yard.gateway(config(cafe), "--workers", "2")
     until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
     # Each connection goes to whichever worker the kernel picks: forty of them meet both.
@@ -168,46 +164,20 @@ def test_one_answer_of_metrics_and_limits_for_all_workers(yard: Yard, cafe: Cafe
     upstream = gateway.admin("GET", "/api/v1/upstreams").json()[0]
     assert len(upstream["endpoints"]) == 1
     until(lambda: gateway.admin("GET", "/api/v1/nodes").json()["live"] == 2, "both are counted as alive")
+
+    # A counter that falls is a restart to Prometheus, which then counts everything once more.
+    os.kill(pids_of(gateway)[0], signal.SIGKILL)
+    until(lambda: gateway.metric("silence_worker_restarts_total") == 1, "the restart is counted")
+    until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
+    assert gateway.metric("silence_requests_total") == 40
+    assert gateway.ask("GET", "/v1/drinks/tea").status == 200
+    assert gateway.metric("silence_requests_total") == 41
+
     assert gateway.admin("PUT", "/api/v1/access/deny/127.0.0.1?ttl=1h").status == 200
     until(
         lambda: {gateway.ask("GET", "/v1/drinks/tea").status for _ in range(20)} == {403},
         "every worker denies",
     )
-
-
-def test_counts_never_go_down_when_a_worker_dies(yard: Yard, cafe: Cafe) -> None:
-    """A counter that falls is a restart to Prometheus, which then counts everything once more."""
-    gateway = yard.gateway(config(cafe), "--workers", "2")
-    until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
-    for _ in range(40):
-        gateway.ask("GET", "/v1/drinks/tea")
-    assert gateway.metric("silence_requests_total") == 40
-
-    os.kill(pids_of(gateway)[0], signal.SIGKILL)
-    until(lambda: gateway.metric("silence_worker_restarts_total") == 1, "the restart is counted")
-    until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
-
-    assert gateway.metric("silence_requests_total") == 40
-    assert gateway.ask("GET", "/v1/drinks/tea").status == 200
-    assert gateway.metric("silence_requests_total") == 41
-
-
-def test_sigterm_to_the_parent_drains_every_worker(yard: Yard, cafe: Cafe) -> None:
-    gateway = yard.gateway(config(cafe), "--workers", "2")
-    until(lambda: gateway.metric("silence_workers") == 2, "two workers run")
-    workers, owned = pids_of(gateway), valkeys(gateway.pid)
-    streams = [Wire(gateway.port) for _ in range(6)]
-    for stream in streams:
-        stream.send(get("/v1/orders/tea-S1:watch?events=6", LINES))
-        stream.until(b"\r\n\r\n")
-    gateway.signal(signal.SIGTERM)
-    until(lambda: gateway.readiness() == "draining", "readiness says so", 1)
-    for stream in streams:
-        assert len(list(iter(stream.chunk, b""))) == 6
-        stream.close()
-
-    assert gateway.wait(5) == 0
-    until(lambda: not any(alive(pid) for pid in (*workers, *owned)), "nothing is left running")
 
 
 def test_nothing_outlives_a_parent_that_is_killed(yard: Yard, cafe: Cafe) -> None:
@@ -231,9 +201,8 @@ def test_the_store_does_not_outlive_a_gateway_that_is_killed(yard: Yard, cafe: C
     until(lambda: not alive(store), "the store is gone", 3)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_embedded_store_that_dies_comes_back(yard: Yard, cafe: Cafe, workers: str) -> None:
-    gateway = yard.gateway(config(cafe), "--workers", workers, words=("ready",))
+def test_an_embedded_store_that_dies_comes_back(yard: Yard, cafe: Cafe) -> None:
+    gateway = yard.gateway(config(cafe), "--workers", "2", words=("ready",))
     (store,) = valkeys(gateway.pid)
     with Load(gateway.port, rate=80) as load:
         until(lambda: load.statuses()[200] > 40, "requests are answered")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -34,6 +35,20 @@ def config(*cafes: Cafe, name: str = "edge", store: str = "memory://") -> str:
     return CONFIG % (name, store, ", ".join(cafe.address for cafe in cafes))
 
 
+@dataclass
+class Three:
+    """A gateway with three replicas; a test may break one, and mends it."""
+
+    gateway: Gateway
+    cafes: list[Cafe]
+
+
+@pytest.fixture(scope="module")
+def three(shared_yard: Yard) -> Three:
+    cafes = [shared_yard.cafe(name) for name in ("one", "two", "three")]
+    return Three(shared_yard.gateway(config(*cafes)), cafes)
+
+
 def endpoint(gateway: Gateway, cafe: Cafe) -> dict[str, Any]:
     """Return what the gateway says of one replica."""
     upstreams = {upstream["name"]: upstream for upstream in gateway.admin("GET", "/api/v1/upstreams").json()}
@@ -56,10 +71,11 @@ def who_answers(gateway: Gateway, times: int = 60) -> Counter[str]:
     )
 
 
-def test_no_get_fails_when_a_replica_is_killed_and_it_is_used_again_when_it_is_back(yard: Yard) -> None:
+def test_no_get_fails_when_a_replica_is_killed_and_it_is_used_again_when_it_is_back(
+    three: Three, shared_yard: Yard
+) -> None:
     """It is killed with calls in flight: those have been sent, and a GET may be sent once more."""
-    cafes = [yard.cafe(name) for name in ("one", "two", "three")]
-    gateway = yard.gateway(config(*cafes))
+    gateway, cafes = three.gateway, three.cafes
     assert set(who_answers(gateway)) == {"one", "two", "three"}
     victim = cafes[0]
     with Load(gateway.port, rate=150) as load:
@@ -71,7 +87,7 @@ def test_no_get_fails_when_a_replica_is_killed_and_it_is_used_again_when_it_is_b
         becomes(gateway, victim, "state", "out", "waiting")
         gone_s = time.monotonic()
         until(lambda: load.statuses(gone_s)[200] > 100, "requests are answered by the others")
-        yard.cafe("one", victim.port)
+        cafes[0] = shared_yard.cafe("one", victim.port)
         becomes(gateway, victim, "state", "ready")
 
     assert load.failed() == []
@@ -79,17 +95,15 @@ def test_no_get_fails_when_a_replica_is_killed_and_it_is_used_again_when_it_is_b
     until(lambda: who_answers(gateway)["one"] > 0, "the replica is used again")
 
 
-def test_a_replica_that_hangs_costs_no_more_than_its_timeout_and_soon_nothing(yard: Yard) -> None:
-    cafes = [yard.cafe(name) for name in ("one", "two", "three")]
-    gateway = yard.gateway(config(*cafes))
-    victim = cafes[1]
+def test_a_replica_that_hangs_costs_no_more_than_its_timeout_and_soon_nothing(three: Three) -> None:
+    gateway, victim = three.gateway, three.cafes[1]
     with Load(gateway.port, rate=100) as load:
         until(lambda: load.statuses()[200] > 100, "some requests were answered")
         hung_s = time.monotonic()
         victim.signal(19)
         until(lambda: endpoint(gateway, victim)["state"] not in {"ready", "probe"}, "it is out", 5)
         out_s = time.monotonic()
-        until(lambda: load.statuses(out_s)[200] > 200, "requests are answered by the others")
+        until(lambda: load.statuses(out_s)[200] > 100, "requests are answered by the others")
         over_s = time.monotonic()
         victim.signal(18)
         becomes(gateway, victim, "state", "ready")
@@ -198,14 +212,13 @@ def test_an_upstream_that_is_deployed_anew_with_other_methods(yard: Yard) -> Non
     assert all("nobody" in problem["reason"] for problem in problems)
 
 
-def test_a_drained_endpoint_gets_nothing_until_it_is_active_again(yard: Yard) -> None:
-    cafes = [yard.cafe(name) for name in ("one", "two")]
-    gateway = yard.gateway(config(*cafes))
-    assert set(who_answers(gateway)) == {"one", "two"}
+def test_a_drained_endpoint_gets_nothing_until_it_is_active_again(three: Three) -> None:
+    gateway, cafes = three.gateway, three.cafes
+    until(lambda: set(who_answers(gateway)) == {"one", "two", "three"}, "all three are used")
     path = f"/api/v1/upstreams/cafe/endpoints/{cafes[0].address}"
 
     assert gateway.admin("PUT", f"{path}?state=drain").status == 200
-    assert set(who_answers(gateway)) == {"two"}
+    assert set(who_answers(gateway)) == {"two", "three"}
     assert gateway.admin("PUT", f"{path}?state=active").status == 200
     until(lambda: who_answers(gateway)["one"] > 0, "the endpoint is used again")
     assert gateway.admin("PUT", f"{path}?state=sleep").status == 400

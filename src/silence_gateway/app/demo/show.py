@@ -24,7 +24,7 @@ from silence_gateway.app.demo.report import KEYS, PIPE, WELCOME, Report
 from silence_gateway.app.demo.trickle import Trickle
 from silence_gateway.app.demo.watcher import Watcher
 from silence_gateway.app.exit_codes import OK
-from silence_gateway.app.process import StopSignals, run_on_uvloop
+from silence_gateway.app.process import StopSignals, first_of, run_on_uvloop
 from silence_gateway.app.run import serve_alone
 from silence_gateway.app.store_place import StorePlace
 from silence_gateway.app.worker_pool import serve_with_workers
@@ -128,7 +128,8 @@ class Demo:
             await asyncio.sleep(0.05)
         self.say(WELCOME.format(port=self.port, admin_port=self.admin_port, store=place.described))
         self.say(KEYS if self.keys.on_terminal else PIPE)
-        await self.trickle.run()
+        # Requests that meet a gateway which was told to end would count as failed, and say nothing.
+        await first_of(self.trickle.run(), self.stop.asked.wait())
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work* beside everything else."""
