@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.system.realtime_fleet import Fleet, start_fleet
 from tests.system.yard import Cafe, Yard
 
 from silence_gateway.testing.valkey import ValkeyServer
@@ -42,3 +43,14 @@ def valkey() -> Iterator[ValkeyServer]:
     """Yield a real server that no test may break."""
     with ValkeyServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def realtime_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Yield gateways of one fleet that has just lost an instance; for the whole run, as the sweep is slow."""
+    made = Yard(tmp_path_factory.mktemp("fleet"))
+    with ValkeyServer() as server:
+        try:
+            yield start_fleet(made, server)
+        finally:
+            made.end()
