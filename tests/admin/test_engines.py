@@ -18,9 +18,9 @@ from silence_gateway.limiting.access import AccessLists, Verdict
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
-from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing import FakeClock
+from silence_gateway.testing.limiters import local_limiter
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
@@ -37,7 +37,7 @@ def seconds(text: str) -> float:
 
 def limits_of(*key: str) -> tuple[LocalInstance, Limiter]:
     rule = LimitRule(name="login", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("2/minute"))
-    limiter = Limiter([LimitSpec(rule=rule, key=key, any=True)], MemoryLimitStore(FakeClock()))
+    limiter = local_limiter([LimitSpec(rule=rule, key=key, any=True)])
     made = instance()
     serve_limits(made, limiter, FleetCounts(limiter.statistics, None, FakeClock(), lambda: True))
     return made, limiter

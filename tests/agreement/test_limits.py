@@ -1,24 +1,44 @@
-"""The limits script and the pure functions give the same numbers for any trace."""
+"""The limits scripts and the pure functions give the same numbers for any trace."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.limits import Algorithm, Ask, Decision, LimitRule, Mode
-from silence_gateway.core.rates import Rate
+from silence_gateway.core.limits import (
+    Algorithm,
+    Alignment,
+    Ask,
+    Change,
+    Changed,
+    Decision,
+    LimitRule,
+    Mode,
+    Op,
+)
+from silence_gateway.core.rates import Rate, rate_per_months
+from silence_gateway.stores.limit_batch import BLOCK, deliver, pack_changes, pack_requests, read_changes
 from silence_gateway.stores.limits_memory import MemoryLimitStore, Table
-from silence_gateway.stores.limits_valkey import DECIDE, declaration
 
 pytestmark = pytest.mark.valkey
 
 START_US = 1_764_000_000_000_000
-FEW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Explaining why an example fails runs it hundreds of times more, each against the server.
+NO_EXPLAIN = tuple(phase for phase in Phase if phase is not Phase.explain)
+FEW = settings(
+    max_examples=120,
+    phases=NO_EXPLAIN,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+Request: TypeAlias = list[Ask]
 
 
 class SetClock:
@@ -41,101 +61,232 @@ class SteppedStore(MemoryLimitStore):
     def forget(self, rule: LimitRule, table: Table, now_us: int) -> None:
         """Keep everything: what was forgotten in time does not come back when time does."""
 
+    def forget_blocks(self, blocks: dict[str, int], now_us: int) -> None:
+        """Likewise."""
+
+
+def name_of(rule: LimitRule, key: str) -> bytes:
+    return f"{rule.counter}|{key}".encode()
+
+
+def log_of(start: int, *records: tuple[int, int]) -> bytes:
+    """A sliding window as it is stored: the total before it, and time and total of each moment."""
+    return start.to_bytes(6) + b"".join(at_us.to_bytes(7) + total.to_bytes(6) for at_us, total in records)
+
 
 class Twin:
-    """The script on a real server, with the time given."""
+    """The scripts on a real server, with the time given."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self.valkey = valkey
-        self.digest = valkey.script_load(DECIDE.text)
+        self.digests: dict[str, str] = {}
 
-    def decide(self, requests: Sequence[Sequence[Ask]], now_us: int) -> list[list[Decision]]:
-        rules = list(dict.fromkeys(ask.rule for asks in requests for ask in asks))
-        keys = [f"{ask.rule.counter}|{ask.key}" for asks in requests for ask in asks]
-        args: list[Any] = [now_us, len(rules)]
-        for rule in rules:
-            args += declaration(rule)
-        for asks in requests:
-            args.append(len(asks))
-            for ask in asks:
-                args += (rules.index(ask.rule) + 1, ask.cost)
-        numbers = iter(self.valkey.evalsha(self.digest, len(keys), *keys, *args))
-        return [
-            [
-                Decision(next(numbers) == 1, ask.rule.capacity, next(numbers), next(numbers), next(numbers))
-                for ask in asks
-            ]
-            for asks in requests
-        ]
+    def call(self, packed: tuple[Any, list[bytes], list[bytes | int]], now_us: int) -> Any:
+        script, keys, args = packed
+        digest = self.digests.get(script.text)
+        if digest is None:
+            digest = self.digests[script.text] = self.valkey.script_load(script.text)
+        return self.valkey.evalsha(digest, len(keys), *keys, now_us, *args[1:])
+
+    def decide(self, requests: Sequence[Request], now_us: int) -> list[list[Decision]]:
+        async def read(answer: Any) -> list[list[Decision]]:
+            loop = asyncio.get_running_loop()
+            batch: Any = [(asks, loop.create_future()) for asks in requests]
+            deliver(batch, answer)
+            return [future.result() for _, future in batch]
+
+        packed = pack_requests([(asks, None) for asks in requests], name_of)  # type: ignore[misc]
+        return asyncio.run(read(self.call(packed, now_us)))
+
+    def adjust(self, changes: Sequence[Change], now_us: int) -> list[Changed]:
+        return read_changes(self.call(pack_changes(changes, name_of), now_us))
 
 
-sliding_rules = st.builds(
-    lambda name, count, window_us, mode: LimitRule(
-        name=name, algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(count, window_us), mode=mode
+counts = st.one_of(st.integers(1, 8), st.integers(9, 200), st.integers(1, 1_000_000_000))
+windows_us = st.one_of(st.integers(1_000, 4_000_000), st.integers(1_000, 86_400_000_000))
+blocks_us = st.one_of(st.just(0), st.integers(1, 20_000_000))
+RULES: dict[str, st.SearchStrategy[LimitRule]] = {
+    "sliding_window": st.builds(
+        lambda count, window_us, block_us, mode: LimitRule(
+            name="w",
+            algorithm=Algorithm.SLIDING_WINDOW,
+            rate=Rate(count, window_us),
+            block_us=block_us,
+            mode=mode,
+        ),
+        st.one_of(st.integers(1, 8), st.integers(9, 200)),
+        st.integers(1_000, 4_000_000),
+        blocks_us,
+        st.sampled_from(Mode),
     ),
-    st.just("w"),
-    st.one_of(st.integers(1, 8), st.integers(9, 200)),
-    st.integers(1_000, 4_000_000),
-    st.sampled_from(Mode),
-)
-bucket_rules = st.builds(
-    lambda name, count, window_us, burst, mode: LimitRule(
-        name=name, algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(count, window_us), burst=burst, mode=mode
+    "sliding_counter": st.builds(
+        lambda count, window_us, block_us, mode: LimitRule(
+            name="n",
+            algorithm=Algorithm.SLIDING_COUNTER,
+            rate=Rate(count, window_us),
+            block_us=block_us,
+            mode=mode,
+        ),
+        counts,
+        windows_us,
+        blocks_us,
+        st.sampled_from(Mode),
     ),
-    st.just("b"),
-    st.one_of(st.integers(1, 8), st.integers(1, 5_000_000)),
-    st.one_of(st.integers(1_000, 4_000_000), st.integers(1_000, 86_400_000_000)),
-    st.one_of(st.none(), st.integers(1, 30)),
-    st.sampled_from(Mode),
-)
+    "token_bucket": st.builds(
+        lambda count, window_us, burst, block_us, mode: LimitRule(
+            name="b",
+            algorithm=Algorithm.TOKEN_BUCKET,
+            rate=Rate(count, window_us),
+            burst=burst,
+            block_us=block_us,
+            mode=mode,
+        ),
+        st.one_of(st.integers(1, 8), st.integers(1, 20_000)),
+        windows_us,
+        st.one_of(st.none(), st.integers(1, 30)),
+        blocks_us,
+        st.sampled_from(Mode),
+    ),
+    "fixed_window": st.builds(
+        lambda count, window_us, align, block_us, mode: LimitRule(
+            name="f",
+            algorithm=Algorithm.FIXED_WINDOW,
+            rate=Rate(count, window_us),
+            align=align,
+            block_us=block_us,
+            mode=mode,
+        ),
+        counts,
+        st.one_of(windows_us, st.sampled_from((604_800_000_000, 1_209_600_000_000))),
+        st.sampled_from(Alignment),
+        blocks_us,
+        st.sampled_from(Mode),
+    ),
+    "months": st.builds(
+        lambda count, months, mode: LimitRule(
+            name="m", algorithm=Algorithm.FIXED_WINDOW, rate=rate_per_months(count, months), mode=mode
+        ),
+        counts,
+        st.sampled_from((1, 2, 3, 4, 6, 12)),
+        st.sampled_from(Mode),
+    ),
+    "concurrency": st.builds(
+        lambda most, ttl_us, mode: LimitRule(
+            name="c", algorithm=Algorithm.CONCURRENCY, max=most, ttl_us=ttl_us, mode=mode
+        ),
+        st.integers(1, 4),
+        st.integers(1_000_000, 5_000_000),
+        st.sampled_from(Mode),
+    ),
+}
+any_rule = st.one_of(*RULES.values())
 gaps_us = st.one_of(
-    st.just(0), st.integers(0, 500_000), st.integers(0, 10_000_000), st.integers(-5_000_000, 0)
+    st.just(0),
+    st.integers(0, 500_000),
+    st.integers(0, 10_000_000),
+    st.integers(-5_000_000, 0),
+    st.integers(0, 40 * 86_400_000_000),
 )
 costs = st.one_of(st.just(1), st.integers(0, 12))
-batches = st.lists(
+holders = st.sampled_from(("h1", "h2", "h3", "h4"))
+one_ask = st.tuples(st.integers(0, 2), costs, holders)
+requests_of = st.tuples(
+    st.lists(one_ask, min_size=1, max_size=3, unique_by=lambda ask: ask[0]), st.sampled_from("xy")
+)
+steps = st.one_of(
+    st.tuples(st.just("decide"), gaps_us, st.lists(requests_of, min_size=1, max_size=5)),
     st.tuples(
+        st.just("adjust"),
         gaps_us,
         st.lists(
-            st.tuples(st.sampled_from(("w", "b", "wb", "bw")), st.sampled_from("xy"), costs),
+            st.tuples(
+                st.sampled_from(Op),
+                st.integers(0, 2),
+                st.sampled_from("xy"),
+                costs,
+                st.integers(0, 3),
+                holders,
+            ),
             min_size=1,
-            max_size=5,
+            max_size=4,
         ),
     ),
-    max_size=25,
 )
 
 
-@FEW
-@given(sliding=sliding_rules, bucket=bucket_rules, trace=batches)
-def test_script_and_core_agree_on_every_number(
-    valkey: redis.Redis,
-    sliding: LimitRule,
-    bucket: LimitRule,
-    trace: list[tuple[int, list[tuple[str, str, int]]]],
-) -> None:
+def asks_of(rules: Sequence[LimitRule], asked: list[tuple[int, int, str]], key: str) -> Request:
+    """Return the asks of one request; those about the same counter twice, or of too much, are mended."""
+    asks: dict[str, Ask] = {}
+    for index, cost, holder in asked:
+        rule = rules[index % len(rules)]
+        if rule.kind == "c":
+            cost = min(cost, 1)
+        asks[rule.counter] = Ask(rule, key, cost, holder if rule.kind == "c" else "")
+    return list(asks.values())
+
+
+def change_of(
+    rules: Sequence[LimitRule], moments: list[int], said: tuple[Op, int, str, int, int, str]
+) -> Change:
+    """Return one change; what the rule's algorithm does not know is replaced by something that it does."""
+    op, index, key, amount, back, holder = said
+    rule = rules[index % len(rules)]
+    if rule.kind == "c":
+        op = op if op in (Op.RENEW, Op.RELEASE) else Op.RENEW
+        return Change(op, rule, key, 0, 0, holder)
+    if op in (Op.RENEW, Op.RELEASE):
+        op = Op.GIVE_BACK
+    return Change(op, rule, key, amount, moments[-1 - back % len(moments)])
+
+
+def check_trace(valkey: redis.Redis, rules: Sequence[LimitRule], trace: list[tuple[str, int, Any]]) -> None:
+    """Drive one trace through both, on a clock that may step either way, and compare every number."""
     valkey.flushall()
     twin, clock = Twin(valkey), SetClock()
     store = SteppedStore(clock)
-    for gap_us, batch in trace:
+    moments = [START_US]
+    for what, gap_us, said in trace:
         clock.at_us += gap_us
-        requests = [
-            [Ask(sliding if kind == "w" else bucket, key, cost) for kind in kinds]
-            for kinds, key, cost in batch
-        ]
+        moments.append(clock.at_us)
+        if what == "decide":
+            requests = [asks_of(rules, asked, key) for asked, key in said]
+            assert twin.decide(requests, clock.at_us) == [store.decide_now(asks) for asks in requests]
+        else:
+            changes = [change_of(rules, moments, change) for change in said]
+            assert twin.adjust(changes, clock.at_us) == store.adjust_now(changes)
 
-        assert twin.decide(requests, clock.at_us) == [store.decide_now(asks) for asks in requests]
+
+@FEW
+@given(
+    rules=st.lists(any_rule, min_size=1, max_size=3, unique_by=lambda rule: rule.counter),
+    trace=st.lists(steps, max_size=25),
+)
+def test_scripts_and_core_agree_on_every_number(
+    valkey: redis.Redis, rules: list[LimitRule], trace: list[tuple[str, int, Any]]
+) -> None:
+    """Any mix of algorithms, blocks, charges and refunds."""
+    check_trace(valkey, rules, trace)
+
+
+@pytest.mark.parametrize("algorithm", RULES)
+@settings(FEW, max_examples=60)
+@given(data=st.data())
+def test_each_algorithm_agrees_alone(valkey: redis.Redis, algorithm: str, data: st.DataObject) -> None:
+    """With nothing else in the way, so that every example is about one algorithm."""
+    check_trace(valkey, [data.draw(RULES[algorithm])], data.draw(st.lists(steps, max_size=30)))
 
 
 @FEW
 @given(
     st.integers(20, 300),
-    st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 7)), min_size=30, max_size=120),
+    st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 7)), min_size=30, max_size=260),
     st.integers(1, 300),
+    st.integers(0, 300),
 )
-def test_the_moment_at_which_many_uses_are_free_is_found(
-    valkey: redis.Redis, count: int, trace: list[tuple[int, int]], cost: int
+def test_a_long_log_is_searched_alike(
+    valkey: redis.Redis, count: int, trace: list[tuple[int, int]], cost: int, back: int
 ) -> None:
-    """A cost above one makes the script search its log; the log is long here."""
+    """A cost above one and a refund make the script search its log; the log is long here."""
     valkey.flushall()
     rule = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(count, 1_000_000))
     twin, clock = Twin(valkey), SetClock()
@@ -145,6 +296,8 @@ def test_the_moment_at_which_many_uses_are_free_is_found(
         asks = [Ask(rule, "k", step_cost)]
         assert twin.decide([asks], clock.at_us) == [store.decide_now(asks)]
 
+    changes = [Change(Op.GIVE_BACK, rule, "k", back, clock.at_us)]
+    assert twin.adjust(changes, clock.at_us) == store.adjust_now(changes)
     asks = [Ask(rule, "k", cost)]
 
     assert twin.decide([asks], clock.at_us) == [store.decide_now(asks)]
@@ -162,14 +315,41 @@ def test_a_changed_limit_goes_on_with_what_was_counted(valkey: redis.Redis) -> N
         assert twin.decide([asks], clock.at_us) == [store.decide_now(asks)]
 
 
-def test_every_key_has_a_time_to_live_that_outlasts_what_it_counts(valkey: redis.Redis) -> None:
-    sliding = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(10, 90_000_500))
-    bucket = LimitRule(name="b", algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(1, 60_000_000), burst=3)
-    Twin(valkey).decide([[Ask(sliding, "k"), Ask(bucket, "k", 2)]], START_US)
+TIMES_TO_LIVE = {
+    "sliding_window": (90_001, 90_001 + 11_251 + 2_000),
+    "token_bucket": (120_000, 242_000),
+    "sliding_counter": (90_000, 182_002),
+    "fixed_window": (1, 92_002),
+    "concurrency": (30_000, 32_000),
+}
 
-    assert 90_001 < valkey.pttl(f"{sliding.counter}|k") <= 90_001 + 11_251 + 1_000
-    assert 120_000 < valkey.pttl(f"{bucket.counter}|k") <= 121_000
-    assert valkey.dbsize() == 2
+
+def test_every_key_has_a_time_to_live_that_outlasts_what_it_counts(valkey: redis.Redis) -> None:
+    rate = Rate(10, 90_000_500)
+    rules = [
+        LimitRule(name="sliding_window", algorithm=Algorithm.SLIDING_WINDOW, rate=rate),
+        LimitRule(name="token_bucket", algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(1, 60_000_000), burst=3),
+        LimitRule(name="sliding_counter", algorithm=Algorithm.SLIDING_COUNTER, rate=rate),
+        LimitRule(name="fixed_window", algorithm=Algorithm.FIXED_WINDOW, rate=rate),
+        LimitRule(name="concurrency", algorithm=Algorithm.CONCURRENCY, max=3),
+    ]
+    twin = Twin(valkey)
+    twin.decide([[Ask(rule, "k", 1 if rule.kind == "c" else 2, "h") for rule in rules]], START_US)
+
+    for rule in rules:
+        low, high = TIMES_TO_LIVE[rule.name]
+        assert low < valkey.pttl(name_of(rule, "k")) <= high, rule.name
+    assert valkey.dbsize() == len(rules)
+
+
+def test_a_block_has_a_time_to_live_of_its_own(valkey: redis.Redis) -> None:
+    rule = LimitRule(
+        name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(1, 1_000_000), block_us=600_000_000
+    )
+    decisions = Twin(valkey).decide([[Ask(rule, "k")]] * 2, START_US)
+
+    assert [decision[0].retry_after_us for decision in decisions] == [0, 600_000_000]
+    assert 600_000 < valkey.pttl(name_of(rule, "k") + BLOCK) <= 601_000
 
 
 def test_a_batch_writes_one_entry_per_key_however_often_it_is_asked(valkey: redis.Redis) -> None:
@@ -178,17 +358,27 @@ def test_a_batch_writes_one_entry_per_key_however_often_it_is_asked(valkey: redi
     decisions = Twin(valkey).decide([[Ask(rule, "k")]] * 64, START_US)
 
     assert [decision[0].remaining for decision in decisions] == list(range(999, 935, -1))
-    assert valkey.zrange("w:w|k", 0, -1, withscores=True) == [(b"b64:64", START_US)]
+    assert valkey.get("w:w|k") == log_of(0, (START_US, 64))
 
 
-def test_totals_of_one_moment_sort_as_numbers(valkey: redis.Redis) -> None:
-    """Members of one score sort by bytes, where 9 comes after 10; the length letter prevents that."""
+def test_all_uses_of_one_microsecond_are_one_entry(valkey: redis.Redis) -> None:
     rule = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(1000, 60_000_000))
     twin = Twin(valkey)
 
     left = [twin.decide([[Ask(rule, "k")]], START_US)[0][0].remaining for _ in range(120)]
 
     assert left == list(range(999, 879, -1))
+    assert valkey.get("w:w|k") == log_of(0, (START_US, 120))
+
+
+def test_a_log_does_not_grow_beyond_its_window(valkey: redis.Redis) -> None:
+    """What is over is cut off in the front, once it is 32 entries."""
+    rule = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(10, 1_000_000))
+    twin = Twin(valkey)
+    for number in range(200):
+        twin.decide([[Ask(rule, "k")]], START_US + number * 100_000)
+
+    assert valkey.strlen("w:w|k") <= 6 + 13 * (10 + 32)
 
 
 def test_a_refusal_writes_nothing(valkey: redis.Redis) -> None:
@@ -202,14 +392,15 @@ def test_a_refusal_writes_nothing(valkey: redis.Redis) -> None:
     assert [decision.allowed for decision in refused] == [False, True]
     assert refused[1].remaining == 9
     assert valkey.keys() == [b"w:w|k"]
-    assert valkey.zcard("w:w|k") == 1
+    assert valkey.get("w:w|k") == log_of(0, (START_US, 1))
 
 
 def test_the_server_clock_is_used_when_no_time_is_given(valkey: redis.Redis) -> None:
     rule = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(1, 60_000_000))
     before: Any = valkey.time()
-    valkey.eval(DECIDE.text, 1, "k", "", 1, *declaration(rule), 1, 1, 1)
+    script, keys, args = pack_requests([([Ask(rule, "k")], None)], name_of)  # type: ignore[list-item]
+    answer: Any = valkey.eval(script.text, len(keys), *keys, *args)
     after: Any = valkey.time()
-    scored: Any = valkey.zrange("k", 0, -1, withscores=True)
 
-    assert before[0] * 1_000_000 + before[1] <= scored[0][1] <= after[0] * 1_000_000 + after[1]
+    assert before[0] * 1_000_000 + before[1] <= answer[0] <= after[0] * 1_000_000 + after[1]
+    assert valkey.get(keys[0]) == log_of(0, (answer[0], 1))

@@ -90,7 +90,7 @@ def test_an_upstream_is_told_everything(config: GatewayConfig) -> None:
 def test_limits_are_told_where_they_apply_and_what_they_do_without_the_store(config: GatewayConfig) -> None:
     a, b = limit_specs(config)
 
-    assert (a.path, a.methods, a.cost) == ("/v1/a", ("POST",), 2)
+    assert (a.path, a.methods, a.cost.amount) == ("/v1/a", ("POST",), 2)
     assert a.key == ("client_ip", "header:x-tenant")
     assert (a.rule.algorithm, a.rule.mode, a.rule.when_down) == (
         Algorithm.SLIDING_WINDOW,

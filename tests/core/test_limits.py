@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from silence_gateway.core.limits import NEVER, Algorithm, Ask, Decision, LimitRule, Mode, refusal_of
-from silence_gateway.core.rates import Rate
+from silence_gateway.core.limits import (
+    NEVER,
+    Algorithm,
+    Alignment,
+    Ask,
+    Decision,
+    LimitRule,
+    Mode,
+    refusal_of,
+)
+from silence_gateway.core.rates import Rate, rate_per_months
 
 MINUTE = Rate(100, 60_000_000)
 
@@ -66,3 +77,57 @@ def test_a_shadow_limit_refuses_nothing() -> None:
     asks = [Ask(rule("a", Mode.SHADOW), "k"), Ask(rule("b"), "k")]
 
     assert refusal_of(asks, [refused(5), passed()]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"algorithm": Algorithm.CONCURRENCY}, "takes max, and no rate"),
+        ({"algorithm": Algorithm.CONCURRENCY, "rate": MINUTE, "max": 3}, "takes max, and no rate"),
+        ({"algorithm": Algorithm.CONCURRENCY, "max": 0}, "max is 1 to"),
+        ({"algorithm": Algorithm.CONCURRENCY, "max": 3, "ttl_us": 5}, "ttl is 1s to 24h"),
+        ({"algorithm": Algorithm.CONCURRENCY, "max": 3, "block_us": 5}, "belong to limits with a rate"),
+        ({"algorithm": Algorithm.CONCURRENCY, "max": 3, "lease": 5}, "belong to limits with a rate"),
+        ({"algorithm": Algorithm.SLIDING_COUNTER}, "takes a rate"),
+        ({"algorithm": Algorithm.SLIDING_WINDOW, "rate": MINUTE, "max": 3}, "max belongs to concurrency"),
+        ({"algorithm": Algorithm.SLIDING_WINDOW, "rate": rate_per_months(9, 1)}, "no one length"),
+        (
+            {
+                "algorithm": Algorithm.FIXED_WINDOW,
+                "rate": rate_per_months(9, 1),
+                "align": Alignment.FIRST_HIT,
+            },
+            "no one length",
+        ),
+        (
+            {"algorithm": Algorithm.TOKEN_BUCKET, "rate": MINUTE, "align": Alignment.FIRST_HIT},
+            "align belongs to fixed_window",
+        ),
+        ({"algorithm": Algorithm.SLIDING_WINDOW, "rate": MINUTE, "block_us": -1}, "block_for is at most"),
+        (
+            {"algorithm": Algorithm.SLIDING_WINDOW, "rate": MINUTE, "block_us": 5, "lease": 5},
+            "do not go together",
+        ),
+        ({"algorithm": Algorithm.SLIDING_WINDOW, "rate": MINUTE, "lease": 101}, "more than the limit"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_a_reason(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LimitRule(name="a", **said)
+
+
+def test_rules_share_their_counts_only_where_these_mean_the_same() -> None:
+    def counter(algorithm: Algorithm, rate: Rate, **more: Any) -> str:
+        return LimitRule(name="a", algorithm=algorithm, rate=rate, **more).counter
+
+    window, fixed = Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW
+    assert counter(window, MINUTE) == counter(window, Rate(5, 1_000_000))
+    assert counter(Algorithm.SLIDING_COUNTER, MINUTE) == counter(
+        Algorithm.SLIDING_COUNTER, Rate(5, 60_000_000)
+    )
+    assert counter(Algorithm.SLIDING_COUNTER, MINUTE) != counter(
+        Algorithm.SLIDING_COUNTER, Rate(100, 1_000_000)
+    )
+    assert counter(fixed, MINUTE) != counter(fixed, MINUTE, align=Alignment.FIRST_HIT)
+    assert counter(fixed, rate_per_months(5, 1)) != counter(fixed, rate_per_months(5, 2))
+    assert counter(Algorithm.TOKEN_BUCKET, MINUTE) != counter(Algorithm.TOKEN_BUCKET, Rate(101, 60_000_000))

@@ -38,6 +38,8 @@ def test_a_rate_reads_as_written(text: str, count: int, window_us: int) -> None:
         ("0/s", "1 to"),
         ("10/0s", "1ms to 366d"),
         ("10/500d", "1ms to 366d"),
+        ("10/5months", "months are 1, 2, 3, 4, 6 or 12"),
+        ("10/2years", "months are 1, 2, 3, 4, 6 or 12"),
         (f"{MAX_COUNT + 1}/s", "1 to"),
         ("x" * 10_000, "..."),
     ],
@@ -68,3 +70,13 @@ def test_any_text_is_a_rate_or_a_clear_error(text: str) -> None:
 
 def test_a_window_of_no_whole_milliseconds_is_shown_as_a_fraction() -> None:
     assert str(Rate(1, 1_500)) == "1/1.5ms"
+
+
+@pytest.mark.parametrize(
+    ("text", "months"), [("9/month", 1), ("9/3months", 3), ("9/Year", 12), ("9/12month", 12)]
+)
+def test_months_and_years_are_of_the_calendar(text: str, months: int) -> None:
+    rate = parse_rate(text)
+
+    assert (rate.count, rate.months) == (9, months)
+    assert parse_rate(str(rate)) == rate

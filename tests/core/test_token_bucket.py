@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.limits import NEVER, Algorithm, Decision, LimitRule, seconds_rounded_up
 from silence_gateway.core.rates import Rate
-from silence_gateway.core.token_bucket import FULL, Bucket, fill_time_us, is_over, judge, settled, take
+from silence_gateway.core.token_bucket import (
+    FULL,
+    Bucket,
+    fill_time_us,
+    give_back,
+    is_over,
+    judge,
+    most_debt,
+    settled,
+    spend,
+    used_of,
+)
 
 START_US = 1_764_000_000_000_000
 SECOND = 1_000_000
@@ -18,6 +29,21 @@ SECOND = 1_000_000
 
 def rule_of(count: int, window_us: int, burst: int | None = None) -> LimitRule:
     return LimitRule(name="t", algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(count, window_us), burst=burst)
+
+
+def take(rule: LimitRule, bucket: Bucket | None, now_us: int, cost: int = 1) -> tuple[Bucket, Decision]:
+    """Spend if that is allowed."""
+    decision = judge(rule, bucket, now_us, cost)
+    return (spend if decision.allowed else unspent)(rule, bucket, now_us, cost), decision
+
+
+def unspent(rule: LimitRule, bucket: Bucket | None, now_us: int, _cost: int) -> Bucket:
+    return settled(rule, bucket, now_us)
+
+
+def told(decision: Decision) -> Decision:
+    """What a decision says, apart from when it was made."""
+    return decision._replace(at_us=0)
 
 
 TWO_PER_SECOND = rule_of(2, SECOND)
@@ -36,7 +62,7 @@ def test_a_full_bucket_gives_its_burst_at_once_and_then_one_token_per_interval()
     answers = []
     for at_us in (0, 0, 0, 499_999, 500_000):
         bucket, decision = take(TWO_PER_SECOND, bucket, START_US + at_us)
-        answers.append(decision)
+        answers.append(told(decision))
 
     assert answers == [
         Decision(True, 2, 1, 0, 500_000),
@@ -51,11 +77,11 @@ def test_the_burst_may_differ_from_the_rate() -> None:
     rule = rule_of(60, 60 * SECOND, burst=5)
     _, decision = take(rule, None, START_US, 5)
 
-    assert decision == Decision(True, 5, 0, 0, 5 * SECOND)
+    assert told(decision) == Decision(True, 5, 0, 0, 5 * SECOND)
 
 
 def test_a_cost_above_the_burst_is_refused_for_ever() -> None:
-    assert take(TWO_PER_SECOND, None, START_US, 3)[1] == Decision(False, 2, 2, NEVER, 0)
+    assert told(take(TWO_PER_SECOND, None, START_US, 3)[1]) == Decision(False, 2, 2, NEVER, 0)
 
 
 def test_a_rate_that_is_no_whole_number_of_microseconds_is_exact() -> None:
@@ -75,7 +101,7 @@ def test_a_rate_that_is_no_whole_number_of_microseconds_is_exact() -> None:
 def test_time_that_steps_back_stands_still(back_us: int) -> None:
     bucket, _ = take(TWO_PER_SECOND, None, START_US, 2)
 
-    assert take(TWO_PER_SECOND, bucket, START_US - back_us)[1] == Decision(
+    assert told(take(TWO_PER_SECOND, bucket, START_US - back_us)[1]) == Decision(
         False, 2, 0, 500_000 + back_us, SECOND + back_us
     )
 
@@ -83,8 +109,8 @@ def test_time_that_steps_back_stands_still(back_us: int) -> None:
 def test_time_that_steps_back_further_than_a_fill_starts_anew() -> None:
     bucket, _ = take(TWO_PER_SECOND, None, START_US, 2)
 
-    assert is_over(TWO_PER_SECOND, bucket, START_US - SECOND)
-    assert take(TWO_PER_SECOND, bucket, START_US - SECOND, 2)[1].allowed
+    assert is_over(TWO_PER_SECOND, bucket, START_US - 2 * SECOND)
+    assert take(TWO_PER_SECOND, bucket, START_US - 2 * SECOND, 2)[1].allowed
 
 
 @given(rules, steps)
@@ -102,9 +128,8 @@ def test_no_span_ever_holds_more_than_the_burst_plus_what_it_earned(
         spent = 0
         for at_us, cost in granted[first:]:
             spent += cost
-            assert spent <= rule.capacity + Fraction(
-                (at_us - begin_us) * rule.rate.count, rule.rate.window_us
-            )
+            earned = Fraction((at_us - begin_us) * rule.earn_units, rule.token_units)
+            assert spent <= rule.capacity + earned
 
 
 @given(rules, steps, st.integers(1, 6), st.integers(0, 3_000_000), st.booleans())
@@ -163,3 +188,33 @@ def test_a_jumping_clock_breaks_no_invariant(rule: LimitRule, trace: list[tuple[
         assert 0 <= decision.remaining <= rule.capacity
         assert 0 <= decision.retry_after_us <= 2 * fill_time_us(rule) or cost > rule.capacity
         assert bucket.debt <= rule.capacity * rule.token_units
+
+
+def test_what_is_given_back_is_what_has_not_been_earned_back_since() -> None:
+    rule = rule_of(1, SECOND, burst=10)
+    bucket, decision = take(rule, None, START_US, 8)
+
+    at_once, undone = give_back(rule, bucket, START_US, decision.at_us, 8)
+    later, undone_later = give_back(rule, bucket, START_US + 3 * SECOND, decision.at_us, 8)
+
+    assert (undone, at_once.debt) == (8, 0)
+    assert (undone_later, later.debt) == (5, 0)
+
+
+def test_what_others_owe_is_not_given_back() -> None:
+    rule = rule_of(1, SECOND, burst=10)
+    bucket, decision = take(rule, None, START_US, 2)
+    bucket, _ = take(rule, bucket, START_US + 2 * SECOND, 9)
+
+    assert give_back(rule, bucket, START_US + 2 * SECOND, decision.at_us, 2) == (bucket, 0)
+
+
+def test_a_charge_never_makes_the_next_token_wait_longer_than_a_window() -> None:
+    rule = rule_of(10, 60 * SECOND, burst=2)
+    bucket = spend(rule, None, START_US, 1_000_000)
+
+    decision = judge(rule, bucket, START_US, 1)
+
+    assert bucket.debt == most_debt(rule)
+    assert 60 * SECOND <= decision.retry_after_us <= 66 * SECOND
+    assert used_of(rule, bucket, START_US) == (12, 72 * SECOND)

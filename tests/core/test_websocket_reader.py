@@ -87,7 +87,8 @@ def test_any_bytes_are_read_or_refused_the_same_however_they_are_cut(
 
     assert events == expected
     assert parts.failure == whole.failure
-    assert len(parts.held or b"") <= 50 + 14
+    # A control frame may have 125 bytes, however small messages must be.
+    assert len(parts.held or b"") <= 125 + 14
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=30))

@@ -12,9 +12,7 @@ from silence_gateway.core.rates import parse_rate
 from silence_gateway.errors import RateLimited
 from silence_gateway.layers.limit import limit_rate
 from silence_gateway.limiting.limit_spec import LimitSpec
-from silence_gateway.limiting.limiter import Limiter
-from silence_gateway.stores.limits_memory import MemoryLimitStore
-from silence_gateway.testing.clock import FakeClock
+from silence_gateway.testing.limiters import local_limiter
 
 RULE = LimitRule(name="l", algorithm=Algorithm.TOKEN_BUCKET, rate=parse_rate("1/minute"))
 
@@ -24,7 +22,7 @@ async def answer(_request: Request) -> Response:
 
 
 def test_a_request_is_limited_unless_it_is_freed_or_no_limit_is_about_it() -> None:
-    limiter = Limiter([LimitSpec(rule=RULE, path="/api/**")], MemoryLimitStore(FakeClock()))
+    limiter = local_limiter([LimitSpec(rule=RULE, path="/api/**")])
     handle = limit_rate(limiter)(answer)
 
     async def scenario() -> None:

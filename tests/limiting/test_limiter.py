@@ -11,10 +11,10 @@ from silence_gateway.core.http import Request
 from silence_gateway.core.limits import Algorithm, LimitRule, Mode
 from silence_gateway.core.rates import parse_rate
 from silence_gateway.errors import NotFound, RateLimited
+from silence_gateway.limiting.cost import Cost
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import MAX_MATCHES, Limiter
-from silence_gateway.stores.limits_memory import MemoryLimitStore
-from silence_gateway.testing.clock import FakeClock
+from silence_gateway.testing.limiters import local_limiter
 
 
 def spec(name: str, rate: str = "2/minute", *, mode: Mode = Mode.ENFORCE, **where: Any) -> LimitSpec:
@@ -23,7 +23,7 @@ def spec(name: str, rate: str = "2/minute", *, mode: Mode = Mode.ENFORCE, **wher
 
 
 def limiter_of(*specs: LimitSpec) -> Limiter:
-    return Limiter(specs, MemoryLimitStore(FakeClock()))
+    return local_limiter(specs)
 
 
 def names(limiter: Limiter, method: str, path: str, rpc: str = "") -> list[str]:
@@ -93,7 +93,7 @@ def test_what_is_remembered_of_matches_is_bounded() -> None:
     [
         ({"path": "/a", "any": True}, "one of path, rpc or any"),
         ({"key": ("client_ip",)}, "one of path, rpc or any"),
-        ({"any": True, "cost": 3}, "never fits in 2"),
+        ({"any": True, "cost": Cost(amount=3)}, "never fits in 2"),
         ({"any": True, "key": ("nobody",)}, "no part of a key"),
         ({"path": "api"}, "starts with"),
     ],

@@ -59,7 +59,7 @@ def test_no_decision_fails_while_the_server_is_gone_and_sharing_goes_on_when_it_
             async with RateLimiter(server.url, fleet=fresh_fleet()) as limiter:
                 limit = limiter.limit("l", "10/hour")
                 assert await passes(limit, "before", 20) == 10
-                assert limiter.limits_store.local_decisions == 0
+                assert limiter.engine.falling_back.local_decisions == 0
 
                 server.kill()
                 await until(lambda: not limiter.store.up, limit)
@@ -70,9 +70,9 @@ def test_no_decision_fails_while_the_server_is_gone_and_sharing_goes_on_when_it_
 
                 server.start()
                 await until(lambda: limiter.store.up, limit)
-                local = limiter.limits_store.local_decisions
+                local = limiter.engine.falling_back.local_decisions
                 assert await passes(limit, "after", 20) == 10
-                assert limiter.limits_store.local_decisions == local
+                assert limiter.engine.falling_back.local_decisions == local
 
         asyncio.run(scenario())
 
@@ -107,7 +107,7 @@ def test_it_can_bring_its_own_server() -> None:
     async def scenario() -> None:
         async with RateLimiter("embedded://") as limiter:
             assert await passes(limiter.limit("l", "10/hour"), "k", 20) == 10
-            assert limiter.limits_store.local_decisions == 0
+            assert limiter.engine.falling_back.local_decisions == 0
 
     asyncio.run(scenario())
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.limits import Algorithm, Ask, Decision, LimitRule, WhenDown
+from silence_gateway.core.limits import Algorithm, Ask, Change, Changed, Decision, LimitRule, Op, WhenDown
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreMisconfigured, StoreUnavailable
+from silence_gateway.stores import limits_falling_back
 from silence_gateway.stores.limits_falling_back import DENIED_FOR_US, FallingBackLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
+from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.limit_checks import check_limit_store
 
@@ -27,12 +29,22 @@ class Fleet:
         self.live_instances = instances
         self.fault: Exception | None = None
         self.asked = 0
+        self.adjusted: list[Change] = []
+
+    def at_once(self, _asks: Sequence[Ask]) -> None:
+        """A server has to be asked."""
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         self.asked += 1
         if self.fault:
             raise self.fault
         return self.shared.decide_now(asks)
+
+    async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
+        self.adjusted += changes
+        if self.fault:
+            raise self.fault
+        return self.shared.adjust_now(changes)
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         return await self.shared.reset(rule, key)
@@ -100,11 +112,139 @@ def test_deny_keeps_the_other_limits_from_spending() -> None:
         answers = await store.decide([Ask(deny, "k"), Ask(local, "k"), Ask(allow, "k")])
 
         assert answers == [
-            Decision(False, 5, 0, DENIED_FOR_US, DENIED_FOR_US),
-            Decision(True, 5, 5, 0, 0),
-            Decision(True, 5, 5, 0, 0),
+            Decision(False, 5, 0, DENIED_FOR_US, DENIED_FOR_US, -1),
+            Decision(True, 5, 5, 0, 0, answers[1].at_us),
+            Decision(True, 5, 5, 0, 0, -1),
         ]
+        assert answers[1].at_us < 0
         assert (await store.decide([Ask(local, "k")]))[0].remaining == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_comes_back_is_charged_what_was_let_through_meanwhile() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock, instances=2)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        await store.decide([Ask(rule, "k", 2)])
+        fleet.up = False
+        assert await count_passes(store, rule) == 5
+
+        fleet.up = True
+        assert store.at_once([Ask(rule, "other")]) is None
+        await store.decide([Ask(rule, "other")])
+        await settle()
+
+        assert fleet.adjusted == [Change(Op.CHARGE, rule, "k", 5)]
+        assert (store.charged, store.uncharged, store.owed) == (5, 0, {})
+        assert await count_passes(store, rule) == 3
+        await store.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_counts_no_more_is_not_charged() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        fleet.up = False
+        await store.decide([Ask(rule_of(), "k", 4)])
+        await clock.advance(1.0)
+        fleet.up = True
+        await store.decide([Ask(rule_of(), "other")])
+        await settle()
+
+        assert fleet.adjusted == []
+        assert store.owed == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_use_whose_answer_was_lost_is_not_counted_twice() -> None:
+    """The store may have counted it, so it is never charged for it."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        fleet.fault = StoreUnavailable("lost")
+        assert (await store.decide([Ask(rule_of(), "k")]))[0].allowed
+        fleet.fault = None
+        await store.decide([Ask(rule_of(), "k")])
+        await settle()
+
+        assert fleet.adjusted == []
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_charged_is_counted_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        fleet.up = False
+        for key in "abc":
+            await store.decide([Ask(rule_of(), key, 2)])
+        fleet.up, fleet.fault = True, StoreUnavailable("gone again")
+        await store.decide([Ask(rule_of(), "d")])
+        await settle()
+
+        assert store.owed == {}
+        assert (store.charged, store.uncharged) == (0, 6)
+
+    monkeypatch.setattr(limits_falling_back, "MAX_OWED", 2)
+    asyncio.run(scenario())
+
+
+def test_what_was_spent_here_is_given_back_here() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        fleet.up = False
+        [spent] = await store.decide([Ask(rule, "k", 6)])
+
+        [changed] = await store.adjust([Change(Op.GIVE_BACK, rule, "k", 4, spent.at_us)])
+
+        assert (changed.amount, changed.used) == (4, 2)
+        assert fleet.adjusted == []
+
+    asyncio.run(scenario())
+
+
+def test_what_the_store_spent_is_given_back_there() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        [spent] = await store.decide([Ask(rule, "k", 6)])
+
+        [changed] = await store.adjust([Change(Op.GIVE_BACK, rule, "k", 4, spent.at_us)])
+
+        assert (changed.amount, changed.used) == (4, 2)
+
+    asyncio.run(scenario())
+
+
+def test_who_holds_a_place_is_known_here_when_the_store_goes_away() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock, instances=2)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=4)
+        assert (await store.decide([Ask(rule, "k", 1, "a")]))[0].allowed
+        fleet.up = False
+
+        assert (await store.decide([Ask(rule, "k", 1, "b")]))[0].allowed
+        assert not (await store.decide([Ask(rule, "k", 1, "c")]))[0].allowed
+        await store.adjust([Change(Op.RELEASE, rule, "k", holder="a")])
+        assert (await store.decide([Ask(rule, "k", 1, "c")]))[0].allowed
 
     asyncio.run(scenario())
 

@@ -34,6 +34,7 @@ from silence_gateway.layers.identify import identify
 from silence_gateway.layers.limit import limit_rate
 from silence_gateway.layers.route import FixedRoute, Matched, RouteMap, RouteSwitch, find_route, serve_found
 from silence_gateway.limiting.access import AccessLists
+from silence_gateway.limiting.assembly import LimitEngine, limit_engine
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.limiting.sweep import LimitSweep
@@ -42,11 +43,7 @@ from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.realtime.server_api import PREFIX, server_api
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limit_totals_valkey import ValkeyLimitTotals
-from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
-from silence_gateway.stores.limits_memory import MemoryLimitStore
-from silence_gateway.stores.limits_valkey import ValkeyLimitStore
 from silence_gateway.stores.session_contract import SessionStore
 from silence_gateway.stores.sessions_memory import MemorySessions
 from silence_gateway.stores.sessions_valkey import ValkeySessions
@@ -139,7 +136,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         ),
     )
     if limits is not None:
-        gateway.limiter, gateway.limit_store = limits.limiter, limits.store
+        gateway.limiter, gateway.limit_engine = limits.limiter, limits.engine
         gateway.limit_counts, gateway.limit_sweep = limits.counts, limits.sweep
     return gateway
 
@@ -168,7 +165,7 @@ class Limits(NamedTuple):
     """The parts of the limiting engine."""
 
     limiter: Limiter
-    store: FallingBackLimitStore
+    engine: LimitEngine
     counts: FleetCounts
     sweep: LimitSweep | None
 
@@ -177,17 +174,13 @@ def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observe
     specs = limit_specs(config)
     if not specs:
         return None
-    shared: LimitStore = MemoryLimitStore(clock)
     totals = sweep = None
     if isinstance(store, ValkeyStore):
-        shared = ValkeyLimitStore(store.scripts, config.name)
         totals = ValkeyLimitTotals(store.general, config.name)
         sweep = LimitSweep(store, totals, clock, observer=observer)
-    falling_back = FallingBackLimitStore(shared, store, clock)
-    limiter = Limiter(specs, falling_back)
-    return Limits(
-        limiter, falling_back, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep
-    )
+    engine = limit_engine(store, config.name, clock, observer)
+    limiter = Limiter(specs, engine.decider, engine.holds)
+    return Limits(limiter, engine, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep)
 
 
 def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> RealtimeHub | None:

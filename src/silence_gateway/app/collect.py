@@ -22,7 +22,8 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
     families += edge_families(gateway.server.statistics)
     families += upstream_families(upstream.statistics for upstream in gateway.upstreams.values())
     if gateway.limiter is not None:
-        local = gateway.limit_store.local_decisions if gateway.limit_store is not None else 0
+        engine = gateway.limit_engine
+        local = engine.falling_back.local_decisions if engine is not None else 0
         families += limit_families(gateway.limiter, local)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)

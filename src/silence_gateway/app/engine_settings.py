@@ -8,13 +8,14 @@ engines know nothing of files; this is the one place that knows both.
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
-from silence_gateway.core.limits import Algorithm, LimitRule, Mode, WhenDown
+from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
 from silence_gateway.layers.route import RouteRule
@@ -134,6 +135,11 @@ def limit_spec(config: GatewayConfig, limit: LimitConfig) -> LimitSpec:
             algorithm=Algorithm(limit.algorithm),
             rate=limit.rate,
             burst=limit.burst,
+            max=limit.max,
+            ttl_us=round(limit.ttl_s * 1_000_000),
+            align=Alignment(limit.align),
+            block_us=round(limit.block_for_s * 1_000_000),
+            lease=limit.lease or 0,
             mode=Mode(limit.mode),
             when_down=WhenDown(limit.when_down or config.store.when_down),
         )
@@ -144,7 +150,7 @@ def limit_spec(config: GatewayConfig, limit: LimitConfig) -> LimitSpec:
             methods=limit.match.methods,
             rpc=limit.match.rpc,
             any=limit.match.any,
-            cost=limit.cost,
+            cost=replace(limit.cost, amount=limit.reserve) if limit.cost.answer_header else limit.cost,
         )
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc

@@ -21,12 +21,12 @@ from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer
 from silence_gateway.limiting.access import AccessLists
+from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.limiting.sweep import LimitSweep
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
 from silence_gateway.transcoding.service import TranscodedService
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.watch.requests import RequestCounters
@@ -56,7 +56,7 @@ class Gateway:
     upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
     limiter: Limiter | None = None
-    limit_store: FallingBackLimitStore | None = None
+    limit_engine: LimitEngine | None = None
     limit_counts: FleetCounts | None = None
     limit_sweep: LimitSweep | None = None
     hub: RealtimeHub | None = None
@@ -76,7 +76,7 @@ class Gateway:
             await upstream.start()
         if self.hub is not None:
             await self.hub.start()
-        for part in (self.limit_counts, self.limit_sweep, self.register):
+        for part in (self.limit_engine, self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 part.start()
         await self._first_descriptors()
@@ -152,7 +152,7 @@ class Gateway:
         """End everything; harmless when it never started."""
         self.phase = "draining"
         await self.server.abort()
-        for part in (self.limit_counts, self.limit_sweep, self.register):
+        for part in (self.limiter, self.limit_engine, self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 await part.stop()
         for service in self.services:

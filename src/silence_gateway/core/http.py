@@ -124,7 +124,7 @@ class StreamingResponse(Response):
     The edge asks for the next piece only while the client keeps up. If *chunks* raises after the
     first piece, the connection is broken off without a clean end, so that no client takes a part
     for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
-    client has left.
+    client has left. *chunks* may have `trailers`, a list of header lines that are known at its end.
     """
 
     __slots__ = ("chunks",)
@@ -139,15 +139,19 @@ class UpgradeResponse(Response):
     Take this connection over as a WebSocket (RFC 6455), served by *listener* from now on.
 
     The edge has already checked the handshake; it answers 101 and adds the subprotocol, if any.
+
+    Attributes:
+        on_refused: Called if the connection is not taken over after all; *listener* then hears nothing.
     """
 
-    __slots__ = ("listener", "subprotocol")
+    __slots__ = ("listener", "on_refused", "subprotocol")
 
     def __init__(
         self, listener: SocketListener, subprotocol: str = "", headers: HeaderList | None = None
     ) -> None:
         super().__init__(101, headers)
         self.listener = listener
+        self.on_refused: Callable[[], None] | None = None
         self.subprotocol = subprotocol
 
 

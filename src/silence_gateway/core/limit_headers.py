@@ -71,6 +71,8 @@ class LimitHeaders:
 
 def policy_item(rule: LimitRule) -> bytes:
     """Describe one limit; the draft has no windows below a second, so those go without `w`."""
+    if rule.rate is None:
+        return b'"%b";q=%d;qu="concurrent-requests"' % (rule.name.encode(), rule.capacity)
     item = b'"%b";q=%d' % (rule.name.encode(), rule.rate.count)
-    seconds, rest = divmod(rule.rate.window_us, 1_000_000)
-    return item if rest else item + b";w=%d" % seconds
+    seconds, rest = divmod(rule.window_us, 1_000_000)
+    return item if rest or rule.months else item + b";w=%d" % seconds

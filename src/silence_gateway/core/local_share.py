@@ -1,27 +1,55 @@
 """
-What part of a limit one instance may give out while the shared store is away.
+What part of a limit one instance may give out while the shared store is away, and what that may cost.
 
 Each of K instances takes the K-th part, rounded down, but at least 1: together they admit no more than
 the limit, or K where the limit is smaller than the number of instances. The algorithm and the window
 stay, so the guarantees within the part are those of the whole.
 
-When the store is back, it goes on with what it had counted, and the local counts are neither pushed
-into it nor dropped: should the store go away again they still hold. So in any one window, however
-often the store comes and goes, K instances together admit at most the limit (from the store) plus
-max(limit, K) (locally).
+When the store is back, it goes on with what it had counted, and each instance charges it what it let
+through meanwhile and what still counts, once per key; the local counts stay as well, so that they hold
+should the store go away again. So in any one window, however often the store comes and goes, K
+instances together admit at most the limit (from the store) plus max(limit, K) (locally).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from silence_gateway.core.limits import LimitRule
-from silence_gateway.core.rates import Rate
+from silence_gateway.core.limits import LimitRule, WhenDown
 
 
 def share_of(rule: LimitRule, instances: int) -> LimitRule:
     """Return the part of *rule* that belongs to one of *instances*; fewer than one count as one."""
     if instances <= 1:
         return rule
-    rate = Rate(max(1, rule.rate.count // instances), rule.rate.window_us)
-    return replace(rule, rate=rate, burst=None if rule.burst is None else max(1, rule.burst // instances))
+    rate = rule.rate
+    return replace(
+        rule,
+        rate=None if rate is None else replace(rate, count=part_of(rate.count, instances)),
+        burst=None if rule.burst is None else part_of(rule.burst, instances),
+        max=None if rule.max is None else part_of(rule.max, instances),
+        lease=0,
+    )
+
+
+def part_of(limit: int, instances: int) -> int:
+    """Return the part of a number of uses that belongs to one of *instances*; at least 1."""
+    return max(1, limit // max(1, instances))
+
+
+def over_admission(rule: LimitRule, instances: int) -> int | None:
+    """
+    Return how many uses per key *instances* together may admit beyond the limit around an outage.
+
+    None means without bound: while the store is away the limit lets everything pass.
+    """
+    limit = rule.capacity
+    match rule.when_down:
+        case WhenDown.LOCAL_SHARE:
+            return part_of(limit, instances) * max(1, instances)
+        case WhenDown.LOCAL_FULL:
+            return limit * max(1, instances)
+        case WhenDown.DENY:
+            return 0
+        case _:
+            return None

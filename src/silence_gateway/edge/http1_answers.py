@@ -104,12 +104,15 @@ def streaming_head(connection: Http1Connection, request: Request, response: Resp
 
 def take_over(connection: Http1Connection, request: Request, response: UpgradeResponse) -> None:
     """Make the connection a WebSocket, or say what was missing."""
-    if not connection.handshake:
+    head = None
+    if connection.handshake:
+        response.headers = accept_headers(request, response.subprotocol) + response.headers
+        head = answer_head(connection, request, response, b"")
+    else:
         connection.refuse(upgrade_required("this is a WebSocket: ask for an upgrade"), request)
-        return
-    response.headers = accept_headers(request, response.subprotocol) + response.headers
-    head = answer_head(connection, request, response, b"")
     if head is None:
+        if response.on_refused is not None:
+            response.on_refused()
         return
     connection.write(head)
     early = connection.leave()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from silence_gateway.core.http import Handler, Layer, Request, Response
-from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.limiter import Limiter, MatchedLimits
 
 
 def limit_rate(limiter: Limiter) -> Layer:
@@ -19,8 +19,19 @@ def limit_rate(limiter: Limiter) -> Layer:
             if not request.unlimited:
                 matched = limiter.match(request.method, request.path, request.rpc, request.aliases)
                 if matched is not None:
+                    if not matched.fixed:
+                        return await until_over(request, matched)
                     request.extra_headers += await limiter.admit(request, matched)
             return await inner(request)
+
+        async def until_over(request: Request, matched: MatchedLimits) -> Response:
+            admission = await limiter.admit_for_now(request, matched)
+            request.extra_headers += admission.lines
+            try:
+                return admission.of(await inner(request))
+            except BaseException:
+                admission.end(None)
+                raise
 
         return handle
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from silence_gateway.core.limits import LimitRule
 from silence_gateway.core.path_template import DOUBLE_STAR, Segment, parse_template
+from silence_gateway.limiting.cost import ONE, Cost
 from silence_gateway.limiting.limit_key import KeyOf, compile_key, shows_secrets
 
 
@@ -36,7 +37,7 @@ class LimitSpec:
     methods: tuple[str, ...] = ()
     rpc: str | None = None
     any: bool = False
-    cost: int = 1
+    cost: Cost = ONE
     key_of: KeyOf = field(init=False, repr=False, compare=False)
     hides_keys: bool = field(init=False, repr=False)
     segments: tuple[Segment, ...] = field(init=False, repr=False)
@@ -47,8 +48,10 @@ class LimitSpec:
         ways = (self.path is not None) + (self.rpc is not None) + self.any
         if ways != 1:
             raise ValueError(f"limit {name}: say which requests it is about by one of path, rpc or any")
-        if not 1 <= self.cost <= self.rule.capacity:
-            raise ValueError(f"limit {name}: a cost of {self.cost} never fits in {self.rule.capacity}")
+        if self.cost.fixed and not 1 <= self.cost.amount <= self.rule.capacity:
+            raise ValueError(f"limit {name}: a cost of {self.cost.amount} never fits in {self.rule.capacity}")
+        if self.cost != ONE and self.rule.kind == "c":
+            raise ValueError(f"limit {name}: a request takes one place of a concurrency limit: no cost")
         methods = frozenset(self.methods)
         if "GET" in methods:
             methods |= {"HEAD"}

@@ -7,17 +7,20 @@ token buckets 7 and 10 us. Headers are 1 us of it, statistics 0.4 us.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from silence_gateway.core.http import HeaderList, Request
 from silence_gateway.core.limit_headers import LimitHeaders
-from silence_gateway.core.limits import NEVER, Ask, Decision, refusal_of
+from silence_gateway.core.limits import NEVER, Ask, Change, Decision, Op, refusal_of
 from silence_gateway.core.routing import split_path
-from silence_gateway.errors import BadRequest, NotFound, RateLimited
+from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreFault
+from silence_gateway.limiting.admission import Admission
+from silence_gateway.limiting.decider import Decider
+from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.statistics import LimitStatistics
-from silence_gateway.stores.limit_contract import LimitStore
 
 MAX_MATCHES = 4096
 """Answers of `match` remembered: more than any API has of methods and busy paths."""
@@ -36,36 +39,69 @@ def steps_of(path: str) -> list[str]:
 
 
 class MatchedLimits:
-    """The limits that one kind of request meets, in the order configured."""
+    """
+    The limits that one kind of request meets, in the order configured.
 
-    __slots__ = ("headers", "parts", "specs")
+    Attributes:
+        fixed: Every request costs the same, and nothing is left to do when it has its answer.
+    """
+
+    __slots__ = ("fixed", "headers", "parts", "specs")
 
     def __init__(self, specs: Sequence[LimitSpec], statistics: Sequence[LimitStatistics]) -> None:
         self.specs = tuple(specs)
         self.parts = tuple(
-            (s.rule, s.key_of, s.cost, counts) for s, counts in zip(specs, statistics, strict=True)
+            (s.rule, s.key_of, s.cost.amount, counts) for s, counts in zip(specs, statistics, strict=True)
         )
         self.headers = LimitHeaders([spec.rule for spec in specs])
+        self.fixed = all(spec.cost.fixed and spec.rule.kind != "c" for spec in specs)
 
-    def asks_of(self, request: Request) -> list[Ask]:
-        """Return what to ask the store about *request*."""
-        return [Ask(rule, key_of(request), cost) for rule, key_of, cost, _ in self.parts]
+    def asks_of(self, request: Request, holder: str = "") -> list[Ask]:
+        """
+        Return what to ask the store about *request*; *holder* names it to concurrency limits.
+
+        Raises:
+            BadRequest: A header that tells the cost cannot be read.
+        """
+        if self.fixed:
+            return [Ask(rule, key_of(request), cost) for rule, key_of, cost, _ in self.parts]
+        return [
+            Ask(
+                spec.rule,
+                spec.key_of(request),
+                1 if spec.rule.kind == "c" else spec.cost.of_request(request),
+                holder if spec.rule.kind == "c" else "",
+            )
+            for spec in self.specs
+        ]
 
 
 class Limiter:
     """
     Decides about requests by the limits configured.
 
+    Args:
+        specs: The limits, in the order in which they are asked and named.
+        decider: Asks the store.
+        holds: Looks after the places of concurrency limits.
+
     Attributes:
         specs: The limits, by name, in the order configured.
         statistics: What each has decided in this process, by name.
+        unsettled: Costs told by answers that the store did not hear of.
     """
 
-    def __init__(self, specs: Sequence[LimitSpec], store: LimitStore) -> None:
+    def __init__(self, specs: Sequence[LimitSpec], decider: Decider, holds: Holds) -> None:
         self.specs = {spec.rule.name: spec for spec in specs}
         if len(self.specs) != len(specs):
             raise ValueError("two limits have the same name")
-        self.store = store
+        self.decider = decider
+        self.holds = holds
+        self.background: set[asyncio.Task[None]] = set()
+        self.unsettled = 0
+        for spec in specs:
+            if spec.cost.answer_header:
+                decider.forgets(spec.rule)
         self.statistics = {
             name: LimitStatistics(hides_keys=spec.hides_keys) for name, spec in self.specs.items()
         }
@@ -105,18 +141,69 @@ class Limiter:
         """
         Spend what *request* costs; returns the header lines that tell its caller what is left.
 
+        For limits that are `fixed`; for others see `admit_for_now`.
+
         Raises:
             RateLimited: At least one limit refuses; nothing was spent.
             StoreUnavailable: The store did not answer, and is not one that falls back.
         """
         asks = matched.asks_of(request)
-        decisions = await self.store.decide(asks)
+        decisions = self.decider.at_once(asks)
+        if decisions is None:
+            decisions = await self.decider.decide(asks)
+        return self.judged(asks, decisions, matched)
+
+    async def admit_for_now(self, request: Request, matched: MatchedLimits) -> Admission:
+        """
+        Spend what *request* costs, or reserves, and take the places that it needs until it is over.
+
+        Cancelling this may leave a cost spent; a place is then free after its limit's time to live.
+
+        Raises:
+            BadRequest: A header that tells the cost cannot be read.
+            RateLimited: At least one limit refuses; nothing was spent.
+            StoreUnavailable: The store did not answer, and is not one that falls back.
+        """
+        holder = self.holds.name()
+        asks = matched.asks_of(request, holder)
+        decisions = self.decider.at_once(asks)
+        if decisions is None:
+            decisions = await self.decider.decide(asks)
+        lines = self.judged(asks, decisions, matched)
+        self.holds.hold(holder, (ask for ask, told in zip(asks, decisions, strict=True) if told.allowed))
+
+        def finish(headers: Iterable[tuple[bytes, bytes]] | None) -> None:
+            self.holds.release(holder)
+            told = None if headers is None else list(headers)
+            changes = []
+            for spec, ask, decision in zip(matched.specs, asks, decisions, strict=True):
+                if not spec.cost.answer_header or not decision.allowed:
+                    continue
+                if self.decider.is_unlimited(ask.rule.name, ask.key):
+                    continue
+                spent = 0 if told is None else spec.cost.of_answer(told)
+                if spent is not None:
+                    changes += settlement(ask, decision, spent)
+            if changes:
+                self.settle(changes)
+
+        return Admission(lines, finish)
+
+    def judged(
+        self, asks: Sequence[Ask], decisions: Sequence[Decision], matched: MatchedLimits
+    ) -> HeaderList:
+        """
+        Count *decisions* and return the header lines of a request that may pass.
+
+        Raises:
+            RateLimited: It may not.
+        """
         passes = True
         for ask, decision, part in zip(asks, decisions, matched.parts, strict=True):
             counts = part[3]
             if decision[0]:
                 counts.allowed += 1
-                if decision[2] * 10 < decision[1]:
+                if 0 <= decision[2] * 10 < decision[1]:
                     counts.near += 1
             elif ask[0].shadow:
                 counts.shadow_denied += 1
@@ -135,6 +222,24 @@ class Limiter:
             matched.headers.refused(decisions, wait_us),
         )
 
+    def settle(self, changes: list[Change]) -> None:
+        """Charge or give back what an answer has told, in the background."""
+        task = asyncio.get_running_loop().create_task(self.settled(changes))
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def settled(self, changes: list[Change]) -> None:
+        """Charge or give back; what the store does not hear is counted, and stays as it was reserved."""
+        try:
+            await self.decider.store.adjust(changes)
+        except StoreFault:
+            self.unsettled += len(changes)
+
+    async def stop(self) -> None:
+        """Settle what is being settled, and release every place."""
+        await asyncio.gather(*self.background, return_exceptions=True)
+        await self.holds.stop()
+
     async def state(self, name: str, key: str) -> Decision:
         """
         Return what *key* has left of a limit; nothing is spent.
@@ -143,7 +248,7 @@ class Limiter:
             NotFound: There is no such limit.
             StoreUnavailable: The store did not answer.
         """
-        [decision] = await self.store.decide([Ask(self.spec(name).rule, key, 0)])
+        [decision] = await self.decider.decide([Ask(self.spec(name).rule, key, 0)])
         return decision
 
     async def reset(self, name: str, key: str) -> bool:
@@ -154,7 +259,7 @@ class Limiter:
             NotFound: There is no such limit.
             StoreUnavailable: The store did not answer.
         """
-        return await self.store.reset(self.spec(name).rule, key)
+        return await self.decider.reset(self.spec(name).rule, key)
 
     def spec(self, name: str) -> LimitSpec:
         """
@@ -167,3 +272,13 @@ class Limiter:
         if spec is None:
             raise NotFound(f"there is no limit {name[:80]!r}; there are: {', '.join(self.specs) or 'none'}")
         return spec
+
+
+def settlement(ask: Ask, decision: Decision, spent: int) -> list[Change]:
+    """Return what makes up for the difference between what was reserved and what was spent."""
+    more = spent - ask.cost
+    if more > 0:
+        return [Change(Op.CHARGE, ask.rule, ask.key, more, decision.at_us)]
+    if more < 0:
+        return [Change(Op.GIVE_BACK, ask.rule, ask.key, -more, decision.at_us)]
+    return []

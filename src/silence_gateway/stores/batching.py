@@ -25,7 +25,7 @@ from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.histogram import Histogram
 from silence_gateway.core.store_failover import Fault, fault_of_reply
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
-from silence_gateway.stores.calls import Batch, Call, LoadedScript, Watcher, fail, stopped
+from silence_gateway.stores.calls import Awaited, Batch, Call, LoadedScript, Posted, Watcher, stopped
 from silence_gateway.stores.client import ReplyError, StoreRefused, Wire, fault_error, pack
 from silence_gateway.stores.contracts import Script
 
@@ -86,36 +86,59 @@ class Pipeline:
 
     def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> asyncio.Future[Any]:
         """Run *script* atomically; see `ScriptRunner`."""
-        loaded = self.scripts.get(script.text)
-        if loaded is None:
-            loaded = self.scripts[script.text] = LoadedScript(script)
-        return self.enter(pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args)), loaded)
+        loaded = self.loaded(script)
+        return self.awaited(pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args)), loaded)
+
+    def post(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[bytes | int],
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[StoreFault], None],
+    ) -> None:
+        """Run *script* now, with all that waits for the end of this tick; see `ScriptRunner`."""
+        loaded = self.loaded(script)
+        packed = pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args))
+        if self.enter(Posted(packed, loaded, on_answer, on_failure)):
+            self.flush()
 
     def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a plain command; raises as `run` does."""
-        return self.enter(pack(command), None)
+        return self.awaited(pack(command), None)
 
-    def enter(self, packed: bytes, script: LoadedScript | None) -> asyncio.Future[Any]:
+    def loaded(self, script: Script) -> LoadedScript:
+        """Return what is known about *script* here."""
+        loaded = self.scripts.get(script.text)
+        if loaded is None:
+            loaded = self.scripts[script.text] = LoadedScript(script)
+        return loaded
+
+    def awaited(self, packed: bytes, script: LoadedScript | None) -> asyncio.Future[Any]:
         """Queue one command for the end of this loop tick."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
+        if self.enter(Awaited(packed, script, done)) and len(self.queue) == 1:
+            loop.call_soon(self.flush)
+        return done
+
+    def enter(self, call: Call) -> bool:
+        """Queue *call*; False, and it has failed, where that makes no sense."""
         if self.refusal is not None:
-            fail(done, self.refusal())
-            return done
+            call.fail(self.refusal())
+            return False
         if len(self.queue) + len(self.unsent) + len(self.owed) >= self.capacity:
             self.overflowed += 1
-            fail(done, StoreUnavailable(f"{self.capacity} calls wait for the store already"))
-            return done
-        if not self.queue:
-            loop.call_soon(self.flush)
-        self.queue.append(Call(done, packed, script))
-        return done
+            call.fail(StoreUnavailable(f"{self.capacity} calls wait for the store already"))
+            return False
+        self.queue.append(call)
+        return True
 
     # -- sending --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what this loop tick has gathered."""
-        calls = [call for call in self.queue if not call.done.done()]
+        calls = [call for call in self.queue if not call.gone()]
         self.queue.clear()
         if not calls:
             return
@@ -160,7 +183,7 @@ class Pipeline:
         """The connection takes more: send what has waited and is still wanted."""
         if self.wire is None or self.wire.paused or not self.unsent:
             return
-        calls = [call for call in self.unsent if not call.done.done()]
+        calls = [call for call in self.unsent if not call.gone()]
         self.unsent.clear()
         if calls:
             self.send(calls)
@@ -188,15 +211,14 @@ class Pipeline:
             if not batch.left:
                 self.latency.add(self.clock.monotonic_s() - batch.due_s + self.deadline_s)
                 self.watcher.call_succeeded()
-        if not call.done.done():
-            call.done.set_result(reply)
+        call.answer(reply)
 
     def on_error(self, call: Call, text: str) -> None:
         """An error reply: replay a script that was missing, fail anything else."""
         fault = fault_of_reply(text)
         script = call.script
         missing = fault is Fault.SCRIPT_MISSING and script is not None and not script.error
-        if missing and script is not None and call.replays < MAX_REPLAYS and not call.done.done():
+        if missing and script is not None and call.replays < MAX_REPLAYS and not call.gone():
             call.replays += 1
             # Unless a load is on its way already, one goes in front of the replayed call.
             if not script.loading:
@@ -207,11 +229,11 @@ class Pipeline:
             call.batch.left -= 1
         name = f"script {script.name}: " if script is not None else ""
         if script is not None and script.error:
-            fail(call.done, StoreMisconfigured(f"{name}{script.error}"))
+            call.fail(StoreMisconfigured(f"{name}{script.error}"))
         elif fault is Fault.SCRIPT_MISSING:
-            fail(call.done, StoreUnavailable(f"{name}the server forgets it as soon as it is loaded"))
+            call.fail(StoreUnavailable(f"{name}the server forgets it as soon as it is loaded"))
         else:
-            fail(call.done, fault_error(fault, f"{name}{text}"))
+            call.fail(fault_error(fault, f"{name}{text}"))
             self.watcher.call_failed(fault, text)
             if fault is Fault.WRONG_ROLE and self.wire is not None:
                 # What we reached is no primary: do not stay with it.
@@ -248,15 +270,13 @@ class Pipeline:
             batch = batches.popleft()
             for call in batch.calls:
                 call.batch = None
-                if not call.done.done():
+                if not call.gone():
                     late += 1
-                    fail(
-                        call.done, StoreUnavailable(f"no answer from the store within {self.deadline_s:g} s")
-                    )
+                    call.fail(StoreUnavailable(f"no answer from the store within {self.deadline_s:g} s"))
             if batch.left:
                 self.watcher.call_failed(Fault.SLOW, f"no answer within {self.deadline_s:g} s")
         self.expired += late
-        self.unsent = [call for call in self.unsent if not call.done.done()]
+        self.unsent = [call for call in self.unsent if not call.gone()]
         if self.owed and self.silence_timer is None and self.wire is not None:
             self.watch_silence(self.wire, max(0.001, self.silence_s - self.deadline_s))
 
@@ -339,7 +359,7 @@ class Pipeline:
         if call.batch is not None:
             call.batch.left -= 1
             call.batch = None
-        fail(call.done, error)
+        call.fail(error)
 
     async def stop(self) -> None:
         """Close the connection and fail whatever waits."""
@@ -355,6 +375,6 @@ class Pipeline:
         if self.wire is not None:
             self.wire.close("this store was stopped")
         for call in self.queue + self.unsent:
-            fail(call.done, stopped())
+            call.fail(stopped())
         self.queue.clear()
         self.unsent.clear()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from silence_gateway.core.store_failover import Fault
@@ -39,17 +41,91 @@ class Batch:
             call.batch = self
 
 
-class Call:
-    """One command and whoever waits for its reply."""
+class Call(ABC):
+    """
+    One command, and whoever waits for its reply; they hear exactly once how it went.
 
-    __slots__ = ("batch", "done", "packed", "replays", "script")
+    Attributes:
+        moves: How often another server was said to have the key.
+    """
 
-    def __init__(self, done: asyncio.Future[Any], packed: bytes, script: LoadedScript | None) -> None:
-        self.done = done
+    __slots__ = ("batch", "moves", "packed", "replays", "script")
+
+    def __init__(self, packed: bytes, script: LoadedScript | None) -> None:
         self.packed = packed
         self.script = script
         self.batch: Batch | None = None
         self.replays = 0
+        self.moves = 0
+
+    @abstractmethod
+    def gone(self) -> bool:
+        """Whether nobody waits any more."""
+
+    @abstractmethod
+    def answer(self, reply: Any) -> None:
+        """Hand over the reply."""
+
+    @abstractmethod
+    def fail(self, error: StoreFault) -> None:
+        """Say that there will be no reply."""
+
+
+class Awaited(Call):
+    """A call whose reply is awaited; its caller may leave."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, packed: bytes, script: LoadedScript | None, done: asyncio.Future[Any]) -> None:
+        super().__init__(packed, script)
+        self.done = done
+
+    def gone(self) -> bool:
+        """Whether the caller has left or has been answered."""
+        return self.done.done()
+
+    def answer(self, reply: Any) -> None:
+        """Hand over the reply."""
+        if not self.done.done():
+            self.done.set_result(reply)
+
+    def fail(self, error: StoreFault) -> None:
+        """Fail the future, unless its caller has left."""
+        fail(self.done, error)
+
+
+class Posted(Call):
+    """A call whose reply goes to a function: a batch of decisions needs no task and no future for itself."""
+
+    __slots__ = ("heard", "on_answer", "on_failure")
+
+    def __init__(
+        self,
+        packed: bytes,
+        script: LoadedScript | None,
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[StoreFault], None],
+    ) -> None:
+        super().__init__(packed, script)
+        self.on_answer = on_answer
+        self.on_failure = on_failure
+        self.heard = False
+
+    def gone(self) -> bool:
+        """Whether one of the functions has been called."""
+        return self.heard
+
+    def answer(self, reply: Any) -> None:
+        """Call `on_answer`, if nothing was said yet."""
+        if not self.heard:
+            self.heard = True
+            self.on_answer(reply)
+
+    def fail(self, error: StoreFault) -> None:
+        """Call `on_failure`, if nothing was said yet."""
+        if not self.heard:
+            self.heard = True
+            self.on_failure(error)
 
 
 class LoadedScript:

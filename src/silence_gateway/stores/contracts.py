@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from silence_gateway.errors import StoreFault
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -39,6 +41,25 @@ class ScriptRunner(Protocol):
         Raises:
             StoreUnavailable: No answer in time, or the breaker is open; the script may have run.
             StoreMisconfigured: The server refuses our credentials or lacks what the script needs.
+        """
+
+
+class ScriptPoster(ScriptRunner, Protocol):
+    """A runner for those who have gathered a batch of their own."""
+
+    def post(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[bytes | int],
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[StoreFault], None],
+    ) -> None:
+        """
+        Run *script* as `run` does, and tell functions instead of an awaiting task how it went.
+
+        It leaves at once, together with whatever waits for the end of this loop tick. Exactly one of
+        the two functions is called, exactly once, maybe before this returns.
         """
 
 

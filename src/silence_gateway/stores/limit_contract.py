@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from silence_gateway.core.limits import Ask, Decision, LimitRule
+from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule
 
 
 class LimitStore(Protocol):
@@ -22,6 +22,9 @@ class LimitStore(Protocol):
     The store owns the clock that its limits are measured by, because the instances that share it do
     not share one. A key may be forgotten once nothing that it spent matters any more.
     """
+
+    def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
+        """Decide as `decide` does if nobody has to be waited for; None if `decide` must be asked."""
 
     def decide(self, asks: Sequence[Ask]) -> Awaitable[Sequence[Decision]]:
         """
@@ -36,9 +39,17 @@ class LimitStore(Protocol):
             StoreUnavailable: No answer in time; the cost may have been spent.
         """
 
+    def adjust(self, changes: Sequence[Change]) -> Awaitable[Sequence[Changed]]:
+        """
+        Change what keys have spent, whatever their limits say; each change by itself.
+
+        Raises:
+            StoreUnavailable: No answer in time; some changes may have been made.
+        """
+
     def reset(self, rule: LimitRule, key: str) -> Awaitable[bool]:
         """
-        Forget what *key* has spent; returns whether there was anything.
+        Forget what *key* has spent, and that it is blocked; returns whether there was anything.
 
         Raises:
             StoreUnavailable: No answer in time; it may be forgotten.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.events import Noticed, Observer, nobody
-from silence_gateway.stores.contracts import ScriptRunner, Store
+from silence_gateway.stores.contracts import ScriptPoster, Store
 from silence_gateway.stores.embedded import EmbeddedServer
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.stores.settings import StoreSettings
@@ -64,6 +64,6 @@ def open_store(
     return EmbeddedStore(server, settings, fleet, clock=clock, observer=observer)
 
 
-def scripts_of(store: Store) -> ScriptRunner | None:
+def scripts_of(store: Store) -> ScriptPoster | None:
     """The hot lane of *store*, or None when it runs no scripts and its callers use their memory twin."""
     return store.scripts if isinstance(store, ValkeyStore) else None

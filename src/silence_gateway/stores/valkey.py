@@ -29,7 +29,7 @@ from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.board import ValkeyBoard, read_script
 from silence_gateway.stores.bus import ValkeyBus
 from silence_gateway.stores.client import Wire, dial, fault_error
-from silence_gateway.stores.contracts import Board, Bus, ScriptRunner
+from silence_gateway.stores.contracts import Board, Bus, ScriptPoster, ScriptRunner
 from silence_gateway.stores.settings import StoreSettings
 
 BEAT = read_script("beat")
@@ -101,7 +101,7 @@ class ValkeyStore:
         self.hot = self.lane("hot", self, self.settings.deadline_s)
         self.general_lane = self.lane("general", self, self.settings.general_deadline_s)
         self.probe_lane = self.lane("probe", self.probe_watcher, self.settings.deadline_s)
-        self.scripts: ScriptRunner = self.hot
+        self.scripts: ScriptPoster = self.hot
         self.general: ScriptRunner = self.general_lane
         self.valkey_bus = ValkeyBus(
             self.opener("subscriber"), self.general_lane, self.clock, draw, fleet=fleet, instance_id=self.id

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from silence_gateway.core.limits import NEVER, Algorithm, Ask, Decision, LimitRule, Mode
+from silence_gateway.core.limits import NEVER, Algorithm, Ask, Change, Decision, LimitRule, Mode, Op
 from silence_gateway.core.rates import Rate
 from silence_gateway.stores.limit_contract import LimitStore
 
 WINDOW_S = 0.25
+LONG_US = 30 * 86_400 * 1_000_000
+"""A window that does not pass, and does not begin anew, while a check runs."""
+
 PassTime = Callable[[float], Awaitable[None]]
 
 
@@ -24,9 +27,9 @@ def rule_of(
     return LimitRule(name=name, algorithm=algorithm, rate=Rate(count, round(WINDOW_S * 1_000_000)), mode=mode)
 
 
-def hourly(name: str, count: int, algorithm: Algorithm, mode: Mode = Mode.ENFORCE) -> LimitRule:
+def lasting(name: str, count: int, algorithm: Algorithm, mode: Mode = Mode.ENFORCE) -> LimitRule:
     """Return a rule whose window does not pass while a check runs."""
-    return LimitRule(name=name, algorithm=algorithm, rate=Rate(count, 3_600_000_000), mode=mode)
+    return LimitRule(name=name, algorithm=algorithm, rate=Rate(count, LONG_US), mode=mode)
 
 
 async def check_limit_store(store: LimitStore, pass_time: PassTime) -> None:
@@ -41,10 +44,15 @@ async def check_limit_store(store: LimitStore, pass_time: PassTime) -> None:
         AssertionError: If a promise is broken; the message names it.
     """
     for algorithm in Algorithm:
+        if algorithm is Algorithm.CONCURRENCY:
+            continue
         await check_counting(store, algorithm)
         await check_concurrent_callers(store, algorithm)
         await check_waiting(store, algorithm, pass_time)
         await check_reset(store, algorithm)
+        await check_changes(store, algorithm)
+    await check_places(store, pass_time)
+    await check_blocks(store, pass_time)
     await check_all_or_nothing(store)
     await check_shadow(store)
     await check_keys_stay_apart(store)
@@ -58,7 +66,7 @@ async def ask_one(store: LimitStore, rule: LimitRule, key: str, cost: int = 1) -
 
 async def check_counting(store: LimitStore, algorithm: Algorithm) -> None:
     """The limit passes, one more does not; looking and refusals spend nothing."""
-    rule = hourly(f"count-{algorithm.value}", 5, algorithm)
+    rule = lasting(f"count-{algorithm.value}", 5, algorithm)
     first = await ask_one(store, rule, "k", 2)
     assert (first.allowed, first.limit, first.remaining, first.retry_after_us) == (True, 5, 3, 0), (
         "a cost of 2 of 5 leaves 3"
@@ -69,7 +77,7 @@ async def check_counting(store: LimitStore, algorithm: Algorithm) -> None:
     assert (await ask_one(store, rule, "k", 3)).remaining == 0, "what is left can be spent"
     refused = await ask_one(store, rule, "k")
     assert not refused.allowed, "one more than the limit is refused"
-    assert 0 < refused.retry_after_us <= 3_600_000_000, "a refusal says how long to wait"
+    assert 0 < refused.retry_after_us <= 2 * LONG_US, "a refusal says how long to wait"
     assert refused.reset_us >= refused.retry_after_us, "everything is free no earlier than something"
     never = await ask_one(store, rule, "other", 6)
     assert (never.allowed, never.retry_after_us, never.remaining) == (False, NEVER, 5), (
@@ -79,7 +87,7 @@ async def check_counting(store: LimitStore, algorithm: Algorithm) -> None:
 
 async def check_concurrent_callers(store: LimitStore, algorithm: Algorithm) -> None:
     """Callers at the same moment never share the last use."""
-    rule = hourly(f"race-{algorithm.value}", 20, algorithm)
+    rule = lasting(f"race-{algorithm.value}", 20, algorithm)
     decisions = await asyncio.gather(*(ask_one(store, rule, "k") for _ in range(50)))
     left = sorted(decision.remaining for decision in decisions if decision.allowed)
     assert left == list(range(20)), "each of the 20 uses goes to one caller"
@@ -98,7 +106,7 @@ async def check_waiting(store: LimitStore, algorithm: Algorithm, pass_time: Pass
 
 async def check_reset(store: LimitStore, algorithm: Algorithm) -> None:
     """Resetting forgets one key and no other."""
-    rule = hourly(f"reset-{algorithm.value}", 1, algorithm)
+    rule = lasting(f"reset-{algorithm.value}", 1, algorithm)
     await ask_one(store, rule, "a")
     await ask_one(store, rule, "b")
     assert await store.reset(rule, "a"), "a reset says that there was something"
@@ -107,10 +115,73 @@ async def check_reset(store: LimitStore, algorithm: Algorithm) -> None:
     assert not (await ask_one(store, rule, "b")).allowed, "a reset leaves other keys alone"
 
 
+async def check_changes(store: LimitStore, algorithm: Algorithm) -> None:
+    """What is charged, taken and given back counts as such."""
+    rule = lasting(f"change-{algorithm.value}", 5, algorithm)
+    spent = await ask_one(store, rule, "k", 2)
+    [charged] = await store.adjust([Change(Op.CHARGE, rule, "k", 2, spent.at_us)])
+    assert (charged.amount, charged.used) == (2, 4), "a charge counts beside what was asked for"
+    [taken] = await store.adjust([Change(Op.TAKE, rule, "k", 3, spent.at_us)])
+    assert (taken.amount, taken.used) == (1, 5), "no more is taken than is left"
+    [over] = await store.adjust([Change(Op.CHARGE, rule, "k", 2, spent.at_us)])
+    assert (over.amount, over.used) == (2, 7), "a charge may go beyond the limit"
+    assert not (await ask_one(store, rule, "k")).allowed, "and then nothing passes"
+    [undone] = await store.adjust([Change(Op.GIVE_BACK, rule, "k", 2, spent.at_us)])
+    # A bucket has earned a little back meanwhile, which is not given back once more.
+    least = 1 if algorithm is Algorithm.TOKEN_BUCKET else 2
+    assert least <= undone.amount <= 2, "what still counts is undone"
+    assert undone.used == 7 - undone.amount, "and counts no more"
+    [looked] = await store.adjust([Change(Op.CHARGE, rule, "nobody", 0, spent.at_us)])
+    assert (looked.amount, looked.used, looked.reset_us) == (0, 0, 0), "a charge of nothing looks"
+    await store.adjust([Change(Op.GIVE_BACK, rule, "nobody", 3, spent.at_us)])
+    assert (await ask_one(store, rule, "nobody", 0)).remaining == 5, "nobody gets back what was never spent"
+
+
+async def check_places(store: LimitStore, pass_time: PassTime) -> None:
+    """No more hold a place than there are, and a place that nobody renews is free after its time."""
+    rule = LimitRule(name="places", algorithm=Algorithm.CONCURRENCY, max=2, ttl_us=1_000_000)
+
+    async def enter(holder: str) -> bool:
+        [decision] = await store.decide([Ask(rule, "k", 1, holder)])
+        return decision.allowed
+
+    assert [await enter(holder) for holder in ("a", "b", "c")] == [True, True, False], "two places are two"
+    assert await enter("a"), "a holder keeps the place it has"
+    assert (await ask_one(store, rule, "k", 0)).remaining == 0, "looking tells how many are left"
+    [left] = await store.adjust([Change(Op.RELEASE, rule, "k", holder="a")])
+    assert (left.amount, left.used) == (1, 1), "who is done frees a place"
+    assert await enter("c"), "and another may have it"
+    await pass_time(0.6)
+    await store.adjust([Change(Op.RENEW, rule, "k", holder="b")])
+    await pass_time(0.6)
+    assert await enter("d"), "a place that nobody renewed is free after its time"
+    assert not await enter("e"), "and one that was renewed is not"
+
+
+async def check_blocks(store: LimitStore, pass_time: PassTime) -> None:
+    """A key that was refused stays refused for as long as its limit says, and no longer."""
+    rule = LimitRule(
+        name="block",
+        algorithm=Algorithm.SLIDING_WINDOW,
+        rate=Rate(1, 1_000),
+        block_us=round(WINDOW_S * 1_000_000),
+    )
+    while (first := await ask_one(store, rule, "k")).allowed:
+        continue  # the second within a millisecond is refused; a slow machine may take some tries
+    assert first.retry_after_us == rule.block_us, "the wait is the block's"
+    await pass_time(WINDOW_S / 2)
+    refused = await ask_one(store, rule, "k")
+    assert not refused.allowed, "a block holds when the uses that led to it are over"
+    assert refused.retry_after_us <= rule.block_us / 2, "and is not prolonged by asking"
+    assert (await ask_one(store, rule, "other")).allowed, "others are not blocked"
+    await pass_time(WINDOW_S / 2)
+    assert (await ask_one(store, rule, "k")).allowed, "a block ends"
+
+
 async def check_all_or_nothing(store: LimitStore) -> None:
     """One refusal keeps every limit of the request from spending, whatever their algorithms."""
-    tight = hourly("all-tight", 1, Algorithm.SLIDING_WINDOW)
-    wide = hourly("all-wide", 9, Algorithm.TOKEN_BUCKET)
+    tight = lasting("all-tight", 1, Algorithm.SLIDING_WINDOW)
+    wide = lasting("all-wide", 9, Algorithm.TOKEN_BUCKET)
     both = [Ask(wide, "k"), Ask(tight, "k")]
     assert [d.remaining for d in await store.decide(both)] == [8, 0], "both limits spend"
     for _ in range(3):
@@ -129,8 +200,8 @@ async def check_all_or_nothing(store: LimitStore) -> None:
 
 async def check_shadow(store: LimitStore) -> None:
     """A shadow limit has no vote, and spends only with the others."""
-    shadow = hourly("shadow", 2, Algorithm.SLIDING_WINDOW, Mode.SHADOW)
-    enforced = hourly("enforced", 3, Algorithm.SLIDING_WINDOW)
+    shadow = lasting("shadow", 2, Algorithm.SLIDING_WINDOW, Mode.SHADOW)
+    enforced = lasting("enforced", 3, Algorithm.SLIDING_WINDOW)
     asks = [Ask(shadow, "k"), Ask(enforced, "k")]
     answers = [[decision.allowed for decision in await store.decide(asks)] for _ in range(4)]
     assert answers == [[True, True], [True, True], [False, True], [False, False]], (
@@ -145,8 +216,8 @@ async def check_shadow(store: LimitStore) -> None:
 
 async def check_keys_stay_apart(store: LimitStore) -> None:
     """Keys of any text, and limits of any name, never meet."""
-    rule = hourly("apart", 1, Algorithm.SLIDING_WINDOW)
-    other = hourly("apart.2", 1, Algorithm.SLIDING_WINDOW)
+    rule = lasting("apart", 1, Algorithm.SLIDING_WINDOW)
+    other = lasting("apart.2", 1, Algorithm.SLIDING_WINDOW)
     keys = ["", "a", "A", "a|b", "{a}", "a b", "ü", "\udcff", "x" * 5000, "x" * 5001, "2|a"]
     for key in keys:
         assert (await ask_one(store, rule, key)).allowed, f"{key[:20]!r} counts alone"

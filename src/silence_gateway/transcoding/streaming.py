@@ -17,8 +17,10 @@ from typing import TypeAlias
 
 from protobuf import Registry
 
+from silence_gateway.core.http import HeaderList
 from silence_gateway.errors import GatewayError, RpcError, UpstreamFault
 from silence_gateway.transcoding.errors_as_json import error_record
+from silence_gateway.transcoding.headers import headers_of
 from silence_gateway.upstreams.contracts import CallStream
 
 Write: TypeAlias = Callable[[bytes], bytes]
@@ -63,9 +65,12 @@ class BodyPieces:
         write: Makes what the caller reads of one message.
         form: How messages are put side by side.
         registry: Where the types of error details are looked up.
+
+    Attributes:
+        trailers: Trailing metadata of a call that ended well, as header lines; empty before that.
     """
 
-    __slots__ = ("failed", "first", "form", "messages", "over", "registry", "stream", "write")
+    __slots__ = ("failed", "first", "form", "messages", "over", "registry", "stream", "trailers", "write")
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class BodyPieces:
         self.registry = registry
         self.over = False
         self.failed: GatewayError | None = None
+        self.trailers: HeaderList = []
 
     def __aiter__(self) -> BodyPieces:
         return self
@@ -110,6 +116,7 @@ class BodyPieces:
             return form.between + self.write(message) + form.after_each
         except StopAsyncIteration:
             self.over = True
+            self.trailers = headers_of((), await self.stream.trailing_metadata())
             if not form.end:
                 raise
             return form.end

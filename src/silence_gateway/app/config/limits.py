@@ -7,15 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import Kind, Name, Networks, choice, closest, whole
+from silence_gateway.app.config.kinds import Kind, Name, Networks, choice, closest, duration, whole
 from silence_gateway.app.config.matching import LimitMatch
 from silence_gateway.app.config.quantities import quoted
 from silence_gateway.app.config.section import Section
 from silence_gateway.app.config.store import WHEN_DOWN, WhenDown
+from silence_gateway.core.limits import MAX_HOLDERS
 from silence_gateway.core.rates import Rate, parse_rate
+from silence_gateway.limiting.cost import MAX_COST, ONE, Cost
 
 RATE = Kind("rate", parse_rate, str, {"type": "string", "pattern": r"[0-9]+/[0-9]*[A-Za-z]+"},
-            ("100/minute", "5000/s", "10/30s"))  # fmt: skip
+            ("100/minute", "5000/s", "10/30s", "10000/month"))  # fmt: skip
 
 KEY_WORDS = ("client_ip", "user", "method", "route", "path", "const")
 KEY_FORMS = "client_ip, user, header:NAME, method, route, path or const"
@@ -46,31 +48,57 @@ def parse_key(text: str) -> str:
 
 KEY_PART = Kind("part of a key", parse_key, str, {"type": "string"}, ("client_ip", "user", "header:X-Tenant"))
 
-Algorithm = Literal["sliding_window", "token_bucket"]
-LATER = "the algorithm {!r} is not supported in this version: choose from sliding_window, token_bucket"
-ALGORITHM = choice(
-    "sliding_window",
-    "token_bucket",
-    slips={word: LATER.format(word) for word in ("sliding_counter", "fixed_window", "concurrency")},
-)
+Algorithm = Literal["sliding_window", "sliding_counter", "token_bucket", "fixed_window", "concurrency"]
+ALGORITHM = choice("sliding_window", "sliding_counter", "token_bucket", "fixed_window", "concurrency")
+Align = Literal["calendar", "first_hit"]
+ALIGN = choice("calendar", "first_hit")
 Mode = Literal["enforce", "shadow"]
 MODE = choice("enforce", "shadow")
 
+COST_FORMS = "a whole number, header:NAME or response header:NAME"
 
-def parse_cost(text: str) -> int:
+
+def parse_cost(text: str) -> Cost:
     """
     Read what one request costs.
 
     Raises:
-        ValueError: If it is not a whole number from 1 to a million.
+        ValueError: If it is neither a number from 1 to a million nor the name of a header.
     """
-    if text.startswith(("header:", "response header:")):
-        raise ValueError("a cost taken from a header is not supported in this version: write a whole number")
-    return int(COST_NUMBER.parse(text))
+    head, colon, name = text.partition(":")
+    if not colon:
+        try:
+            return Cost(amount=int(COST_NUMBER.parse(text)))
+        except ValueError as exc:
+            raise ValueError(f"{exc}, or {COST_FORMS.partition(', ')[2]}") from exc
+    name = name.strip()
+    if not HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{quoted(text)} names no header that gets here: write {COST_FORMS}")
+    if head == "header":
+        return Cost(header=name.lower().encode())
+    if head == "response header":
+        return Cost(answer_header=name.lower().encode())
+    hint = closest(head, ("header", "response header"))
+    raise ValueError(f"{quoted(text)} is not a cost: write {COST_FORMS}{hint}")
 
 
-COST_NUMBER = whole(1, 1_000_000)
-COST = Kind(COST_NUMBER.name, parse_cost, int, COST_NUMBER.json, ("1",))
+def show_cost(cost: Cost) -> object:
+    """Return a cost as the file writes it."""
+    if cost.header:
+        return f"header:{cost.header.decode()}"
+    if cost.answer_header:
+        return f"response header:{cost.answer_header.decode()}"
+    return cost.amount
+
+
+COST_NUMBER = whole(1, MAX_COST)
+COST = Kind(
+    "whole number, or header that tells",
+    parse_cost,
+    show_cost,
+    {"oneOf": [COST_NUMBER.json, {"type": "string", "pattern": "(?:response )?header:.+"}]},
+    ("1", "header:X-Cost", "response header:X-Tokens"),
+)
 
 
 class LimitConfig(Section):
@@ -81,16 +109,55 @@ class LimitConfig(Section):
     key: tuple[Annotated[str, KEY_PART], ...] = Field(
         default=("client_ip",), description="What shares one counter; several parts together make one key."
     )
-    rate: Annotated[Rate, RATE] = Field(description="Uses per window of time.")
+    rate: Annotated[Rate, RATE] | None = Field(
+        default=None, description="Uses per window of time; all algorithms but concurrency need it."
+    )
     burst: Annotated[int, whole(1, 1_000_000_000)] | None = Field(
         default=None,
         description="Size of the bucket, for token_bucket only; absent: the rate's number of uses.",
     )
+    max: Annotated[int, whole(1, MAX_HOLDERS)] | None = Field(
+        default=None, description="How many requests may run at once per key, for concurrency only."
+    )
+    ttl_s: Annotated[float, duration("1s", "24h")] = Field(
+        default=30.0,
+        alias="ttl",
+        description="For concurrency: after how long the place of an instance that died is free.",
+    )
     algorithm: Annotated[Algorithm, ALGORITHM] = Field(
         default="sliding_window",
-        description="Exact over any window of time, or a bucket that refills steadily.",
+        description=(
+            "`sliding_window` is exact over any window; `sliding_counter` keeps two numbers and weighs the "
+            "last window; `token_bucket` refills steadily; `fixed_window` is a quota per calendar window; "
+            "`concurrency` counts requests that run now."
+        ),
     )
-    cost: Annotated[int, COST] = Field(default=1, description="What one request uses up.")
+    align: Annotated[Align, ALIGN] = Field(
+        default="calendar",
+        description="Where a fixed_window begins: with the calendar (UTC), or with a key's first use.",
+    )
+    cost: Annotated[Cost, COST] = Field(
+        default=ONE,
+        description=(
+            "What one request uses up: a number, what one of its headers says, or what a header of the "
+            "answer (or a trailer of the gRPC upstream) says afterwards."
+        ),
+    )
+    reserve: Annotated[int, COST_NUMBER] = Field(
+        default=1, description="With a cost that the answer tells: uses taken before, settled after."
+    )
+    block_for_s: Annotated[float, duration("0s", "8784h")] = Field(
+        default=0.0,
+        alias="block_for",
+        description="For how long a key that was refused stays refused; `0s`: until its uses are over.",
+    )
+    lease: Annotated[int, whole(1, 1_000_000)] | None = Field(
+        default=None,
+        description=(
+            "Uses that an instance may take from the store at a time and spend by itself; absent: every use "
+            "is decided in the store, exactly. All together let at most instances x lease more through."
+        ),
+    )
     mode: Annotated[Mode, MODE] = Field(
         default="enforce",
         description="`shadow` counts and reports what it would refuse, and refuses nothing.",

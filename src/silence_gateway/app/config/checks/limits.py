@@ -8,9 +8,10 @@ from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.quantities import quoted
-from silence_gateway.core.limits import Algorithm, LimitRule
+from silence_gateway.core.limits import Algorithm, Alignment, LimitRule
+from silence_gateway.limiting.cost import ONE
 
-# A sliding window remembers every use: 10,000 of them take about 1 MB of store per key.
+# A sliding window remembers every use: 10,000 of them take about 200 KB of store per key.
 LARGE_WINDOW = 10_000
 
 
@@ -66,32 +67,69 @@ def check_match(at: Steps, limit: LimitConfig) -> Iterator[Finding]:
 
 def check_size(at: Steps, limit: LimitConfig) -> Iterator[Finding]:
     """Find a limit that can never be met, or not be counted."""
-    about: tuple[Steps, ...] = tuple((*at, key) for key in ("rate", "burst", "cost", "algorithm"))
-    if limit.burst is not None and limit.algorithm == "sliding_window":
-        yield Finding(
-            at=(*at, "burst"),
-            says="burst belongs to token_bucket: remove it, or write algorithm: token_bucket",
-            about=about,
-        )
+    keys = ("rate", "burst", "max", "ttl", "cost", "reserve", "algorithm", "align", "block_for", "lease")
+    about: tuple[Steps, ...] = tuple((*at, key) for key in keys)
+    if limit.algorithm == "concurrency":
+        if limit.max is None:
+            yield Finding(
+                at=at, says="concurrency needs max: how many requests may run at once per key", about=about
+            )
+            return
+        if limit.cost != ONE:
+            yield Finding(
+                at=(*at, "cost"),
+                says="a request takes one place of a concurrency limit: remove cost",
+                about=about,
+            )
+    elif limit.rate is None:
+        hint = ", or write algorithm: concurrency" if limit.max is not None else ", such as rate: 100/minute"
+        yield Finding(at=at, says=f"the limit needs a rate{hint}", about=about)
         return
-    capacity = limit.burst or limit.rate.count
-    if limit.cost > capacity:
+    try:
+        rule = LimitRule(
+            name=limit.name,
+            algorithm=Algorithm(limit.algorithm),
+            rate=limit.rate,
+            burst=limit.burst,
+            max=limit.max,
+            align=Alignment(limit.align),
+            block_us=round(limit.block_for_s * 1_000_000),
+            lease=limit.lease or 0,
+        )
+    except ValueError as exc:
+        says = str(exc).removeprefix(f"limit {limit.name}: ")
+        yield Finding(at=(*at, culprit(limit)), says=says, about=about)
+        return
+    capacity = rule.capacity
+    told = limit.reserve if limit.cost.answer_header else limit.cost.amount
+    if told > capacity and not limit.cost.header:
         yield Finding(
-            at=(*at, "cost"),
-            says=f"a cost of {limit.cost} never fits in {capacity}: every request would be refused",
+            at=(*at, "reserve" if limit.cost.answer_header else "cost"),
+            says=f"a cost of {told} never fits in {capacity}: every request would be refused",
             about=about,
         )
-    try:
-        LimitRule(name=limit.name, algorithm=Algorithm(limit.algorithm), rate=limit.rate, burst=limit.burst)
-    except ValueError as exc:
-        yield Finding(at=(*at, "rate"), says=str(exc), about=about)
-    if limit.algorithm == "sliding_window" and limit.rate.count > LARGE_WINDOW:
+    if limit.algorithm == "sliding_window" and capacity > LARGE_WINDOW:
         yield Finding(
             at=(*at, "rate"),
             says=(
-                f"sliding_window keeps every one of the {limit.rate.count} uses in the store, for each key: "
-                "consider algorithm: token_bucket"
+                f"sliding_window keeps every one of the {capacity} uses in the store, for each key: "
+                "consider algorithm: sliding_counter or token_bucket"
             ),
             about=about,
             warning=True,
         )
+
+
+def culprit(limit: LimitConfig) -> str:
+    """Return the key that a limit whose numbers do not go together most likely has too much."""
+    algorithm = limit.algorithm
+    for key, value, homes in (
+        ("burst", limit.burst, {"token_bucket"}),
+        ("max", limit.max, {"concurrency"}),
+        ("align", limit.align if limit.align != "calendar" else None, {"fixed_window"}),
+    ):
+        if value is not None and algorithm not in homes:
+            return key
+    if algorithm == "concurrency":
+        return "rate" if limit.rate is not None else "block_for" if limit.block_for_s else "lease"
+    return "lease" if limit.lease else "rate"

@@ -1,0 +1,78 @@
+"""
+How the parts of the limiting engine are joined over a store: the one place that knows their order.
+
+From the caller inwards: exceptions and remembered refusals (`decider.py`), the fallback while the store
+is away, leases, and the store's own counting. A memory store needs none of it but the counting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from silence_gateway.clock import Clock
+from silence_gateway.events import Observer, nobody
+from silence_gateway.limiting.decider import Decider
+from silence_gateway.limiting.holds import Holds
+from silence_gateway.limiting.overrides import Overrides
+from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
+from silence_gateway.stores.limits_leasing import LeasingLimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
+from silence_gateway.stores.limits_valkey import ValkeyLimitStore
+from silence_gateway.stores.open import scripts_of
+
+
+@dataclass(frozen=True, slots=True)
+class LimitEngine:
+    """
+    The parts of a limiting engine.
+
+    Attributes:
+        decider: Whom to ask.
+        falling_back: What decides while the store is away.
+        leasing: What holds leases; None where nothing is shared.
+        overrides: Exceptions for single keys.
+        holds: Places under concurrency limits.
+    """
+
+    decider: Decider
+    falling_back: FallingBackLimitStore
+    leasing: LeasingLimitStore | None
+    overrides: Overrides
+    holds: Holds
+    store: Store
+
+    def start(self) -> None:
+        """Hear of the fleet's exceptions and of what is given back; the store has been started."""
+        self.overrides.start()
+        if self.decider.remembers:
+            self.decider.denials.start(self.store.bus)
+
+    async def stop(self) -> None:
+        """Give back what is held; the store is still there."""
+        await self.holds.stop()
+        if self.leasing is not None:
+            await self.leasing.stop()
+        await self.falling_back.stop()
+        self.decider.denials.stop()
+
+
+def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = nobody) -> LimitEngine:
+    """Join the parts over *store*; nothing is started."""
+    scripts = scripts_of(store)
+    leasing = None
+    shared: LimitStore
+    if scripts is None:
+        shared = MemoryLimitStore(clock)
+    else:
+        leasing = LeasingLimitStore(ValkeyLimitStore(scripts, fleet), clock, lambda: store.live_instances)
+        shared = leasing
+    falling_back = FallingBackLimitStore(shared, store, clock)
+    overrides = Overrides(store.board, clock, observer)
+    decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
+    # Another rule may let through what was refused by the old one.
+    overrides.on_changed = decider.denials.clear
+    return LimitEngine(
+        decider, falling_back, leasing, overrides, Holds(falling_back, clock, store.instance_id), store
+    )
