@@ -195,7 +195,16 @@ class StoreFault(GatewayError):
 
 
 class StoreUnavailable(StoreFault):
-    """No answer in time, or none at all; what was asked may or may not have happened."""
+    """
+    No answer in time, or none at all; what was asked may or may not have happened.
+
+    Attributes:
+        sent: False if it has certainly not happened, because it never left.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class StoreMisconfigured(StoreFault):

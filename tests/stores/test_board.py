@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.stores.shards import general
 
 from silence_gateway.stores import board as board_file
 from silence_gateway.stores import keys
@@ -109,13 +110,13 @@ def test_a_server_that_lost_its_memory_is_given_it_back(
             await one.board.put("r", "removed", b"3")
             await one.board.remove("r", "removed")
             await eventually(lambda: set(seen_by_two) == {"kept", "lives"}, "both know")
-            await one.general_lane.call(b"FLUSHALL")
+            await general(one).call(b"FLUSHALL")
             if first_write:
                 await one.board.put("r", "new", b"4", ttl_s=60)
             expected = {"kept": b"1", "lives": b"2"} | ({"new": b"4"} if first_write else {})
 
             async def at_server() -> set[bytes]:
-                fields = await one.general_lane.call(b"HKEYS", keys.board_room(fleet, "r"))
+                fields = await general(one).call(b"HKEYS", keys.board_room(fleet, "r"))
                 return {field for field in fields if field.startswith(b"=")}
 
             end_s = asyncio.get_running_loop().time() + 5
@@ -141,11 +142,11 @@ def test_every_key_has_a_time_to_live(fleet: str) -> None:
             await store.board.put("s", "a", b"1", ttl_s=0.5)
             await store.board.remove("t", "a")
             await store.board.lead("r", "job", 1)
-            found = await store.general_lane.call(b"KEYS", b"*")
+            found = await general(store).call(b"KEYS", b"*")
             assert len(found) >= 4
             for key in found:
                 assert key.startswith(fleet.encode() + b":v1:")
-                assert await store.general_lane.call(b"PTTL", key) > 0, key
+                assert await general(store).call(b"PTTL", key) > 0, key
         finally:
             await store.stop()
 

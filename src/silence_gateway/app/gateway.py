@@ -100,13 +100,19 @@ class Gateway:
             if service.descriptors is None:
                 service.reload()
 
+    @property
+    def store_is_whole(self) -> bool:
+        """Whether the store answers, all of it, and takes what is written."""
+        return self.store.up and not self.store.refuses_writes and not self.store.partly_away
+
     def readiness(self) -> Readiness:
         """Say whether traffic may come."""
         store = self.store
-        whole = store.up and not store.refuses_writes
         parts = {"store": "answers" if store.up else "away: limits are enforced by local shares"}
         if store.up and store.refuses_writes:
             parts["store"] = f"takes no writes, limits are enforced by local shares: {store.refuses_writes}"
+        elif store.partly_away:
+            parts["store"] = f"answers in part, the rest of the limits by local shares: {store.partly_away}"
         for name, upstream in self.upstreams.items():
             endpoints = upstream.statistics.endpoints
             usable = sum(endpoint.state == "ready" for endpoint in endpoints)
@@ -126,7 +132,7 @@ class Gateway:
         if known and not any(known) and self.hub is None:
             # Every request would be answered 503: no traffic should come yet.
             return Readiness("starting", parts)
-        return Readiness("ready" if whole and all(known) else "degraded", parts)
+        return Readiness("ready" if self.store_is_whole and all(known) else "degraded", parts)
 
     def nodes(self) -> list[dict[str, object]]:
         """Return the live instances of the fleet, as they describe themselves on the board."""

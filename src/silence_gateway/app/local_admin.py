@@ -67,7 +67,7 @@ def stats_of(gateway: Gateway) -> dict[str, Any]:
         "websockets": {"open": edge.websockets_open, "total": edge.websockets_total},
         "rejected": dict(edge.rejected),
         "bytes": {"received": edge.bytes_in, "sent": edge.bytes_out},
-        "store": {"state": "up" if gateway.store.up and not gateway.store.refuses_writes else "degraded"},
+        "store": {"state": "up" if gateway.store_is_whole else "degraded"},
         "upstream_calls": {name: each.statistics.calls_by_code for name, each in gateway.upstreams.items()},
         "access": {"allowed": gateway.access.allowed, "denied": gateway.access.denied},
     }

@@ -10,16 +10,15 @@ server that lost its data is given back what the copies still hold.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.errors import StoreFault, StoreMisconfigured
 from silence_gateway.stores import keys
-from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.bus import ValkeyBus
-from silence_gateway.stores.contracts import Script, Subscription
+from silence_gateway.stores.contracts import Script, ScriptRunner, Subscription
 from silence_gateway.stores.rooms import Cell, OnChange, RoomCopy, check_fact
 
 POLL_S = 4.0
@@ -85,7 +84,7 @@ class ValkeyBoard:
 
     def __init__(
         self,
-        general: Pipeline,
+        general: ScriptRunner,
         bus: ValkeyBus,
         clock: Clock,
         draw: Callable[[], float],
@@ -164,7 +163,7 @@ class ValkeyBoard:
 
     def write(
         self, entry: Room, op: bytes, name: str, value: bytes | None, ttl_s: float | None
-    ) -> asyncio.Future[Any]:
+    ) -> Awaitable[Any]:
         """Call the writing script for one value."""
         channel = keys.bus_channel(self.fleet, self.channel(entry.name))
         ttl_us = 0 if ttl_s is None else micros(ttl_s)

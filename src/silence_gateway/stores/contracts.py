@@ -166,6 +166,10 @@ class Store(Protocol):
         """Why the store, which answers, takes no writes (it is full, say); empty while it does."""
 
     @property
+    def partly_away(self) -> str:
+        """Which parts of the store do not answer, while others do; empty when all or none do."""
+
+    @property
     def instance_id(self) -> str:
         """This process's name in the fleet: random, new at every start."""
 

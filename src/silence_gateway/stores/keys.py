@@ -50,9 +50,14 @@ def board_lease(fleet: str, room: str, name: str) -> bytes:
     return key(fleet, "lease", room, name)
 
 
-def instances(fleet: str) -> bytes:
-    """Sorted set of the instances that are alive, by the server time of their last sign of life."""
-    return key(fleet, "instances")
+def instances(fleet: str, tag: int | None = None) -> bytes:
+    """
+    Sorted set of the instances that are alive, by the server time of their last sign of life.
+
+    In a cluster every primary has one, in a slot of its own that *tag* leads to.
+    """
+    name = key(fleet, "instances")
+    return name if tag is None else b"%b:{%d}" % (name, tag)
 
 
 def bus_channel(fleet: str, channel: str) -> bytes:

@@ -260,6 +260,11 @@ class MemoryStore:
         return ""
 
     @property
+    def partly_away(self) -> str:
+        """Never: there is only one part."""
+        return ""
+
+    @property
     def instance_id(self) -> str:
         """This store's name in its hub."""
         return self.id

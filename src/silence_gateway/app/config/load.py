@@ -15,10 +15,10 @@ from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
 from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
+from silence_gateway.app.config.checks.store import check_store
 from silence_gateway.app.config.checks.upstreams import (
     check_routes,
     check_something_to_serve,
-    check_store,
     check_upstreams,
 )
 from silence_gateway.app.config.document import Broken, Node, Place

@@ -8,6 +8,8 @@ from pathlib import Path
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.quantities import Address, quoted
+from silence_gateway.app.config.store import StoreTlsConfig
+from silence_gateway.app.config.upstreams import UpstreamTlsConfig
 
 
 def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
@@ -30,16 +32,25 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[Steps, Path]]:
         yield ("tls", "key"), config.tls.key
         if config.tls.client_ca is not None:
             yield ("tls", "client_ca"), config.tls.client_ca
+    if config.store.password_file is not None:
+        yield ("store", "password_file"), config.store.password_file
+    if config.store.tls is not None:
+        yield from tls_files(("store", "tls"), config.store.tls)
     for name, upstream in config.upstreams.items():
         at: Steps = ("upstreams", name)
         for index, source in enumerate(upstream.descriptors):
             if source != "reflection":
                 yield (*at, "descriptors", index), Path(source)
         if upstream.tls is not None:
-            for key in ("ca", "certificate", "key"):
-                path: Path | None = getattr(upstream.tls, key)
-                if path is not None:
-                    yield (*at, "tls", key), path
+            yield from tls_files((*at, "tls"), upstream.tls)
+
+
+def tls_files(at: Steps, tls: StoreTlsConfig | UpstreamTlsConfig) -> Iterator[tuple[Steps, Path]]:
+    """Go through the files of one `tls` section."""
+    for key in ("ca", "certificate", "key"):
+        path: Path | None = getattr(tls, key)
+        if path is not None:
+            yield (*at, key), path
 
 
 def trouble_with(path: Path) -> str:
