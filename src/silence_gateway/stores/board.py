@@ -15,16 +15,19 @@ from importlib.resources import files
 from typing import Any
 
 from silence_gateway.clock import Clock, Timer
-from silence_gateway.errors import StoreFault, StoreMisconfigured
+from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores import keys
 from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.bus import ValkeyBus
 from silence_gateway.stores.contracts import Script, Subscription
-from silence_gateway.stores.rooms import Cell, OnChange, RoomCopy, check_fact
+from silence_gateway.stores.rooms import Cell, OnChange, OnEnd, RoomCopy, check_fact
 
 POLL_S = 4.0
 MAX_VALUES = 10_000
 MAX_HEADER_BYTES = 120
+# Writes of one room on their way together, where there are many: some milliseconds of the server's time,
+# and of ours. A room of thousands would otherwise wait longer than a call may take.
+AT_ONCE = 64
 
 
 def read_script(name: str) -> Script:
@@ -66,7 +69,18 @@ class Push:
 class Room:
     """What one instance keeps about a room."""
 
-    __slots__ = ("copy", "key", "name", "reading", "sending", "stale", "subscription", "version", "watched")
+    __slots__ = (
+        "copy",
+        "key",
+        "name",
+        "reading",
+        "repeating",
+        "sending",
+        "stale",
+        "subscription",
+        "version",
+        "watched",
+    )
 
     def __init__(self, name: str, key: bytes, copy: RoomCopy) -> None:
         self.name = name
@@ -75,6 +89,7 @@ class Room:
         self.version = 0
         self.watched = False
         self.stale = False
+        self.repeating = False
         self.reading: asyncio.Task[None] | None = None
         self.sending: set[Cell] = set()
         self.subscription: Subscription | None = None
@@ -120,11 +135,13 @@ class ValkeyBoard:
         entry = self.room(room)
         await self.send(entry, name, entry.copy.write(name, None, None), None)
 
-    def watch(self, room: str, on_change: OnChange | None = None) -> Mapping[str, bytes]:
+    def watch(
+        self, room: str, on_change: OnChange | None = None, on_end: OnEnd | None = None
+    ) -> Mapping[str, bytes]:
         """Keep a copy of *room* and return that live, read-only copy."""
         entry = self.room(room)
         if on_change is not None:
-            entry.copy.listen(on_change)
+            entry.copy.listen(on_change, on_end)
         if not entry.watched:
             entry.watched = True
             entry.version = 0
@@ -261,20 +278,25 @@ class ValkeyBoard:
         A room outlives its values in the store, so one that is gone while values live was lost. Values
         are written only where there is none, because every instance does the same.
         """
-        now_s = self.clock.monotonic_s()
-        alive = [
-            (name, cell, None if cell.due_s is None else cell.due_s - now_s)
-            for name, cell in entry.copy.shared.items()
-            if cell.due_s is None or cell.due_s > now_s
-        ]
-        outcomes = await asyncio.gather(
-            *(self.write(entry, b"N", name, cell.value, left_s) for name, cell, left_s in alive),
-            return_exceptions=True,
-        )
-        if not any(isinstance(outcome, BaseException) for outcome in outcomes):
-            self.restored += len(alive)
-            entry.version = 0
-            entry.stale = True
+        alive = list(entry.copy.shared.items())
+        for start in range(0, len(alive), AT_ONCE):
+            now_s = self.clock.monotonic_s()
+            outcomes = await asyncio.gather(
+                *(
+                    self.write(
+                        entry, b"N", name, cell.value, None if cell.due_s is None else cell.due_s - now_s
+                    )
+                    for name, cell in alive[start : start + AT_ONCE]
+                    # What was removed or ran out since we began must not come back.
+                    if entry.copy.shared.get(name) is cell and (cell.due_s is None or cell.due_s > now_s)
+                ),
+                return_exceptions=True,
+            )
+            if any(isinstance(outcome, BaseException) for outcome in outcomes):
+                return
+            self.restored += len(outcomes)
+        entry.version = 0
+        entry.stale = True
 
     # -- time -----------------------------------------------------------------------------------------
 
@@ -289,20 +311,34 @@ class ValkeyBoard:
             self.timer.cancel()
         self.timer = self.clock.call_later(POLL_S * (0.75 + self.draw() / 2), self.poll)
         for entry in self.rooms.values():
-            for name, cell, left_s in entry.copy.unsettled():
-                if cell not in entry.sending:
-                    task = asyncio.get_running_loop().create_task(self.send_again(entry, name, cell, left_s))
-                    self.background.add(task)
-                    task.add_done_callback(self.background.discard)
+            if entry.copy.own and not entry.repeating:
+                entry.repeating = True
+                task = asyncio.get_running_loop().create_task(self.send_again(entry))
+                self.background.add(task)
+                task.add_done_callback(self.background.discard)
             if entry.watched:
                 self.read_soon(entry)
 
-    async def send_again(self, entry: Room, name: str, cell: Cell, left_s: float | None) -> None:
-        """Repeat a write that failed; if it fails again the next poll repeats it."""
+    async def send_again(self, entry: Room) -> None:
+        """Repeat the writes of a room that failed; what fails again waits for the next poll."""
         try:
-            await self.send(entry, name, cell, left_s)
-        except StoreFault:
-            return
+            waiting = [one for one in entry.copy.unsettled() if one[1] not in entry.sending]
+            for start in range(0, len(waiting), AT_ONCE):
+                outcomes = await asyncio.gather(
+                    *(
+                        self.send(entry, name, cell, left_s)
+                        for name, cell, left_s in waiting[start : start + AT_ONCE]
+                        if entry.copy.own.get(name) is cell
+                    ),
+                    return_exceptions=True,
+                )
+                for outcome in outcomes:
+                    if isinstance(outcome, BaseException) and not isinstance(outcome, StoreFault):
+                        raise outcome
+                if any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+                    return
+        finally:
+            entry.repeating = False
 
     async def stop(self) -> None:
         """Give up the leases and stop; copies stay as they are."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores.contracts import Board, Bus
-from silence_gateway.stores.rooms import Cell, OnChange, RoomCopy, check_fact
+from silence_gateway.stores.rooms import Cell, OnChange, OnEnd, RoomCopy, check_fact
 
 AWAY = "the memory store was taken away"
 
@@ -183,11 +183,13 @@ class MemoryBoard:
         self.hub.write(room, name, value, ttl_s)
         copy.settle(name, cell, shared=True)
 
-    def watch(self, room: str, on_change: OnChange | None = None) -> Mapping[str, bytes]:
+    def watch(
+        self, room: str, on_change: OnChange | None = None, on_end: OnEnd | None = None
+    ) -> Mapping[str, bytes]:
         """Keep a copy of *room* and return that live, read-only copy."""
         copy = self.copy_of(room)
         if on_change is not None:
-            copy.listen(on_change)
+            copy.listen(on_change, on_end)
         return copy.public
 
     async def lead(self, room: str, name: str, ttl_s: float) -> int:

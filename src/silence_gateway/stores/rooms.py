@@ -16,12 +16,16 @@ from typing import TypeAlias
 from silence_gateway.clock import Clock, Timer
 
 OnChange: TypeAlias = Callable[[str, bytes | None], None]
+OnEnd: TypeAlias = Callable[[str], None]
 
 # Small facts only: what is larger belongs in a key of its own.
 MAX_NAME_BYTES = 512
 MAX_VALUE_BYTES = 64 * 1024
 # Two values that run out closer together than this are swept together.
 SWEEP_GRAIN_S = 0.005
+# A value that is missing from a fresh reading ran out, if we expected that to happen about now: the store
+# measured its time from a moment that lies one trip before ours.
+END_GRACE_S = 1.0
 
 
 class Cell:
@@ -59,12 +63,15 @@ class RoomCopy:
         self.shared: dict[str, Cell] = {}
         self.own: dict[str, Cell] = {}
         self.listeners: list[OnChange] = []
+        self.end_listeners: list[OnEnd] = []
         self.timer: Timer | None = None
         self.timer_due_s = float("inf")
 
-    def listen(self, on_change: OnChange) -> None:
+    def listen(self, on_change: OnChange, on_end: OnEnd | None = None) -> None:
         """Tell *on_change* of every change from now on, and soon of what is known already."""
         self.listeners.append(on_change)
+        if on_end is not None:
+            self.end_listeners.append(on_end)
         for name in self.view:
             asyncio.get_running_loop().call_soon(self.tell_known, on_change, name)
 
@@ -94,19 +101,21 @@ class RoomCopy:
 
     def apply(self, name: str, value: bytes | None, left_s: float | None) -> None:
         """Another instance wrote this: *left_s* seconds remain, None for ever."""
-        if value is None or (left_s is not None and left_s <= 0):
+        ended = value is not None and left_s is not None and left_s <= 0
+        if value is None or ended:
             self.shared.pop(name, None)
         else:
             cell = Cell(value, None if left_s is None else self.clock.monotonic_s() + left_s)
             self.shared[name] = cell
             self.wake_at(cell.due_s)
-        self.refresh(name)
+        self.refresh(name, ended=ended)
 
     def replace(self, values: Mapping[str, tuple[bytes, float | None]]) -> None:
         """The whole room was read anew: whatever is not in *values* is gone."""
+        soon_s = self.clock.monotonic_s() + END_GRACE_S
         for name in [name for name in self.shared if name not in values]:
-            del self.shared[name]
-            self.refresh(name)
+            due_s = self.shared.pop(name).due_s
+            self.refresh(name, ended=due_s is not None and due_s <= soon_s)
         for name, (value, left_s) in values.items():
             self.apply(name, value, left_s)
 
@@ -126,23 +135,26 @@ class RoomCopy:
             self.timer = None
         self.timer_due_s = float("inf")
 
-    def refresh(self, name: str) -> None:
-        """Bring the view of one name up to date and tell the listeners if it changed."""
+    def refresh(self, name: str, *, ended: bool = False) -> None:
+        """Bring the view of one name up to date and tell the listeners if it changed; *ended*: it ran out."""
         cell = self.own.get(name) or self.shared.get(name)
         value = None if cell is None else cell.value
         if value == self.view.get(name):
             return
         if value is None:
+            if ended:
+                for on_end in self.end_listeners:
+                    self.call(on_end, name)
             del self.view[name]
         else:
             self.view[name] = value
         for on_change in self.listeners:
             self.call(on_change, name, value)
 
-    def call(self, on_change: OnChange, name: str, value: bytes | None) -> None:
+    def call(self, listener: Callable[..., None], name: str, *value: bytes | None) -> None:
         """Call one listener; its mistake is reported and takes no other listener down."""
         try:
-            on_change(name, value)
+            listener(name, *value)
         except Exception as exc:  # noqa: BLE001 - reported, not swallowed
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"a watcher of the board failed on {name!r}", "exception": exc}
@@ -173,7 +185,7 @@ class RoomCopy:
                     continue
                 if cell.due_s <= now_s:
                     del cells[name]
-                    self.refresh(name)
+                    self.refresh(name, ended=True)
                 else:
                     next_s = min(next_s, cell.due_s)
         if next_s < float("inf"):
