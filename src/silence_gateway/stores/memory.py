@@ -70,6 +70,13 @@ class MemoryHub:
             for name, cell in cells.items()
         }
 
+    def look(self, room: str, name: str) -> tuple[bytes | None, float | None]:
+        """One value of *room* with the seconds that are left; None and None if it is not there."""
+        cell = self.rooms.get(room, {}).get(name)
+        if cell is None:
+            return None, None
+        return cell.value or b"", None if cell.due_s is None else cell.due_s - self.clock.monotonic_s()
+
     def write(self, room: str, name: str, value: bytes | None, ttl_s: float | None) -> None:
         """Write or remove one value and push it to every board."""
         cells = self.rooms.setdefault(room, {})
@@ -219,8 +226,7 @@ class MemoryBoard:
         """A value of *room* has changed."""
         copy = self.copies.get(room)
         if copy is not None and not self.hub.away:
-            value, left_s = self.hub.read(room).get(name, (None, None))
-            copy.apply(name, value, left_s)
+            copy.apply(name, *self.hub.look(room, name))
 
     def reconcile(self) -> None:
         """The hub is back: give it what was written meanwhile, and take what the others wrote."""

@@ -9,7 +9,9 @@ when the value was heard of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Collection, Mapping
+from itertools import count
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -26,6 +28,8 @@ SWEEP_GRAIN_S = 0.005
 # A value that is missing from a fresh reading ran out, if we expected that to happen about now: the store
 # measured its time from a moment that lies one trip before ours.
 END_GRACE_S = 1.0
+# Ends of values that were written anew meanwhile, beyond as many as there are values.
+MAX_STALE = 64
 
 
 class Cell:
@@ -64,6 +68,8 @@ class RoomCopy:
         self.own: dict[str, Cell] = {}
         self.listeners: list[OnChange] = []
         self.end_listeners: list[OnEnd] = []
+        self.due: list[tuple[float, int, str, Cell]] = []
+        self.order = count()
         self.timer: Timer | None = None
         self.timer_due_s = float("inf")
 
@@ -84,7 +90,7 @@ class RoomCopy:
         """Show our own write at once; `settle` it when the fleet has it."""
         cell = Cell(value, None if ttl_s is None else self.clock.monotonic_s() + ttl_s)
         self.own[name] = cell
-        self.wake_at(cell.due_s)
+        self.expect_end(name, cell)
         self.refresh(name)
         return cell
 
@@ -107,17 +113,18 @@ class RoomCopy:
         else:
             cell = Cell(value, None if left_s is None else self.clock.monotonic_s() + left_s)
             self.shared[name] = cell
-            self.wake_at(cell.due_s)
+            self.expect_end(name, cell)
         self.refresh(name, ended=ended)
 
-    def replace(self, values: Mapping[str, tuple[bytes, float | None]]) -> None:
-        """The whole room was read anew: whatever is not in *values* is gone."""
+    def replace(self, values: Mapping[str, tuple[bytes, float | None]], keep: Collection[str] = ()) -> None:
+        """The whole room was read anew: what is not in *values* is gone; of *keep* we know better."""
         soon_s = self.clock.monotonic_s() + END_GRACE_S
-        for name in [name for name in self.shared if name not in values]:
+        for name in [name for name in self.shared if name not in values and name not in keep]:
             due_s = self.shared.pop(name).due_s
             self.refresh(name, ended=due_s is not None and due_s <= soon_s)
         for name, (value, left_s) in values.items():
-            self.apply(name, value, left_s)
+            if name not in keep:
+                self.apply(name, value, left_s)
 
     def unsettled(self) -> list[tuple[str, Cell, float | None]]:
         """Own writes that the fleet has not confirmed and that are still alive, with what is left."""
@@ -160,9 +167,24 @@ class RoomCopy:
                 {"message": f"a watcher of the board failed on {name!r}", "exception": exc}
             )
 
-    def wake_at(self, due_s: float | None) -> None:
+    def expect_end(self, name: str, cell: Cell) -> None:
+        """Make sure that `sweep` runs when *cell* runs out."""
+        if cell.due_s is None:
+            return
+        heapq.heappush(self.due, (cell.due_s, next(self.order), name, cell))
+        if len(self.due) > MAX_STALE + 2 * (len(self.own) + len(self.shared)):
+            # Values that are renewed leave entries behind, which would otherwise stay until their end.
+            self.due = [one for one in self.due if self.holds(one[2], one[3])]
+            heapq.heapify(self.due)
+        self.wake_at(cell.due_s)
+
+    def holds(self, name: str, cell: Cell) -> bool:
+        """Whether *cell* is still what we keep under *name*."""
+        return self.shared.get(name) is cell or self.own.get(name) is cell
+
+    def wake_at(self, due_s: float) -> None:
         """Make sure that `sweep` runs at *due_s*, or earlier."""
-        if due_s is None or due_s >= self.timer_due_s:
+        if due_s >= self.timer_due_s:
             return
         if self.timer is not None:
             self.timer.cancel()
@@ -176,17 +198,15 @@ class RoomCopy:
         self.sweep()
 
     def sweep(self) -> None:
-        """Drop what has run out and wait for the next."""
+        """Drop what has run out and wait for the next; what stays costs nothing."""
         now_s = self.clock.monotonic_s()
-        next_s = float("inf")
-        for cells in (self.own, self.shared):
-            for name, cell in list(cells.items()):
-                if cell.due_s is None:
-                    continue
-                if cell.due_s <= now_s:
+        while self.due and (self.due[0][0] <= now_s or not self.holds(*self.due[0][2:])):
+            due_s, _, name, cell = heapq.heappop(self.due)
+            if due_s > now_s:
+                continue
+            for cells in (self.own, self.shared):
+                if cells.get(name) is cell:
                     del cells[name]
                     self.refresh(name, ended=True)
-                else:
-                    next_s = min(next_s, cell.due_s)
-        if next_s < float("inf"):
-            self.wake_at(max(next_s, now_s + SWEEP_GRAIN_S))
+        if self.due:
+            self.wake_at(max(self.due[0][0], now_s + SWEEP_GRAIN_S))
