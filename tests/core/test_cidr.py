@@ -149,7 +149,14 @@ def test_a_set_that_was_emptied_keeps_nothing() -> None:
     assert not any(half.by_length or half.groups or any(half.held.values()) for half in (found.v4, found.v6))
 
 
-@given(st.one_of(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(0, 2**128 - 1).map(IPv6Address)))
+sparse = st.lists(st.sampled_from([0, 0, 0, 1, 0xFFFF, 0xABC]), min_size=8, max_size=8).map(
+    lambda groups: IPv6Address(int("".join(f"{group:04x}" for group in groups), 16))
+)
+
+
+@given(
+    st.one_of(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(0, 2**128 - 1).map(IPv6Address), sparse)
+)
 def test_every_address_reads_as_the_standard_library_reads_it(address: IPv4Address | IPv6Address) -> None:
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     plain = mapped or address

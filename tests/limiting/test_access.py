@@ -304,12 +304,29 @@ def test_what_the_store_refuses_is_not_on_the_list() -> None:
             await put(room, name, value, ttl_s)
 
         store.memory_board.put = refuse  # type: ignore[method-assign]
-        lists = AccessLists(store.board, FakeClock())
+        seen: list[Event] = []
+        lists = AccessLists(store.board, FakeClock(), observer=seen.append)
         lists.start()
         with pytest.raises(StoreMisconfigured):
             await lists.add_many("deny", wanted("10.0.0.1", "10.0.0.3"))
 
         assert [entry.network for entry in lists.list("deny")] == ["10.0.0.1/32"]
+
+        async def refuse_removal(room: str, name: str) -> None:
+            raise StoreMisconfigured("it is read-only")
+
+        store.memory_board.remove = refuse_removal  # type: ignore[method-assign]
+        with pytest.raises(StoreMisconfigured):
+            await lists.remove("deny", "10.0.0.1", by="ops")
+
+        told = [(event.change, event.network) for event in seen if isinstance(event, AccessChanged)]
+        assert told == [
+            ("added", "10.0.0.1/32"),
+            ("added", "10.0.0.3/32"),
+            ("refused", "10.0.0.3/32"),
+            ("removed", "10.0.0.1/32"),
+            ("refused", "10.0.0.1/32"),
+        ]
 
     asyncio.run(scenario())
 

@@ -30,7 +30,7 @@ GET  /api/v1/sessions?user=&channel=     WebSocket sessions
 GET  /api/v1/upstreams                   endpoints, their health and their calls
 GET  /api/v1/nodes                       live instances
 GET  /api/v1/config                      the configuration in force, secrets masked
-GET  /api/v1/access/deny                 run-time lists; PUT and DELETE /api/v1/access/deny/{cidr}
+GET  /api/v1/access/deny                 lists; PUT and DELETE /api/v1/access/deny/{cidr}, PUT a list of many
 POST /api/v1/drain                       finish what runs, take nothing new, and stop
 """
 

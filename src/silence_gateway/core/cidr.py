@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-# Arithmetic on text, twelve times faster than ipaddress; no socket is opened by it.
-from socket import AF_INET6, inet_pton
+# Arithmetic on text, twelve times faster than ipaddress; no socket is opened by them.
+from socket import AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
 OCTETS = {str(number): number for number in range(256)}
@@ -37,7 +37,12 @@ class Address(NamedTuple):
     number: int
 
     def __str__(self) -> str:
-        return str(IPv4Address(self.number) if self.bits == 32 else IPv6Address(self.number))
+        if self.bits == 32:
+            return str(IPv4Address(self.number))
+        if self.number >> 48:
+            return inet_ntop(AF_INET6, self.number.to_bytes(16, "big"))
+        # Of these, some systems write the last part as IPv4.
+        return str(IPv6Address(self.number))
 
 
 class Network(NamedTuple):

@@ -8,7 +8,7 @@ holds within an allowed network.
 What is added at run time lives on the board: every instance sees it within moments, it survives any
 instance, and with a TTL it ends by itself. While the store is away, changes made here hold here and
 reach the fleet when it is back. A look-up never asks the store: with 100,000 entries in files and as many
-at run time, an address never seen before costs 4 us, one seen before 0.1 us.
+at run time, an address never seen before costs 3.2 us, one seen before 0.1 us.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.cidr import CidrSet, Network, parse_address
-from silence_gateway.errors import BadRequest, StoreUnavailable
+from silence_gateway.errors import BadRequest, StoreMisconfigured, StoreUnavailable
 from silence_gateway.events import Observer, nobody
 from silence_gateway.limiting.access_audit import AuditDuty
 from silence_gateway.limiting.access_entry import (
@@ -200,7 +200,7 @@ class AccessLists:
         """
         checked_list(list_name)
         network = checked(WantedEntry(cidr=cidr, ttl_s=ttl_s, reason=reason))
-        self.check_room_for([name_of(list_name, network)])
+        self.check_room_for(list_name, [network])
         return await self.put(list_name, network, ttl_s, reason, by)
 
     async def add_many(self, list_name: str, wanted: Sequence[WantedEntry], *, by: str = "") -> int:
@@ -216,7 +216,7 @@ class AccessLists:
         """
         checked_list(list_name)
         networks = await checked_all(wanted)
-        self.check_room_for([name_of(list_name, network) for network in networks])
+        self.check_room_for(list_name, networks)
         away: StoreUnavailable | None = None
         for start in range(0, len(wanted), AT_ONCE):
             part = zip(networks[start : start + AT_ONCE], wanted[start : start + AT_ONCE], strict=True)
@@ -246,19 +246,26 @@ class AccessLists:
             added_us=now_us,
             until_us=0 if ttl_s is None else now_us + round(ttl_s * 1_000_000),
         )
+        # It holds here from now on, whatever becomes of the call that asked for it.
         self.tell("added", list_name, entry)
         name = name_of(list_name, network)
-        await self.board.put(room_of(name), name, entry_value(entry), ttl_s)
+        try:
+            await self.board.put(room_of(name), name, entry_value(entry), ttl_s)
+        except StoreMisconfigured:
+            self.tell("refused", list_name, entry)
+            raise
         return entry
 
-    def check_room_for(self, names: Sequence[str]) -> None:
+    def check_room_for(self, list_name: str, networks: Sequence[Network]) -> None:
         """
         Refuse what the fleet could not hold.
 
         Raises:
             BadRequest: There would be more than MAX_ENTRIES.
         """
-        new = sum(name not in self.values for name in names)
+        if len(self.values) + len(networks) <= MAX_ENTRIES:
+            return
+        new = sum(name_of(list_name, network) not in self.values for network in networks)
         if new and len(self.values) + new > MAX_ENTRIES:
             raise BadRequest(
                 f"there are {len(self.values)} entries already, and {MAX_ENTRIES} fit; "
@@ -272,6 +279,7 @@ class AccessLists:
         Raises:
             BadRequest: The list or the network is not one, or it comes from a file.
             StoreUnavailable: It is off here; the fleet learns of it when the store is back.
+            StoreMisconfigured: The store refuses it; nothing has changed.
         """
         mark = MARKS[checked_list(list_name)]
         network = checked_network(cidr)
@@ -282,11 +290,19 @@ class AccessLists:
                 f"{network} is on the {list_name} list by the configuration file or a list file; "
                 "change it there"
             )
-        if value is not None:
-            reason = entry.reason if (entry := read_entry(str(network), value)) is not None else ""
-            self.tell("removed", list_name, AccessEntry(network=str(network), by=by, reason=reason))
-        await self.board.remove(room_of(name), name)
-        return value is not None
+        if value is None:
+            await self.board.remove(room_of(name), name)
+            return False
+        known = read_entry(str(network), value)
+        assert known is not None
+        gone = AccessEntry(network=known.network, by=by, reason=known.reason)
+        self.tell("removed", list_name, gone)
+        try:
+            await self.board.remove(room_of(name), name)
+        except StoreMisconfigured:
+            self.tell("refused", list_name, gone)
+            raise
+        return True
 
     # -- hearing --------------------------------------------------------------------------------------
 

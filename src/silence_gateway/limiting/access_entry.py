@@ -88,7 +88,8 @@ class AccessChanged(Event):
     An access list changed at run time: a line for the audit.
 
     Attributes:
-        change: `added` (or added anew), `removed`, or `ended` by itself.
+        change: `added` (or added anew), `removed`, `ended` by itself, or `refused` by the store, which took
+            the change before it back.
         list: `allow` or `deny`.
         network: Which network.
         reason: Why it was added.
