@@ -131,6 +131,27 @@ def test_a_file_that_cannot_be_used_keeps_what_it_said_and_is_told_of_once(
     asyncio.run(scenario())
 
 
+def test_whatever_a_file_does_to_its_reader_it_is_looked_at_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "one"
+        path.write_text("1")
+        reading = Reading(path)
+        reading.watch.load()
+        reading.watch.read = lambda _path, data: [1 // int(data)]
+        write(path, "0")
+        for _ in range(2):
+            await reading.watch.look()
+        assert reading.told == [
+            FileUnusable(path=str(path), problems=(f"{path}: ZeroDivisionError while it was read",))
+        ]
+        write(path, "1")
+        for _ in range(2):
+            await reading.watch.look()
+        assert reading.used == [1, 1]
+
+    asyncio.run(scenario())
+
+
 def test_at_the_start_every_file_must_be_good_and_every_problem_is_named(tmp_path: Path) -> None:
     (tmp_path / "good").write_text("1")
     (tmp_path / "bad").write_text("x")

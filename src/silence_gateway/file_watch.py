@@ -152,6 +152,9 @@ class FileWatch(Generic[Part, Whole]):
                 self.parts[path] = self.read(path, content_of(path, self.max_bytes))
             except ConfigError as exc:
                 events.append(FileUnusable(path=str(path), problems=exc.problems[:SHOWN_PROBLEMS]))
+            except Exception as exc:  # noqa: BLE001 - told, without its text, which may quote a secret
+                said = f"{path}: {type(exc).__name__} while it was read"
+                events.append(FileUnusable(path=str(path), problems=(said,)))
             else:
                 events.append(FileReread(path=str(path)))
                 changed = True

@@ -9,7 +9,7 @@ import pytest
 
 from silence_gateway.errors import BadRequest, StoreMisconfigured, StoreUnavailable
 from silence_gateway.events import Event
-from silence_gateway.limiting import access
+from silence_gateway.limiting import access, access_bulk
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.access_entry import (
     ROOMS,
@@ -265,7 +265,7 @@ def test_mistakes_are_named_up_to_a_bound_and_a_bulk_has_one_too(monkeypatch: py
         lists = AccessLists(MemoryStore().board, FakeClock())
         with pytest.raises(BadRequest, match=r"entry 20: .*; and 5 more: nothing was added"):
             await lists.add_many("deny", wanted(*["x"] * 25))
-        monkeypatch.setattr(access, "MAX_BULK", 2)
+        monkeypatch.setattr(access_bulk, "MAX_BULK", 2)
         with pytest.raises(BadRequest, match="one call takes 2 entries, not 3"):
             await lists.add_many("deny", wanted("10.0.0.1", "10.0.0.2", "10.0.0.3"))
 
