@@ -138,6 +138,17 @@ def test_a_network_is_there_while_it_has_a_mark(
     assert list(found.holding(address)) == [(each, alive[each]) for each in holding]
 
 
+def test_one_of_two_neighbours_is_removed() -> None:
+    one, other = parse_cidr("2001:db8:1::/48"), parse_cidr("2001:db8:2::/48")
+    found = CidrSet([one, other])
+    found.discard(one)
+    found.discard(one)
+
+    assert list(found) == [other]
+    assert found.longest(Address(128, other.number)) == 48
+    assert found.longest(Address(128, one.number)) == NOWHERE
+
+
 def test_a_set_that_was_emptied_keeps_nothing() -> None:
     everything = [network(128, 2**128 - 1, length) for length in range(129)]
     everything += [network(32, 2**32 - 1, length) for length in range(33)]
