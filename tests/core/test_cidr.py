@@ -138,6 +138,40 @@ def test_a_network_is_there_while_it_has_a_mark(
     assert list(found.holding(address)) == [(each, alive[each]) for each in holding]
 
 
+@pytest.mark.parametrize(
+    ("address", "length"),
+    [
+        ("2001:db8:1:1::1", 64),
+        ("2001:db8:1:2::1", 48),
+        ("2001:db8:2::1", 40),
+        ("2001:db8:100::1", 34),
+        ("2001:db9::1", NOWHERE),
+        ("10.1.2.3", 24),
+        ("10.1.3.3", 8),
+        ("11.0.0.1", NOWHERE),
+    ],
+)
+def test_networks_within_networks(address: str, length: int) -> None:
+    found = CidrSet(
+        map(
+            parse_cidr,
+            [
+                "2001:db8:1:1::/64",
+                "2001:db8:1::/48",
+                "2001:db8::/40",
+                "2001:db8::/34",
+                "10.1.2.0/24",
+                "10.0.0.0/8",
+            ],
+        )
+    )
+    read = parse_address(address)
+
+    assert read is not None
+    assert found.longest(read) == length
+    assert [network.length for network, _ in found.holding(read)][:1] == ([length] if length >= 0 else [])
+
+
 def test_one_of_two_neighbours_is_removed() -> None:
     one, other = parse_cidr("2001:db8:1::/48"), parse_cidr("2001:db8:2::/48")
     found = CidrSet([one, other])
