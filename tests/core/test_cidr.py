@@ -172,6 +172,16 @@ def test_networks_within_networks(address: str, length: int) -> None:
     assert [network.length for network, _ in found.holding(read)][:1] == ([length] if length >= 0 else [])
 
 
+def test_a_network_on_two_lists_leaves_one_and_stays_on_the_other() -> None:
+    network = parse_cidr("10.0.0.0/8")
+    found = CidrSet([network], 1)
+    found.add(network, 2)
+    found.discard(network, 1)
+
+    assert found.marks(network) == 2
+    assert found.look(Address(32, network.number)) == (8, 2)
+
+
 def test_one_of_two_neighbours_is_removed() -> None:
     one, other = parse_cidr("2001:db8:1::/48"), parse_cidr("2001:db8:2::/48")
     found = CidrSet([one, other])
