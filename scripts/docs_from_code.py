@@ -219,7 +219,7 @@ async def real_metrics(recorded: Recorded) -> str:
     assert gateway.hub is not None
     gateway.hub.statistics.count_close(3000)
 
-    def serve(_self: LocalInstance, method: str, template: str, _handler: object) -> None:
+    def serve(_self: LocalInstance, method: str, template: str, _handler: object, **_more: object) -> None:
         recorded.append((method, template))
 
     with patch.object(LocalInstance, "serve", serve):

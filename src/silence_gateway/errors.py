@@ -55,7 +55,16 @@ class Refused(GatewayError):
 
 
 class Unauthenticated(Refused):
-    """The caller did not prove who it is."""
+    """
+    The caller did not prove who it is.
+
+    Attributes:
+        challenge: How it could, in the form of WWW-Authenticate.
+    """
+
+    def __init__(self, message: str, challenge: str = "Bearer") -> None:
+        super().__init__(message)
+        self.challenge = challenge
 
 
 class AccessDenied(Refused):

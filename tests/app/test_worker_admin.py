@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -53,6 +54,35 @@ def test_what_the_store_keeps_is_changed_once(tmp_path: Path) -> None:
     assert of_workers(tmp_path, ask, [said(200, b'{"removed":1}'), said(404)]) == (
         Answer(200, {"removed": 1}),
         [0],
+    )
+
+
+def test_a_list_and_who_sent_it_reach_the_worker_that_makes_the_change(tmp_path: Path) -> None:
+    heard: list[tuple[str, bytes, bytes | None]] = []
+
+    async def handle(request: Request) -> Response:
+        heard.append((request.target, request.body, request.headers.get(b"x-silence-caller")))
+        return said(200, b'{"added": 1}')
+
+    async def main() -> tuple[Answer, Answer]:
+        server = HttpServer(handle)
+        await server.start(open_sockets([f"unix:{tmp_path}/0"], reuse_port=False))
+        try:
+            instance = WorkersInstance(lambda: {"0": f"{tmp_path}/0"}, lambda: False, list, {}, shared=True)
+            items = [{"cidr": "10.0.0.1", "reason": "\u2603"}]
+            changed = await instance.call(Ask("PUT", "access/deny", items=items, caller="admin API from ::1"))
+            return changed, await instance.call(Ask("GET", "stats", items=items))
+        finally:
+            await server.abort()
+
+    changed, refused = asyncio.run(main())
+
+    assert (changed, refused.status) == (Answer(200, {"added": 1}), 400)
+    [(target, body, caller)] = heard
+    assert (target, json.loads(body), caller) == (
+        "/api/v1/access/deny",
+        [{"cidr": "10.0.0.1", "reason": "\u2603"}],
+        b"admin API from ::1",
     )
 
 

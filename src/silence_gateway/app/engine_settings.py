@@ -161,6 +161,7 @@ def limit_spec(config: GatewayConfig, limit: LimitConfig) -> LimitSpec:
         return LimitSpec(
             rule=rule,
             key=limit.key,
+            ipv6_prefix=limit.ipv6_prefix,
             path=limit.match.path,
             methods=limit.match.methods,
             rpc=limit.match.rpc,

@@ -15,16 +15,20 @@ from silence_gateway.app.config.loaded import written
 from silence_gateway.app.config.quantities import show_duration
 from silence_gateway.app.config.shape import Leaf, entries_of
 from silence_gateway.app.engine_settings import limit_specs, route_rules
-from silence_gateway.core.cidr import CidrSet, parse_address, parse_cidr
+from silence_gateway.app.identity import access_lists, door
+from silence_gateway.clock import SystemClock
 from silence_gateway.core.http import Request, Response, stack
+from silence_gateway.errors import Unauthenticated
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
-from silence_gateway.limiting.access import Verdict, verdict_of
+from silence_gateway.limiting.access_entry import Verdict
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import steps_of
+from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.transcoding.service import TranscodedService
 
 DENIED = "403 access denied"
+UNAUTHENTICATED = "401 unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,10 @@ async def explain_request(
     steps = [*_who(config, request), *_where(config, routes, request)]
     if any(step.decided == DENIED for step in steps):
         return steps
-    return [*steps, *_auth(config, request), *_limits(config, request)]
+    steps += await _auth(config, request)
+    if steps and steps[-1].decided == UNAUTHENTICATED:
+        return steps
+    return [*steps, *_limits(config, request)]
 
 
 def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
@@ -65,20 +72,14 @@ def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
         request.client_ip,
         f"{request.peer} is in trusted_proxies, so its forwarding header counts" if forwarded else "the peer",
     )
-    address = parse_address(request.client_ip)
-    if address is None:
-        return
-    allow, deny = (
-        CidrSet([parse_cidr(str(n)) for n in each]) for each in (config.access.allow, config.access.deny)
-    )
-    verdict = verdict_of(allow.longest(address), deny.longest(address))
+    verdict = access_lists(config, MemoryStore().board, SystemClock()).verdict(request.client_ip)
     if verdict is Verdict.NONE:
         return
     request.unlimited = verdict is Verdict.ALLOW
     yield Step(
         "access",
         "let in, no limit applies" if request.unlimited else DENIED,
-        f"the most specific network that holds it is in access.{verdict.value}",
+        f"the most specific network that holds it is on access.{verdict.value}, or in one of its files",
     )
 
 
@@ -105,15 +106,33 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         yield Step("timeout", show_duration(own), f"upstreams.{binding.upstream}.timeout")
 
 
-def _auth(config: GatewayConfig, request: Request) -> Iterator[Step]:
-    jwt = config.auth.jwt if config.auth is not None else None
-    if jwt is None:
-        return
+async def _auth(config: GatewayConfig, request: Request) -> list[Step]:
+    auth = config.auth
+    asks = door(config, SystemClock(), mode_of=lambda _request: "optional")
+    if auth is None or asks is None:
+        return []
+    parts = {"auth.jwt": auth.jwt, "auth.api_keys": auth.api_keys}
+    says = {f"{name}.required": part.required for name, part in parts.items() if part is not None}
+    mode = "required" if any(says.values()) else "optional"
+    why = ", ".join(name for name, required in says.items() if required or mode == "optional")
     rule = request.matched.rule if isinstance(request.matched, Matched) else None
     if rule is not None and rule.auth:
-        yield Step("auth", rule.auth, f"routes: {rule.path}")
-    else:
-        yield Step("auth", "required" if jwt.required else "optional", "auth.jwt.required")
+        mode, why = rule.auth, f"routes: {rule.path}"
+    steps = [Step("auth", mode, why)]
+    if mode == "none":
+        return steps
+
+    async def end(_request: Request) -> Response:
+        return Response(200)
+
+    try:
+        await asks.layer(end)(request)
+    except Unauthenticated as exc:
+        return [*steps, Step("caller", UNAUTHENTICATED, str(exc))]
+    proven = [f"{what} {who}" for what, who in (("user", request.user), ("key", request.api_key)) if who]
+    if not proven and mode == "required":
+        return [*steps, Step("caller", f"nobody: {UNAUTHENTICATED}", "it proves nothing; if it did:")]
+    return [*steps, Step("caller", ", ".join(proven) or "nobody", "what its headers prove")]
 
 
 def _limits(config: GatewayConfig, request: Request) -> Iterator[Step]:

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from silence_gateway.admin.contracts import Readiness, Word
 from silence_gateway.app.register import Register
 from silence_gateway.clock import Clock
+from silence_gateway.core.api_keys import KeyRing
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer
+from silence_gateway.file_watch import FileWatch
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.fleet_counts import FleetCounts
@@ -53,6 +55,7 @@ class Gateway:
     counters: RequestCounters
     access: AccessLists
     drain_s: float
+    key_file: FileWatch[KeyRing, KeyRing] | None = None
     upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
     limiter: Limiter | None = None
@@ -72,6 +75,8 @@ class Gateway:
         """
         await self.store.start()
         self.access.start()
+        if self.key_file is not None:
+            self.key_file.start()
         for upstream in self.upstreams.values():
             await upstream.start()
         if self.hub is not None:
@@ -167,4 +172,7 @@ class Gateway:
             await self.hub.stop()
         for upstream in self.upstreams.values():
             await upstream.stop(drain_s=0.5)
+        await self.access.stop()
+        if self.key_file is not None:
+            await self.key_file.stop()
         await self.store.stop()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from silence_gateway.admin.access_lists import serve_access
 from silence_gateway.admin.contracts import Ask
-from silence_gateway.admin.engines import serve_access, serve_limits, serve_sessions, serve_upstreams
+from silence_gateway.admin.engines import serve_limits, serve_sessions, serve_upstreams
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.app.collect import families_of
 from silence_gateway.app.config.loaded import LoadedConfig

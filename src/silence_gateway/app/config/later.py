@@ -28,7 +28,6 @@ LATER: dict[str, str] = {
     "realtime.namespaces.*.recover": "publications are not kept",
     "realtime.rpc": "call the service over HTTP",
     "auth.jwt.jwks": "use hmac_secret",
-    "auth.api_keys": "use auth.jwt",
     "cors": "answer preflight requests in front of the gateway",
     "telemetry.otlp": "scrape /metrics",
     "telemetry.sample": "nothing is traced",
