@@ -117,7 +117,7 @@ def test_every_stored_key_is_ours_hashed_and_ends(socket: str) -> None:
         keys = [key async for key in runner.client.scan_iter(f"{fleet}:*")]
 
         assert len(keys) == 1
-        assert keys[0].startswith(f"{fleet}:v1:limit:{{h:w|".encode())
+        assert keys[0].startswith(f"{fleet}:v2:limit:{{h:w|".encode())
         assert b"secret" not in keys[0]
         assert 3_600_000 < await runner.client.pttl(keys[0]) <= 4_051_000
 

@@ -43,7 +43,7 @@ from silence_gateway.realtime.server_api import PREFIX, server_api
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_contract import LimitStore
-from silence_gateway.stores.limit_totals_valkey import ValkeyLimitTotals
+from silence_gateway.stores.limit_stats_valkey import ValkeyLimitStats
 from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.stores.limits_valkey import ValkeyLimitStore
@@ -133,6 +133,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         drain_s=config.server.drain_s,
         upstreams=upstreams,
         services=services,
+        routes=switch,
         hub=hub,
         register=Register(
             store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
@@ -178,16 +179,15 @@ def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observe
     if not specs:
         return None
     shared: LimitStore = MemoryLimitStore(clock)
-    totals = sweep = None
+    stats = sweep = None
     if isinstance(store, ValkeyStore):
         shared = ValkeyLimitStore(store.scripts, config.name)
-        totals = ValkeyLimitTotals(store.general, config.name)
-        sweep = LimitSweep(store, totals, clock, observer=observer)
+        stats = ValkeyLimitStats(store.general, config.name)
+        sweep = LimitSweep(store, stats, clock, observer=observer)
     falling_back = FallingBackLimitStore(shared, store, clock)
     limiter = Limiter(specs, falling_back)
-    return Limits(
-        limiter, falling_back, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep
-    )
+    counts = FleetCounts(limiter.statistics, stats, clock, lambda: store.up, bus=store.bus)
+    return Limits(limiter, falling_back, counts, sweep)
 
 
 def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> RealtimeHub | None:

@@ -23,7 +23,8 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
     families += upstream_families(upstream.statistics for upstream in gateway.upstreams.values())
     if gateway.limiter is not None:
         local = gateway.limit_store.local_decisions if gateway.limit_store is not None else 0
-        families += limit_families(gateway.limiter, local)
+        unique = gateway.limit_counts.unique if gateway.limit_counts is not None else {}
+        families += limit_families(gateway.limiter, local, unique)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)
     families += store_families(gateway.store)

@@ -20,6 +20,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer
+from silence_gateway.layers.route import RouteSwitch
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limiter import Limiter
@@ -55,6 +56,7 @@ class Gateway:
     drain_s: float
     upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
+    routes: RouteSwitch | None = None
     limiter: Limiter | None = None
     limit_store: FallingBackLimitStore | None = None
     limit_counts: FleetCounts | None = None
