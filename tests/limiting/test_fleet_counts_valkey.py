@@ -129,28 +129,29 @@ def test_a_reset_reaches_what_the_other_has_not_flushed_and_no_other_limit() -> 
         asyncio.run(scenario(server.url))
 
 
-def test_a_lost_answer_costs_at_most_a_flush_and_counts_nothing_twice() -> None:
-    """The server gets the flush, its answer is held back; and then the other way round."""
+@pytest.mark.parametrize("fault", ["stall_to_client", "stall_to_server"])
+def test_a_lost_answer_costs_at_most_its_flush_and_counts_nothing_twice(fault: str) -> None:
+    """The server gets the flush, and its answer is held back; or it does not get it."""
 
     async def scenario(proxy: FaultProxy, url: str) -> None:
         fleet = fresh_fleet()
+        confirmed = unknown = 0
         async with instance(proxy.url, fleet) as cut_off, instance(url, fleet) as other:
-            cut_off.count("a", "first")
-            await cut_off.counts.flush()
-            for lost, proxy_fault in enumerate(("stall_to_client", "stall_to_server"), 1):
-                cut_off.count("a", "k", "k")
-                setattr(proxy, proxy_fault, True)
+            for round_ in range(3):
+                cut_off.count("a", "k", "k", "k")
+                setattr(proxy, fault, round_ == 1)
+                lost_before = cut_off.counts.lost
                 await cut_off.counts.flush()
-                assert cut_off.counts.lost == lost
+                if cut_off.counts.lost > lost_before:
+                    unknown += 3
+                else:
+                    confirmed += 3
                 proxy.heal()
                 await until_up(cut_off)
-                cut_off.count("a", "k")
-                await cut_off.counts.flush()
             counted = (await other.use()).counts.allowed
 
-            # All of 1 + 3 + 3, or without the two that were lost on their way. Never more.
-            assert counted in (5, 7)
-            assert cut_off.own["a"].allowed == 7
+            assert unknown >= 3
+            assert confirmed <= counted <= confirmed + unknown == cut_off.own["a"].allowed
 
     with valkey_server() as server, FaultProxy(server.socket) as proxy:
         asyncio.run(scenario(proxy, server.url))
