@@ -35,12 +35,14 @@ def test_a_limit_says_since_when_it_counts_and_in_whose_name() -> None:
         "orders: 10/m by client_ip, a.B/C; counted by this instance alone: the store is away, or not shared",
         "",
         "                    ALLOWED  DENIED  IN SHADOW  NEAR  CLIENTS, ABOUT",
-        "in 2h               9        1       0          0     -",
-        "in the last hour    5        -       -          -     2",
         "in the last minute  1        -       -          -     1",
+        "in the last hour    5        -       -          -     2",
+        "since 2h ago        9        1       0          0     -",
         "",
+        "busiest in the last hour:",
         "(none)",
         "",
+        "refused most in the last hour:",
         "(none)",
     ]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import blake2b
+from socket import create_server
 from typing import Any
 
 import pytest
@@ -44,9 +46,20 @@ class Runner:
         return await self.client.eval(script.text, len(keys), *keys, *args)
 
 
-@pytest.fixture(scope="module")
-def socket() -> Iterator[str]:
-    with valkey_server() as server:
+@pytest.fixture(scope="module", params=["alone", "in-a-cluster"])
+def socket(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server; one in a cluster has every slot, and refuses calls whose keys are in several."""
+    clustered = request.param == "in-a-cluster"
+    with create_server(("127.0.0.1", 0)) as taken:
+        bus_port = taken.getsockname()[1]
+    options = ["--cluster-enabled", "yes", "--bind", "127.0.0.1", "--cluster-port", str(bus_port)]
+    with valkey_server(options if clustered else []) as server:
+        if clustered:
+            with redis.Redis(unix_socket_path=server.socket) as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                end_s = time.monotonic() + 10
+                while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+                    assert time.monotonic() < end_s
         yield server.socket
 
 

@@ -60,7 +60,7 @@ def top_keys(body: Any) -> str:
     return "\n".join(
         [
             ranking(said.get("top"), by),
-            printable(f"in {window}, of about {cell(said.get('unique_clients'))} clients{by_whom(said)}"),
+            printable(f"in {window}; clients, about: {cell(said.get('unique_clients'))}{by_whom(said)}"),
         ]
     )
 
@@ -85,15 +85,11 @@ def one_limit(body: Any, now_us: int) -> str:
     limit = fields(body)
     windows = fields(limit.get("windows"))
     since = ago(limit.get("since_us"), now_us)
-    rows: list[Sequence[object]] = [(f"in {since}" if since else "in all", *counts_of(limit), None)]
-    rows += [
-        (
-            f"in {words_of}",
-            *counts_of(fields(windows.get(name))),
-            fields(windows.get(name)).get("unique_clients"),
-        )
-        for name, words_of in reversed(WINDOWS.items())
-    ]
+    rows: list[Sequence[object]] = []
+    for name, span in WINDOWS.items():
+        window = fields(windows.get(name))
+        rows.append((f"in {span}", *counts_of(window), window.get("unique_clients")))
+    rows.append((f"since {since} ago" if since else "in all", *counts_of(limit), None))
     hour = fields(windows.get("1h"))
     return "\n".join(
         [
@@ -104,8 +100,10 @@ def one_limit(body: Any, now_us: int) -> str:
             "",
             table(("", "allowed", "denied", "in shadow", "near", "clients, about"), rows),
             "",
+            "busiest in the last hour:",
             ranking(hour.get("top"), "requests"),
             "",
+            "refused most in the last hour:",
             ranking(hour.get("top_denied"), "denied"),
         ]
     )

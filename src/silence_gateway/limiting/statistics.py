@@ -3,9 +3,10 @@ What limits have decided, as plain integers: all that a request pays for statist
 
 Hot path. Counting one decision costs 0.2 us, 0.3 us where it refuses. Nothing here sorts or hashes: keys are
 counted in a page, and full pages wait for `limiting/fleet_counts.py`, which looks at them off the request
-path. Pages bound the memory: 17 of 1,024 keys per limit at most, 3 MB. When keys come faster than they are
-looked at (some 100,000 new ones a second), those without a place on a page are counted in `missed`, and
-are missing from the unique and the top clients; every other number stays exact.
+path. Pages bound the memory: 17 of 1,024 keys per limit at most, 3 MB of addresses or 8 MB of the longest
+headers. When keys come faster than they are looked at (some 100,000 new ones a second), those without a
+place on a page are counted in `missed`, and are missing from the unique and the top clients; every other
+number stays exact.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def limit_families(
             "max",
         ),
         Family(
-            "silence_limit_uncounted_keys_total",
+            "silence_limit_uncounted_requests_total",
             "counter",
             "Requests left out of unique and top clients: new keys came faster than they are looked at.",
             counts("limit", {name: of.missed for name, of in counted.items()}),

@@ -167,7 +167,7 @@ def test_the_top_of_a_limit(
     assert capsys.readouterr().out.splitlines() == [
         first,
         "k    7",
-        f"in {WINDOWS[window]}, of about 41 clients",
+        f"in {WINDOWS[window]}; clients, about: 41",
     ]
 
 

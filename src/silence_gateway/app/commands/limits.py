@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,8 +20,6 @@ from silence_gateway.app.config.matching import METHODS
 from silence_gateway.app.exit_codes import OK
 from silence_gateway.app.fleet_tables import limits_table
 from silence_gateway.clock import SystemClock
-
-YOUR_INPUT = frozenset({400, 404})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,8 @@ class Asking:
         Raises:
             WrongInput: There is none of that name.
         """
-        try:
+        with your_input():
             found = self.ask("GET", f"/{path_part(name)}")
-        except AdminRefused as exc:
-            raise yours(exc) from exc
         return found if isinstance(found, Mapping) else {}
 
     def key(self, method: str, name: str, key: str, more: str = "", /, **query: str | int) -> Any:
@@ -61,11 +58,9 @@ class Asking:
             WrongInput: There is no such limit, it has no such keys, or what is asked for is impossible.
         """
         path = key_path(self.limit(name), name, key)
-        try:
+        # The limit is there: where nothing is served now, this gateway knows no such change.
+        with your_input(400):
             return self.ask(method, f"{path}{more}", **query)
-        except AdminRefused as exc:
-            # The limit is there: where nothing is served now, this gateway knows no such change.
-            raise (yours(exc) if exc.status == 400 else exc) from exc
 
     def say(self, body: Any, text: str) -> int:
         """Print *body* or what it means; returns the exit code."""
@@ -102,9 +97,15 @@ def nearest(ctx: click.Context, name: str) -> Any:
     return ctx.params[name]
 
 
-def yours(exc: AdminRefused) -> WrongInput | AdminRefused:
-    """Return a refusal as what the user got wrong, if it is that."""
-    return WrongInput(exc.reason) if exc.status in YOUR_INPUT else exc
+@contextmanager
+def your_input(*statuses: int) -> Iterator[None]:
+    """Take refusals with one of *statuses*, 400 and 404 if none is named, for what the user got wrong."""
+    try:
+        yield
+    except AdminRefused as exc:
+        if exc.status in (statuses or (400, 404)):
+            raise WrongInput(exc.reason) from exc
+        raise
 
 
 def path_part(text: str) -> str:
@@ -207,10 +208,8 @@ def top(asking: Asking, name: str, window: str, by: str, wanted: int) -> int:
 
     Or who is refused by it most: --by denied.
     """
-    try:
+    with your_input():
         body = asking.ask("GET", "/top", name=name, window=window, by=by, limit=wanted)
-    except AdminRefused as exc:
-        raise yours(exc) from exc
     return asking.say(body, limit_tables.top_keys(body))
 
 
@@ -240,10 +239,8 @@ def reset_stats(asking: Asking, name: str | None, *, every: bool) -> int:
     """
     if every == (name is not None):
         raise click.UsageError("give the NAME of a limit, or --all")
-    try:
+    with your_input():
         body = asking.ask("DELETE", "/stats" if name is None else f"/{path_part(name)}/stats")
-    except AdminRefused as exc:
-        raise yours(exc) from exc
     return asking.say(body, limit_tables.begun_anew(body))
 
 
@@ -264,7 +261,14 @@ def grant(asking: Asking, name: str, key: str, uses: int) -> int:
     "--ip", default="127.0.0.1", envvar="SILENCE_LIMITS_IP", show_envvar=True, show_default=True,
     help="Address that the request comes from.",
 )  # fmt: skip
-@click.option("--header", "given", multiple=True, metavar="NAME:VALUE", help="A header of it; repeatable.")
+@click.option(
+    "--header",
+    "given",
+    multiple=True,
+    metavar="NAME:VALUE",
+    show_default="none",
+    help="A header of it; repeatable.",
+)
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False))
 @click.argument("path")
 def explain(asking: Asking, ip: str, given: tuple[str, ...], method: str, path: str) -> int:
@@ -277,8 +281,6 @@ def explain(asking: Asking, ip: str, given: tuple[str, ...], method: str, path: 
     query: dict[str, str | tuple[str, ...]] = {"method": method.upper(), "path": path, "ip": ip}
     if given:
         query["header"] = given
-    try:
+    with your_input():
         body = asking.ask("GET", "/explain", **query)
-    except AdminRefused as exc:
-        raise yours(exc) from exc
     return asking.say(body, limit_tables.explained(body))
