@@ -89,6 +89,12 @@ def test_paths_are_captured_and_decoded() -> None:
     assert pattern_of("a.b").fullmatch("axb") is None
 
 
+def test_what_a_query_says_several_times_stands_in_lines() -> None:
+    said = json.loads(ask("/api/v1/limits/login/keys/a?header=X-A:1&ip=::1&header=X-B:2").body)
+
+    assert said["query"] == {"header": "X-A:1\nX-B:2", "ip": "::1"}
+
+
 @pytest.mark.parametrize(("how", "status"), [("missing", 404), ("bad", 400), ("away", 503)])
 def test_errors_are_answers(how: str, status: int) -> None:
     response = ask(f"/api/v1/fail/{how}")

@@ -111,6 +111,26 @@ def test_an_endpoint_is_drained_by_every_worker(tmp_path: Path) -> None:
     assert (answer.status, asked) == (404, [0, 1])
 
 
+def test_limits_that_each_counted_for_itself_are_added_up(tmp_path: Path) -> None:
+    counted = b'[{"name": "a", "burst": 5, "counted_by": "this instance", "allowed": %d}]'
+    answers = [said(200, counted % 3), said(503), said(200, counted % 4)]
+
+    answer, asked = of_workers(tmp_path, Ask("GET", "limits"), answers, shared=False)
+
+    assert answer.body == [{"name": "a", "burst": 5, "counted_by": "this instance", "allowed": 7}]
+    assert asked == [0, 1, 2]
+
+
+def test_statistics_without_a_shared_store_are_reset_by_every_worker(tmp_path: Path) -> None:
+    answers = [said(200, b'{"reset": ["a"]}')] * 2
+
+    of_all = of_workers(tmp_path, Ask("DELETE", "limits/a/stats"), answers, shared=False)
+    of_one = of_workers(tmp_path, Ask("DELETE", "limits/a/stats"), answers)
+
+    assert of_all == (Answer(200, {"reset": ["a"]}), [0, 1])
+    assert of_one == (Answer(200, {"reset": ["a"]}), [0])
+
+
 def test_counts_are_added_and_descriptions_are_not() -> None:
     def endpoint(calls: int) -> dict[str, object]:
         return {"address": "a:1", "calls": calls, "weight": 2, "priority": 1, "since_us": 7, "active": True}

@@ -148,7 +148,7 @@ def test_every_key_has_a_time_to_live(fleet: str) -> None:
             found = await general(store).call(b"KEYS", b"*")
             assert len(found) >= 4
             for key in found:
-                assert key.startswith(fleet.encode() + b":v1:")
+                assert key.startswith(fleet.encode() + b":v2:")
                 assert await general(store).call(b"PTTL", key) > 0, key
         finally:
             await store.stop()

@@ -59,7 +59,7 @@ class Ask:
     Attributes:
         method: HTTP method.
         path: Path after /api/v1/, each segment percent-decoded only where a pattern captured it.
-        query: The last value of each query parameter, decoded.
+        query: Each query parameter, decoded; one that came several times has its values in lines.
         captured: What the pattern captured, by name, decoded.
         items: What the body lists; None if it is no list.
         caller: Who asks, as far as anybody knows: for the audit.

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.errors import BadRequest, NotFound
-from silence_gateway.limiting.fleet_counts import FleetCounts
-from silence_gateway.limiting.limit_key import join_key
-from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.upstreams.pool import GrpcUpstream
 
@@ -48,62 +44,6 @@ def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstrea
 
     instance.serve("GET", "upstreams", everything)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)
-
-
-def serve_limits(instance: LocalInstance, limiter: Limiter, counts: FleetCounts) -> None:
-    """Serve the limits, what the fleet has counted, and single keys."""
-
-    async def listing(_ask: Ask) -> object:
-        counted, of_fleet = await counts.read()
-        return [
-            {
-                "name": name,
-                "rate": str(spec.rule.rate),
-                "algorithm": spec.rule.algorithm.value,
-                "burst": spec.rule.burst,
-                "key": list(spec.key),
-                "match": {"path": spec.path, "methods": list(spec.methods), "rpc": spec.rpc, "any": spec.any},
-                "mode": spec.rule.mode.value,
-                "when_down": spec.rule.when_down.value,
-                "counted_by": "fleet" if of_fleet else "this instance",
-                "allowed": counted[name].allowed,
-                "denied": counted[name].denied,
-                "shadow_denied": counted[name].shadow_denied,
-                "top": [{"key": key, "requests": count} for key, count in counted[name].top.items()],
-            }
-            for name, spec in limiter.specs.items()
-        ]
-
-    async def top(ask: Ask) -> object:
-        name = ask.query.get("name", "")
-        limiter.spec(name)
-        counted, of_fleet = await counts.read()
-        return {
-            "name": name,
-            "counted_by": "fleet" if of_fleet else "this instance",
-            "top": [{"key": key, "requests": count} for key, count in counted[name].top.items()],
-        }
-
-    def place(ask: Ask) -> tuple[str, str]:
-        name, key = ask.captured["name"], ask.captured["key"]
-        if len(limiter.spec(name).key) > 1:
-            # Several parts: each is encoded for itself, so that a comma in one is none between two.
-            key = join_key([unquote(part) for part in ask.path.rpartition("/")[2].split(",")])
-        return name, key
-
-    async def state(ask: Ask) -> object:
-        name, key = place(ask)
-        decision = await limiter.state(name, key)
-        return {"name": name, "key": key, "limit": decision.limit, "remaining": decision.remaining}
-
-    async def reset(ask: Ask) -> object:
-        name, key = place(ask)
-        return {"name": name, "key": key, "reset": await limiter.reset(name, key)}
-
-    instance.serve("GET", "limits", listing)
-    instance.serve("GET", "limits/top", top)
-    instance.serve("GET", "limits/{name}/keys/{key}", state)
-    instance.serve("DELETE", "limits/{name}/keys/{key}", reset)
 
 
 def serve_sessions(instance: LocalInstance, hub: RealtimeHub) -> None:

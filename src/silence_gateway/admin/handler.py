@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,7 +26,7 @@ INDEX = b"""Silence Gateway: the admin listener
 GET  /livez /readyz?verbose /healthz     probes
 GET  /metrics                            Prometheus
 GET  /api/v1/stats                       totals
-GET  /api/v1/limits                      limits and what they counted
+GET  /api/v1/limits                      limits and how they are used; /api/v1/limits/{name} for all of one
 GET  /api/v1/sessions?user=&channel=     WebSocket sessions
 GET  /api/v1/upstreams                   endpoints, their health and their calls
 GET  /api/v1/nodes                       live instances
@@ -110,7 +111,7 @@ class AdminHandler:
 
     async def _api(self, request: Request) -> Response:
         try:
-            query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
+            query = in_lines(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
         except ValueError as exc:
             return _json(400, {"error": f"the query cannot be read: {exc}"})
         said = _said(request.body)
@@ -127,6 +128,14 @@ class AdminHandler:
             Ask(request.method, request.path[len(API) :], query, items=items, caller=caller)
         )
         return _json(answer.status, answer.body)
+
+
+def in_lines(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return query parameters by name; the values of one that came several times stand in lines."""
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        query[name] = f"{query[name]}\n{value}" if name in query else value
+    return query
 
 
 def _said(body: bytes) -> dict[str, str] | list[Any] | None:

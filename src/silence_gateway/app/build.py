@@ -42,7 +42,7 @@ from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.realtime.server_api import PREFIX, server_api
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.limit_totals_valkey import ValkeyLimitTotals
+from silence_gateway.stores.limit_stats_valkey import ValkeyLimitStats
 from silence_gateway.stores.session_contract import SessionStore
 from silence_gateway.stores.sessions_memory import MemorySessions
 from silence_gateway.stores.sessions_valkey import ValkeySessions
@@ -125,6 +125,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         drain_s=config.server.drain_s,
         upstreams=upstreams,
         services=services,
+        routes=switch,
         hub=hub,
         register=Register(
             store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
@@ -169,13 +170,14 @@ def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observe
     specs = limit_specs(config)
     if not specs:
         return None
-    totals = sweep = None
+    stats = sweep = None
     if isinstance(store, ValkeyStore):
-        totals = ValkeyLimitTotals(store.general, config.name)
-        sweep = LimitSweep(store, totals, clock, observer=observer)
+        stats = ValkeyLimitStats(store.general, config.name)
+        sweep = LimitSweep(store, stats, clock, observer=observer)
     engine = limit_engine(store, config.name, clock, observer)
     limiter = Limiter(specs, engine.decider, engine.holds, HeaderForm(config.limit_headers))
-    return Limits(limiter, engine, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep)
+    counts = FleetCounts(limiter.statistics, stats, clock, lambda: store.up, bus=store.bus)
+    return Limits(limiter, engine, counts, sweep)
 
 
 def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> RealtimeHub | None:

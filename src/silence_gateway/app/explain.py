@@ -7,13 +7,11 @@ spent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from silence_gateway.app.config.gateway import GatewayConfig
-from silence_gateway.app.config.loaded import written
 from silence_gateway.app.config.quantities import show_duration
-from silence_gateway.app.config.shape import Leaf, entries_of
 from silence_gateway.app.engine_settings import limit_specs, route_rules
 from silence_gateway.app.identity import access_lists, door
 from silence_gateway.clock import SystemClock
@@ -40,23 +38,37 @@ class Step:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a running gateway knows and its configuration does not: routes, and lists of addresses."""
+
+    routes: RouteMap
+    verdict: Callable[[str], Verdict]
+
+
 async def explain_request(
-    config: GatewayConfig, services: Sequence[TranscodedService], request: Request
+    config: GatewayConfig,
+    services: Sequence[TranscodedService],
+    request: Request,
+    *,
+    live: Live | None = None,
 ) -> list[Step]:
     """
     Return every decision about *request*, in the order in which they are made.
 
+    With *live* it is about a running gateway, and *services* are not looked at.
+
     Raises:
         BadRequest: The path cannot be decoded, as a caller would be told.
     """
-    routes = RouteMap.build(services, rules=route_rules(config))
+    routes = live.routes if live is not None else RouteMap.build(services, rules=route_rules(config))
 
     async def end(_request: Request) -> Response:
         return Response(200)
 
     trusted = [str(network) for network in config.trusted_proxies]
     await stack(identify(trusted), find_route(RouteSwitch(routes)))(end)(request)
-    steps = [*_who(config, request), *_where(config, routes, request)]
+    steps = [*_who(config, request, live), *_where(config, routes, request)]
     if any(step.decided == DENIED for step in steps):
         return steps
     steps += await _auth(config, request)
@@ -65,14 +77,17 @@ async def explain_request(
     return [*steps, *_limits(config, request)]
 
 
-def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
+def _who(config: GatewayConfig, request: Request, live: Live | None) -> Iterator[Step]:
     forwarded = request.client_ip != request.peer
     yield Step(
         "client",
         request.client_ip,
         f"{request.peer} is in trusted_proxies, so its forwarding header counts" if forwarded else "the peer",
     )
-    verdict = access_lists(config, MemoryStore().board, SystemClock()).verdict(request.client_ip)
+    if live is not None:
+        verdict = live.verdict(request.client_ip)
+    else:
+        verdict = access_lists(config, MemoryStore().board, SystemClock()).verdict(request.client_ip)
     if verdict is Verdict.NONE:
         return
     request.unlimited = verdict is Verdict.ALLOW
@@ -89,6 +104,9 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         yield Step("route", "WebSocket sessions", "realtime.path")
         return
     matched = request.matched
+    if isinstance(matched, Matched) and matched.fixed is not None:
+        yield Step("route", f"{request.method} {request.route}", "a path of the gateway's own")
+        return
     if not isinstance(matched, Matched) or matched.binding is None:
         allowed = routes.table.allowed(request.path)
         if allowed:
@@ -137,22 +155,18 @@ async def _auth(config: GatewayConfig, request: Request) -> list[Step]:
 
 def _limits(config: GatewayConfig, request: Request) -> Iterator[Step]:
     ways = [(method, steps_of(path)) for method, path in ((request.method, request.path), *request.aliases)]
-    entries = entries_of(type(config.limits[0])) if config.limits else {}
     for limit, spec in zip(config.limits, limit_specs(config), strict=True):
         if not any(spec.matches(*way, request.rpc) for way in ways):
             continue
-        rate_shape = entries["rate"].shape
-        assert isinstance(rate_shape, Leaf)
         key = "(hidden)" if spec.hides_keys else spec.key_of(request)
-        decided = (
-            f"{limit.name}: {written(limit.rate, rate_shape)} by {', '.join(spec.key)} = {key or '(empty)'}"
-        )
+        decided = f"{limit.name}: {spec.rule.size} by {', '.join(spec.key)} = {key or '(empty)'}"
         if request.unlimited:
             decided = f"{limit.name}: not asked"
-        yield Step("limit", decided, _why(spec))
+        yield Step("limit", decided, why_met(spec))
 
 
-def _why(spec: LimitSpec) -> str:
+def why_met(spec: LimitSpec) -> str:
+    """Return in a few words which requests a limit is about."""
     if spec.rpc is not None:
         why = f"rpc {spec.rpc}"
     elif spec.path is not None:
@@ -160,3 +174,16 @@ def _why(spec: LimitSpec) -> str:
     else:
         why = "any request"
     return why + (", shadow: refuses nothing" if spec.rule.shadow else "")
+
+
+def read_header(text: str) -> tuple[bytes, bytes]:
+    """
+    Read `NAME:VALUE` as a header of a request.
+
+    Raises:
+        ValueError: It is none.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not name.isascii():
+        raise ValueError(f"{text[:60]!r} is not a header: write NAME:VALUE")
+    return name.strip().lower().encode(), value.strip().encode()

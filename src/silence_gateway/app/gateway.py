@@ -22,6 +22,7 @@ from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer
 from silence_gateway.file_watch import FileWatch
+from silence_gateway.layers.route import RouteSwitch
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.fleet_counts import FleetCounts
@@ -58,6 +59,7 @@ class Gateway:
     key_file: FileWatch[KeyRing, KeyRing] | None = None
     upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
+    routes: RouteSwitch | None = None
     limiter: Limiter | None = None
     limit_engine: LimitEngine | None = None
     limit_counts: FleetCounts | None = None

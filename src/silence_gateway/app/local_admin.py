@@ -7,11 +7,13 @@ from typing import Any
 
 from silence_gateway.admin.access_lists import serve_access
 from silence_gateway.admin.contracts import Ask
-from silence_gateway.admin.engines import serve_limits, serve_sessions, serve_upstreams
+from silence_gateway.admin.engines import serve_sessions, serve_upstreams
+from silence_gateway.admin.limits import serve_limits
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.app.collect import families_of
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.config.quantities import parse_duration
+from silence_gateway.app.explain_live import explaining
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.loop_lag import LoopLag
 from silence_gateway.watch.logs import LogWriter
@@ -50,6 +52,8 @@ def local_instance(
     serve_upstreams(instance, gateway.upstreams)
     serve_access(instance, gateway.access, parse_duration)
     if gateway.limiter is not None and gateway.limit_counts is not None:
+        # Before the path of a limit of that name.
+        instance.serve("GET", "limits/explain", explaining(gateway, gateway.limiter, loaded.config))
         serve_limits(instance, gateway.limiter, gateway.limit_counts)
     if gateway.hub is not None:
         serve_sessions(instance, gateway.hub)

@@ -2,7 +2,7 @@
 Several workers seen as one instance: the parent asks each over its private unix socket and merges.
 
 What only the store knows (sessions, limits, access lists, nodes) any worker can tell; what each worker
-counts for itself (totals, upstream calls) is added up.
+counts for itself (totals, upstream calls, and without the store how limits are used) is added up.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from silence_gateway.admin.contracts import Answer, Ask, Readiness, worst
 from silence_gateway.app.kept_counts import KeptCounts
+from silence_gateway.app.worker_limits import OWN_COUNTS, limits_together
 from silence_gateway.errors import GatewayError
 from silence_gateway.watch.families import Family, from_json, merged
 
@@ -140,8 +141,11 @@ class WorkersInstance:
         answers = await self._all(ask.method, path)
         if not answers:
             return NOBODY
+        good = [body for status, body in answers if status == 200]
         if ask.path in ADDED_UP:
-            return Answer(200, added([body for status, body in answers if status == 200]))
+            return Answer(200, added(good))
+        if good and ask.method == "GET" and OWN_COUNTS.fullmatch(ask.path):
+            return Answer(200, limits_together(good))
         if ask.method != "GET":
             worst_status = max(status for status, _ in answers)
             return next(Answer(status, body) for status, body in answers if status == worst_status)

@@ -215,12 +215,14 @@ class Limiter:
                 counts.allowed += 1
                 if 0 <= decision[2] * 10 < decision[1]:
                     counts.near += 1
-            elif ask[0].shadow:
+                counts.hit(ask[1])
+                continue
+            counts.refuse(ask[1])
+            if ask[0].shadow:
                 counts.shadow_denied += 1
             else:
                 counts.denied += 1
                 passes = False
-            counts.hit(ask[1])
         if passes:
             return matched.headers.allowed(decisions)
         refusal = refusal_of(asks, decisions)

@@ -146,8 +146,10 @@ def edge_families(edge: EdgeStatistics) -> list[Family]:
     ]
 
 
-def limit_families(limiter: Limiter, local_decisions: int) -> list[Family]:
-    """Return what the limits have decided in this process."""
+def limit_families(
+    limiter: Limiter, local_decisions: int, unique: Mapping[str, Mapping[str, int]]
+) -> list[Family]:
+    """Return what the limits have decided in this process, and their *unique* clients when last looked."""
     counted = limiter.statistics
     return [
         Family(
@@ -175,6 +177,23 @@ def limit_families(limiter: Limiter, local_decisions: int) -> list[Family]:
             "counter",
             "Requests decided without the store, by each limit's when_down.",
             (Sample((), local_decisions),),
+        ),
+        Family(
+            "silence_limit_unique_clients",
+            "gauge",
+            "About how many different keys each limit counted, in the whole fleet; up to half a minute old.",
+            tuple(
+                Sample((("limit", name), ("window", window)), number)
+                for name, windows in unique.items()
+                for window, number in windows.items()
+            ),
+            "max",
+        ),
+        Family(
+            "silence_limit_uncounted_requests_total",
+            "counter",
+            "Requests left out of unique and top clients: new keys came faster than they are looked at.",
+            counts("limit", {name: of.missed for name, of in counted.items()}),
         ),
     ]
 
