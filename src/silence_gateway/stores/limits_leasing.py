@@ -90,6 +90,10 @@ class LeasingLimitStore:
         self.taken = 0
         self.returned = 0
 
+    def reaches(self, rule: LimitRule, key: str) -> bool:
+        """Whether whoever counts *key* answers."""
+        return self.shared.reaches(rule, key)
+
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide from what is held here, if that is enough for all that is asked."""
         if len(asks) != 1:
