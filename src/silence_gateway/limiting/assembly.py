@@ -66,7 +66,12 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
     if scripts is None:
         shared = MemoryLimitStore(clock)
     else:
-        leasing = LeasingLimitStore(ValkeyLimitStore(scripts, fleet), clock, lambda: store.live_instances)
+        leasing = LeasingLimitStore(
+            ValkeyLimitStore(scripts, fleet),
+            clock,
+            instances=lambda: store.live_instances,
+            up=lambda: store.up,
+        )
         shared = leasing
     falling_back = FallingBackLimitStore(shared, store, clock)
     overrides = Overrides(store.board, clock, observer)
