@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -16,7 +15,6 @@ from silence_gateway.core.limits import (
     Algorithm,
     Ask,
     Change,
-    Changed,
     Decision,
     LimitRule,
     Mode,
@@ -26,60 +24,12 @@ from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores import limits_leasing
 from silence_gateway.stores.limits_leasing import HOLD_S, KEPT_IDLE_S, LOOK_EVERY_S, LeasingLimitStore
-from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
+from silence_gateway.testing.distant_limits import DistantLimitStore
 from silence_gateway.testing.limit_checks import check_limit_store
 
 LONG_S = 3600.0
-
-
-class Server:
-    """A store some way off, that a test makes slow, takes away, or lets lose its answers."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.memory = MemoryLimitStore(clock)
-        self.clock = clock
-        self.trip_s = 0.0
-        self.fault = ""
-        self.trips = 0
-        self.changes: list[Change] = []
-
-    def at_once(self, _asks: Sequence[Ask]) -> None:
-        """A server has to be asked."""
-
-    async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
-        await self.arrive()
-        decisions = self.memory.decide_now(asks)
-        self.answer()
-        return decisions
-
-    async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
-        await self.arrive()
-        self.changes += changes
-        changed = self.memory.adjust_now(changes)
-        self.answer()
-        return changed
-
-    async def reset(self, rule: LimitRule, key: str) -> bool:
-        await self.arrive()
-        return await self.memory.reset(rule, key)
-
-    async def arrive(self) -> None:
-        self.trips += 1
-        if self.trip_s:
-            await self.clock.sleep(self.trip_s)
-        if self.fault == "away":
-            raise StoreUnavailable("away")
-        if self.fault == "bug":
-            raise RuntimeError("a bug")
-
-    def answer(self) -> None:
-        if self.fault == "loses answers":
-            raise StoreUnavailable("the answer was lost")
-
-    def used(self, rule: LimitRule, key: str = "k") -> int:
-        return self.memory.adjust_now([Change(Op.CHARGE, rule, key)])[0].used
 
 
 def rule_of(
@@ -127,7 +77,7 @@ async def warm_up_to(store: LeasingLimitStore, rule: LimitRule, uses: int) -> No
 def test_it_keeps_every_promise_of_a_limit_store() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        await check_limit_store(LeasingLimitStore(Server(clock), clock), clock.advance)
+        await check_limit_store(LeasingLimitStore(DistantLimitStore(clock), clock), clock.advance)
 
     asyncio.run(scenario())
 
@@ -138,9 +88,10 @@ class Fleet:
     def __init__(self, rule: LimitRule, instances: int) -> None:
         self.rule = rule
         self.clock = FakeClock()
-        self.server = Server(self.clock)
+        self.server = DistantLimitStore(self.clock)
         self.stores = [self.new() for _ in range(instances)]
         self.running: list[asyncio.Task[None]] = []
+        self.stopping: list[asyncio.Task[None]] = []
         self.passed: list[tuple[int, int]] = []  # when, and how much
         self.abandoned = 0
 
@@ -149,7 +100,7 @@ class Fleet:
             self.server,
             self.clock,
             instances=lambda: len(self.stores),
-            up=lambda: self.server.fault != "away",
+            up=lambda: not self.server.away,
         )
 
     async def caller(self, store: LeasingLimitStore, cost: int) -> None:
@@ -177,23 +128,23 @@ class Fleet:
                     task.cancel()
             case "restart":
                 stopped, self.stores[who] = self.stores[who], self.new()
-                self.running.append(asyncio.get_running_loop().create_task(stopped.stop()))
+                self.stopping.append(asyncio.get_running_loop().create_task(stopped.stop()))
             case "crash":
                 self.stores[who] = self.new()
             case "slow":
-                self.server.trip_s = amount / 1_000
+                self.server.there_s = amount / 1_000
             case "fault":
-                self.server.fault = ("", "away", "loses answers")[amount % 3]
+                self.server.away, self.server.loses_answers = amount % 3 == 1, amount % 3 == 2
         self.running = [task for task in self.running if not task.done()]
 
     async def end(self) -> None:
         """Let everything end as it should, with the store there."""
-        self.server.fault = ""
+        self.server.away = self.server.loses_answers = False
         await self.clock.advance(1.0)
         await asyncio.gather(*self.running, return_exceptions=True)
-        stopping = [asyncio.ensure_future(store.stop()) for store in self.stores]
+        self.stopping += [asyncio.get_running_loop().create_task(store.stop()) for store in self.stores]
         await self.clock.advance(1.0)
-        await asyncio.gather(*stopping)
+        await asyncio.gather(*self.stopping)
 
     def most_in_any_window(self) -> int:
         window_us = self.rule.window_us
@@ -268,7 +219,7 @@ def test_what_was_taken_is_spent_or_given_back(
         fleet = Fleet(rule_of(count, lease, window_s=86_400, algorithm=algorithm), instances)
         await live(fleet, seed, "slow", "restart")
 
-        assert fleet.server.used(fleet.rule) == sum(cost for _, cost in fleet.passed) <= count
+        assert fleet.server.used(fleet.rule, "k") == sum(cost for _, cost in fleet.passed) <= count
 
     asyncio.run(scenario())
 
@@ -285,7 +236,7 @@ def test_who_leaves_costs_no_more_than_was_asked_for(
         await live(fleet, seed, "slow", "leave", "restart")
 
         passed = sum(cost for _, cost in fleet.passed)
-        assert passed <= fleet.server.used(fleet.rule) <= min(count, passed + fleet.abandoned)
+        assert passed <= fleet.server.used(fleet.rule, "k") <= min(count, passed + fleet.abandoned)
 
     asyncio.run(scenario())
 
@@ -320,7 +271,7 @@ def test_the_bound_is_nearly_reached_by_what_is_held_when_the_window_begins() ->
 def test_a_hot_key_is_taken_more_of_at_a_time_until_the_lease_is_full() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(lease=50)
         for _ in range(1000):
@@ -330,7 +281,7 @@ def test_a_hot_key_is_taken_more_of_at_a_time_until_the_lease_is_full() -> None:
         assert taken[:6] == [2, 4, 8, 16, 32, 50]
         assert set(taken[6:]) == {50}
         assert server.trips < 1000 / 50 + 10
-        assert server.used(rule) == 1000 + held(store) == store.taken + 1
+        assert server.used(rule, "k") == 1000 + held(store) == store.taken + 1
         assert store.leased == 999
 
     asyncio.run(scenario())
@@ -339,7 +290,7 @@ def test_a_hot_key_is_taken_more_of_at_a_time_until_the_lease_is_full() -> None:
 def test_a_key_that_is_asked_for_now_and_then_is_decided_in_the_store() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         for _ in range(20):
             assert await spend(store, rule_of())
@@ -354,17 +305,17 @@ def test_a_key_that_is_asked_for_now_and_then_is_decided_in_the_store() -> None:
 def test_what_is_not_spent_in_time_is_given_back_and_less_is_taken_the_next_time() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm(store, rule)
         await spend(store, rule)
-        spent, unspent = server.used(rule) - held(store), held(store)
+        spent, unspent = server.used(rule, "k") - held(store), held(store)
 
         await clock.advance(HOLD_S + LOOK_EVERY_S)
 
         assert unspent
-        assert (held(store), server.used(rule)) == (0, spent)
+        assert (held(store), server.used(rule, "k")) == (0, spent)
         assert store.leases[rule.counter, "k"].size == 25
         assert (store.returned, store.lost) == (unspent, 0)
 
@@ -374,7 +325,7 @@ def test_what_is_not_spent_in_time_is_given_back_and_less_is_taken_the_next_time
 def test_uses_of_a_short_window_are_held_for_a_tenth_of_it() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(window_s=2.0)
         await warm(store, rule)
@@ -391,11 +342,11 @@ def test_uses_of_a_short_window_are_held_for_a_tenth_of_it() -> None:
 def test_the_last_uses_of_a_limit_are_decided_in_the_store() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         stores = [LeasingLimitStore(server, clock, instances=lambda: 2) for _ in range(2)]
         rule = rule_of(400, 50)
         passed = 0
-        while server.used(rule) < 399:
+        while server.used(rule, "k") < 399:
             for store in stores:
                 passed += await spend(store, rule)
 
@@ -411,7 +362,7 @@ def test_the_last_uses_of_a_limit_are_decided_in_the_store() -> None:
 def test_a_lease_of_a_key_nobody_asks_for_any_more_is_forgotten() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        store = LeasingLimitStore(Server(clock), clock)
+        store = LeasingLimitStore(DistantLimitStore(clock), clock)
         await warm(store, rule_of())
         await clock.advance(KEPT_IDLE_S + HOLD_S + LOOK_EVERY_S)
 
@@ -426,7 +377,7 @@ def test_a_flood_of_keys_is_decided_in_the_store(monkeypatch: pytest.MonkeyPatch
 
     async def scenario() -> None:
         clock = FakeClock()
-        store = LeasingLimitStore(Server(clock), clock)
+        store = LeasingLimitStore(DistantLimitStore(clock), clock)
         for key in ["a", "b", "x" * 10_000, "c", "d"] * 5:
             assert await spend(store, rule_of(), key=key)
 
@@ -440,7 +391,7 @@ def test_a_cost_that_no_lease_holds_is_decided_in_the_store() -> None:
 
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(1000, 10)
         for _ in range(5):
@@ -449,7 +400,7 @@ def test_a_cost_that_no_lease_holds_is_decided_in_the_store() -> None:
         [never] = await store.decide([Ask(rule, "k", 1001)])
 
         assert never.retry_after_us == NEVER
-        assert (server.used(rule), held(store), server.changes) == (500, 0, [])
+        assert (server.used(rule, "k"), held(store), server.changes) == (500, 0, [])
 
     asyncio.run(scenario())
 
@@ -457,11 +408,11 @@ def test_a_cost_that_no_lease_holds_is_decided_in_the_store() -> None:
 def test_looking_takes_nothing() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm(store, rule)
-        used = server.used(rule)
+        used = server.used(rule, "k")
         assert store.at_once([Ask(rule, "k", 0)]) is None
         [looked] = await store.decide([Ask(rule, "k", 0)])
 
@@ -476,11 +427,11 @@ def test_looking_takes_nothing() -> None:
 def test_all_who_ask_while_uses_are_taken_wait_for_the_same_trip() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm_up_to(store, rule, 500)
-        trips, server.trip_s = server.trips, 0.001
+        trips, server.there_s = server.trips, 0.001
 
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(200)]
         await clock.advance(0.001)
@@ -494,11 +445,11 @@ def test_all_who_ask_while_uses_are_taken_wait_for_the_same_trip() -> None:
 def test_who_comes_while_a_take_is_on_its_way_is_served_by_the_next_one() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(lease=4)
         await warm_up_to(store, rule, 500)
-        trips, server.trip_s = server.trips, 0.002
+        trips, server.there_s = server.trips, 0.002
 
         first = asyncio.ensure_future(spend(store, rule))
         await clock.advance(0.001)
@@ -516,11 +467,11 @@ def test_who_comes_while_a_take_is_on_its_way_is_served_by_the_next_one() -> Non
 def test_what_was_taken_for_callers_who_left_is_given_back() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(lease=4)
         await warm_up_to(store, rule, 500)
-        used, server.trip_s = server.used(rule), 0.001
+        used, server.there_s = server.used(rule, "k"), 0.001
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(100)]
         await settle()
         for caller in callers[1:]:
@@ -530,7 +481,7 @@ def test_what_was_taken_for_callers_who_left_is_given_back() -> None:
 
         assert await callers[0]
         assert held(store) == 4
-        assert server.used(rule) == used + 1 + 4
+        assert server.used(rule, "k") == used + 1 + 4
 
     asyncio.run(scenario())
 
@@ -538,7 +489,7 @@ def test_what_was_taken_for_callers_who_left_is_given_back() -> None:
 def test_who_leaves_in_the_moment_of_being_served_loses_nothing() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(lease=4)
         await warm_up_to(store, rule, 500)
@@ -558,18 +509,18 @@ def test_who_leaves_in_the_moment_of_being_served_loses_nothing() -> None:
 def test_near_the_end_those_who_wait_are_decided_exactly() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(100, 10)
         await warm_up_to(store, rule, 20)
         server.memory.adjust_now([Change(Op.CHARGE, rule, "k", 70)])
-        left, server.trip_s = 100 - server.used(rule), 0.001
+        left, server.there_s = 100 - server.used(rule, "k"), 0.001
 
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(50)]
         await clock.advance(0.01)
 
         assert sum([await caller for caller in callers]) == left
-        assert (held(store), server.used(rule)) == (0, 100)
+        assert (held(store), server.used(rule, "k")) == (0, 100)
 
     asyncio.run(scenario())
 
@@ -577,12 +528,12 @@ def test_near_the_end_those_who_wait_are_decided_exactly() -> None:
 def test_who_leaves_while_it_is_decided_exactly_loses_nothing() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(100, 10)
         await warm_up_to(store, rule, 20)
-        server.memory.adjust_now([Change(Op.CHARGE, rule, "k", 100 - server.used(rule))])
-        server.trip_s = 0.001
+        server.memory.adjust_now([Change(Op.CHARGE, rule, "k", 100 - server.used(rule, "k"))])
+        server.there_s = 0.001
         caller = asyncio.ensure_future(spend(store, rule, 4))
         await clock.advance(0.0015)
         assert not store.leases[rule.counter, "k"].waiting
@@ -591,7 +542,7 @@ def test_who_leaves_while_it_is_decided_exactly_loses_nothing() -> None:
         await clock.advance(0.01)
 
         assert caller.cancelled()
-        assert server.used(rule) == held(store) == 0
+        assert server.used(rule, "k") == held(store) == 0
 
     asyncio.run(scenario())
 
@@ -603,19 +554,19 @@ def test_who_leaves_while_it_is_decided_exactly_loses_nothing() -> None:
 def test_a_request_that_another_limit_refuses_spends_nothing(refuser: str) -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule, tight = rule_of(), rule_of(5, 5 if refuser == "leased" else 0, name="tight")
         await warm(store, rule)
         server.memory.adjust_now([Change(Op.CHARGE, tight, "t", 5)])
-        spent = server.used(rule) - held(store)
+        spent = server.used(rule, "k") - held(store)
 
         first, last = await store.decide([Ask(rule, "k", 2), Ask(tight, "t")])
         await settle()
 
         assert (first.allowed, last.allowed) == (True, False)
-        assert first.remaining == rule.capacity - server.used(rule) + held(store)
-        assert server.used(rule) - held(store) == spent
+        assert first.remaining == rule.capacity - server.used(rule, "k") + held(store)
+        assert server.used(rule, "k") - held(store) == spent
         assert server.used(tight, "t") == 5
 
     asyncio.run(scenario())
@@ -624,14 +575,14 @@ def test_a_request_that_another_limit_refuses_spends_nothing(refuser: str) -> No
 def test_what_a_key_that_is_not_hot_has_spent_for_nothing_goes_back_at_once() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule, tight = rule_of(), rule_of(5, 0, name="tight")
         server.memory.adjust_now([Change(Op.CHARGE, tight, "t", 5)])
         await store.decide([Ask(rule, "k", 2), Ask(tight, "t")])
         await settle()
 
-        assert (server.used(rule), held(store), store.returned) == (0, 0, 2)
+        assert (server.used(rule, "k"), held(store), store.returned) == (0, 0, 2)
 
     asyncio.run(scenario())
 
@@ -639,7 +590,7 @@ def test_what_a_key_that_is_not_hot_has_spent_for_nothing_goes_back_at_once() ->
 def test_limits_behind_a_lease_that_refuses_are_not_asked() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         leased, plain = rule_of(5, 5), rule_of(5, 0, name="plain")
         server.memory.adjust_now([Change(Op.CHARGE, leased, "k", 5)])
@@ -656,7 +607,7 @@ def test_limits_behind_a_lease_that_refuses_are_not_asked() -> None:
 def test_a_shadow_limit_with_a_lease_refuses_nobody() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         shadow, plain = rule_of(5, 5, mode=Mode.SHADOW), rule_of(50, 0, name="plain")
         answers = [await store.decide([Ask(shadow, "k"), Ask(plain, "p")]) for _ in range(8)]
@@ -671,7 +622,7 @@ def test_a_shadow_limit_with_a_lease_refuses_nobody() -> None:
 def test_a_caller_who_leaves_between_two_limits_leaves_what_it_took() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         one, other = rule_of(), rule_of(name="other")
         await warm(store, one)
@@ -680,7 +631,7 @@ def test_a_caller_who_leaves_between_two_limits_leaves_what_it_took() -> None:
             await spend(store, other)
         if not store.leases[one.counter, "k"].held:
             await spend(store, one)
-        before, server.trip_s = store.leases[one.counter, "k"].held, 0.001
+        before, server.there_s = store.leases[one.counter, "k"].held, 0.001
         caller = asyncio.ensure_future(store.decide([Ask(one, "k"), Ask(other, "k")]))
         await settle()
         assert store.leases[one.counter, "k"].held == before - 1
@@ -695,15 +646,16 @@ def test_a_caller_who_leaves_between_two_limits_leaves_what_it_took() -> None:
 # -- trouble with the store ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["away", "loses answers"])
+@pytest.mark.parametrize("fault", ["away", "loses_answers"])
 def test_a_store_that_fails_is_heard_of_by_all_who_wait_and_the_lease_goes_on_after_it(fault: str) -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm_up_to(store, rule, 500)
-        server.fault, server.trip_s = fault, 0.001
+        setattr(server, fault, True)
+        server.there_s = 0.001
 
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(20)]
         await clock.advance(0.001)
@@ -711,7 +663,8 @@ def test_a_store_that_fails_is_heard_of_by_all_who_wait_and_the_lease_goes_on_af
         assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 20
         assert not store.leases[rule.counter, "k"].taking
 
-        server.fault, server.trip_s = "", 0.0
+        setattr(server, fault, False)
+        server.there_s = 0.0
         assert await spend(store, rule)
         assert held(store)
 
@@ -721,15 +674,15 @@ def test_a_store_that_fails_is_heard_of_by_all_who_wait_and_the_lease_goes_on_af
 def test_who_is_decided_exactly_hears_of_a_fault_too() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of(100, 10)
         await warm_up_to(store, rule, 20)
         server.memory.adjust_now([Change(Op.CHARGE, rule, "k", 100)])
-        server.trip_s = 0.001
+        server.there_s = 0.001
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(9)]
         await clock.advance(0.001)
-        server.fault = "away"
+        server.away = True
         await clock.advance(0.002)
 
         outcomes = await asyncio.gather(*callers, return_exceptions=True)
@@ -741,20 +694,20 @@ def test_who_is_decided_exactly_hears_of_a_fault_too() -> None:
 def test_what_is_held_while_the_store_is_away_is_kept_and_given_back_on_its_return() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
-        store = LeasingLimitStore(server, clock, up=lambda: not server.fault)
+        server = DistantLimitStore(clock)
+        store = LeasingLimitStore(server, clock, up=lambda: not server.away)
         rule = rule_of()
         await warm(store, rule)
         await spend(store, rule)
-        spent, server.fault = server.used(rule) - held(store), "away"
+        spent, server.away = server.used(rule, "k") - held(store), True
         await clock.advance(5.0)
         assert held(store)
 
-        server.fault = ""
+        server.away = False
         await clock.advance(LOOK_EVERY_S)
 
         assert (held(store), store.lost) == (0, 0)
-        assert server.used(rule) == spent
+        assert server.used(rule, "k") == spent
 
     asyncio.run(scenario())
 
@@ -762,11 +715,11 @@ def test_what_is_held_while_the_store_is_away_is_kept_and_given_back_on_its_retu
 def test_what_the_store_does_not_confirm_to_have_back_is_not_spent_again() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         await warm(store, rule_of())
         await spend(store, rule_of())
-        unspent, server.fault = held(store), "loses answers"
+        unspent, server.loses_answers = held(store), True
         await clock.advance(HOLD_S + LOOK_EVERY_S)
 
         assert unspent
@@ -778,11 +731,11 @@ def test_what_the_store_does_not_confirm_to_have_back_is_not_spent_again() -> No
 def test_a_mistake_in_the_store_leaves_nobody_waiting() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm_up_to(store, rule, 500)
-        server.fault = "bug"
+        server.broken = RuntimeError("a bug")
         caller = asyncio.ensure_future(spend(store, rule))
         await settle(1)
         [taking] = store.background
@@ -800,14 +753,14 @@ def test_a_mistake_in_the_store_leaves_nobody_waiting() -> None:
 def test_a_reset_forgets_what_is_held_too() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm(store, rule)
         await spend(store, rule)
 
         assert await store.reset(rule, "k")
-        assert (held(store), server.used(rule)) == (0, 0)
+        assert (held(store), server.used(rule, "k")) == (0, 0)
         assert not await store.reset(rule, "k")
 
     asyncio.run(scenario())
@@ -816,7 +769,7 @@ def test_a_reset_forgets_what_is_held_too() -> None:
 def test_what_is_given_back_is_told_so_that_nobody_is_refused_for_it() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        store = LeasingLimitStore(Server(clock), clock)
+        store = LeasingLimitStore(DistantLimitStore(clock), clock)
         told: list[tuple[LimitRule, str]] = []
         store.on_returned = told.extend
         rule = rule_of()
@@ -832,7 +785,7 @@ def test_what_is_given_back_is_told_so_that_nobody_is_refused_for_it() -> None:
 def test_stopping_gives_everything_back_in_calls_of_bearable_size() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         keys = [f"k{number}" for number in range(250)]
@@ -854,11 +807,11 @@ def test_stopping_gives_everything_back_in_calls_of_bearable_size() -> None:
 def test_who_asks_while_it_stops_is_answered_by_the_store_and_nothing_is_held() -> None:
     async def scenario() -> None:
         clock = FakeClock()
-        server = Server(clock)
+        server = DistantLimitStore(clock)
         store = LeasingLimitStore(server, clock)
         rule = rule_of()
         await warm(store, rule)
-        spent, server.trip_s = server.used(rule) - held(store), 0.001
+        spent, server.there_s = server.used(rule, "k") - held(store), 0.001
         stopping = asyncio.ensure_future(store.stop())
         await settle()
         callers = [asyncio.ensure_future(spend(store, rule)) for _ in range(5)]
@@ -866,7 +819,7 @@ def test_who_asks_while_it_stops_is_answered_by_the_store_and_nothing_is_held() 
         await stopping
 
         assert all([await caller for caller in callers])
-        assert server.used(rule) == spent + 5
+        assert server.used(rule, "k") == spent + 5
         assert store.leases == {}
 
     asyncio.run(scenario())

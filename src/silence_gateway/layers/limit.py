@@ -29,8 +29,8 @@ def limit_rate(limiter: Limiter) -> Layer:
             request.extra_headers += admission.lines
             try:
                 return admission.of(await inner(request))
-            except BaseException:
-                admission.end(None)
+            except BaseException as error:
+                admission.fail(error)
                 raise
 
         return handle

@@ -55,7 +55,7 @@ class LimitEngine:
         if self.leasing is not None:
             await self.leasing.stop()
         await self.falling_back.stop()
-        self.decider.denials.stop()
+        await self.decider.denials.stop()
 
 
 def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = nobody) -> LimitEngine:
@@ -76,8 +76,10 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
     falling_back = FallingBackLimitStore(shared, store, clock)
     overrides = Overrides(store.board, clock, observer)
     decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
-    # Another rule may let through what was refused by the old one.
+    # Another rule may let through what was refused by the old one, and so may uses that a lease gave back.
     overrides.on_changed = decider.denials.clear
+    if leasing is not None:
+        leasing.on_returned = decider.denials.forget
     return LimitEngine(
         decider, falling_back, leasing, overrides, Holds(falling_back, clock, store.instance_id), store
     )

@@ -8,15 +8,15 @@ token buckets 7 and 10 us. Headers are 1 us of it, statistics 0.4 us.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from silence_gateway.core.http import HeaderList, Request
 from silence_gateway.core.limit_headers import LimitHeaders
-from silence_gateway.core.limits import NEVER, Ask, Change, Decision, Op, refusal_of
+from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Decision, Op, refusal_of
 from silence_gateway.core.routing import split_path
 from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreFault
-from silence_gateway.limiting.admission import Admission
+from silence_gateway.limiting.admission import Admission, Told
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.limit_spec import LimitSpec
@@ -89,6 +89,7 @@ class Limiter:
         specs: The limits, by name, in the order configured.
         statistics: What each has decided in this process, by name.
         unsettled: Costs told by answers that the store did not hear of.
+        untold: Answers that should have told their cost and did not; what was reserved counts.
     """
 
     def __init__(self, specs: Sequence[LimitSpec], decider: Decider, holds: Holds) -> None:
@@ -99,6 +100,7 @@ class Limiter:
         self.holds = holds
         self.background: set[asyncio.Task[None]] = set()
         self.unsettled = 0
+        self.untold = 0
         for spec in specs:
             if spec.cost.answer_header:
                 decider.forgets(spec.rule)
@@ -157,7 +159,7 @@ class Limiter:
         """
         Spend what *request* costs, or reserves, and take the places that it needs until it is over.
 
-        Cancelling this may leave a cost spent; a place is then free after its limit's time to live.
+        Cancelling this may leave a cost spent; a place is given back.
 
         Raises:
             BadRequest: A header that tells the cost cannot be read.
@@ -166,24 +168,32 @@ class Limiter:
         """
         holder = self.holds.name()
         asks = matched.asks_of(request, holder)
+        counts = self.decider.counts(asks)
         decisions = self.decider.at_once(asks)
         if decisions is None:
-            decisions = await self.decider.decide(asks)
+            try:
+                decisions = await self.decider.decide(asks)
+            except BaseException:
+                self.holds.abandon(asks)
+                raise
         lines = self.judged(asks, decisions, matched)
-        self.holds.hold(holder, (ask for ask, told in zip(asks, decisions, strict=True) if told.allowed))
+        passed = [
+            (spec.cost, ask, decision)
+            for spec, ask, decision, counted in zip(matched.specs, asks, decisions, counts, strict=True)
+            if counted and decision.allowed
+        ]
+        self.holds.hold(holder, (ask for _, ask, _ in passed))
 
-        def finish(headers: Iterable[tuple[bytes, bytes]] | None) -> None:
+        def finish(told: Told) -> None:
             self.holds.release(holder)
-            told = None if headers is None else list(headers)
             changes = []
-            for spec, ask, decision in zip(matched.specs, asks, decisions, strict=True):
-                if not spec.cost.answer_header or not decision.allowed:
-                    continue
-                if self.decider.is_unlimited(ask.rule.name, ask.key):
-                    continue
-                spent = 0 if told is None else spec.cost.of_answer(told)
-                if spent is not None:
-                    changes += settlement(ask, decision, spent)
+            for cost, ask, decision in passed:
+                if cost.answer_header:
+                    spent = 0 if told is None else cost.of_answer(told)
+                    if spent is None:
+                        self.untold += 1
+                    else:
+                        changes += settlement(ask, decision, spent)
             if changes:
                 self.settle(changes)
 
@@ -201,9 +211,11 @@ class Limiter:
         passes = True
         for ask, decision, part in zip(asks, decisions, matched.parts, strict=True):
             counts = part[3]
+            if decision[2] == NOT_ASKED:
+                continue
             if decision[0]:
                 counts.allowed += 1
-                if 0 <= decision[2] * 10 < decision[1]:
+                if decision[2] * 10 < decision[1]:
                     counts.near += 1
             elif ask[0].shadow:
                 counts.shadow_denied += 1
@@ -231,13 +243,14 @@ class Limiter:
     async def settled(self, changes: list[Change]) -> None:
         """Charge or give back; what the store does not hear is counted, and stays as it was reserved."""
         try:
-            await self.decider.store.adjust(changes)
+            await self.decider.adjust(changes)
         except StoreFault:
             self.unsettled += len(changes)
 
     async def stop(self) -> None:
         """Settle what is being settled, and release every place."""
-        await asyncio.gather(*self.background, return_exceptions=True)
+        while self.background:
+            await asyncio.gather(*self.background)
         await self.holds.stop()
 
     async def state(self, name: str, key: str) -> Decision:
