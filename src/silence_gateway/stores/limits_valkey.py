@@ -41,6 +41,9 @@ smaller than this, because every one costs both sides a system call or two (20 u
 MAX_NAMES = 50_000
 """Stored names remembered; hashing one costs 1.5 us, remembering one 0.1 us and 200 bytes."""
 
+MAX_KEY_CHARS = 512
+"""Names of longer keys are not remembered, so that nobody fills the memory with them."""
+
 NOBODY = frozenset(("", "const"))
 """Keys that count everything together. Their limit's own name is hashed, so that no slot has them all."""
 
@@ -96,7 +99,11 @@ class ValkeyLimitStore:
 
     def flush(self) -> None:
         """Send what waits, or a part of it if that is much; the rest goes in the next rounds of the loop."""
-        waiting = self.waiting
+        # Who has left before anything was sent has spent nothing, and holds no place.
+        waiting = [one for one in self.waiting if not one[1].done()]
+        self.waiting = []
+        if not waiting:
+            return
         room = IN_FLIGHT - self.in_flight
         part = min(self.max_batch, max(MIN_PART, -(-len(waiting) // max(1, room))))
         size = at = 0
@@ -105,8 +112,8 @@ class ValkeyLimitStore:
             if at and size > part:
                 break
             at += 1
-        self.waiting = waiting[at:]
-        if self.waiting:
+        if at < len(waiting):
+            self.waiting = waiting[at:]
             asyncio.get_running_loop().call_soon(self.flush)
         self.send(waiting[:at])
 
@@ -143,6 +150,7 @@ class ValkeyLimitStore:
             tagged = rule.name if whom in NOBODY else whom
             digest = blake2b(tagged.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             name = b"%b:{%b}%b" % (self.prefix, urlsafe_b64encode(digest)[:22], rule.counter.encode())
-            names[whom] = name
-            self.names_kept += 1
+            if len(whom) <= MAX_KEY_CHARS:
+                names[whom] = name
+                self.names_kept += 1
         return name
