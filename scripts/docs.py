@@ -37,7 +37,8 @@ HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 # What a fragment of a configuration is completed with, so that it can be checked like a whole one.
 SOMETHING_TO_SERVE = "\nupstreams: {cafe: {endpoints: [127.0.0.1:9001]}}\n"
 # Files that configurations in the docs may name.
-NAMED_FILES = ("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem")
+NAMED_FILES = ("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem", "blocked.txt")
+KEY_FILE = "keys.yaml"
 
 
 class Problem(NamedTuple):
@@ -134,6 +135,7 @@ def wrong_with(yaml: str) -> list[tuple[int, str]]:
     with tempfile.TemporaryDirectory() as folder:
         for name in NAMED_FILES:
             Path(folder, name).touch()
+        Path(folder, KEY_FILE).write_text("keys: []\n")
         path = Path(folder, "gateway.yaml")
         try:
             root = document.parse(yaml)

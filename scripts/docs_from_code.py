@@ -13,7 +13,7 @@ import ast
 import asyncio
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -188,14 +188,20 @@ def exit_code_table() -> str:
 
 def command_line() -> str:
     """Return the help of every command, as a terminal of 100 columns shows it."""
-    parts = []
     with cli.make_context("silence", [], resilient_parsing=True) as context:
-        for name in cli.list_commands(context):
-            command = cli.get_command(context, name)
-            assert command is not None
-            inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
-            parts.append(f"## silence {name}\n\n```text\n{command.get_help(inner).strip()}\n```")
+        parts = list(helps_of(cli, context, "## silence"))
     return "\n\n".join(parts)
+
+
+def helps_of(group: click.Group, context: click.Context, heading: str) -> Iterator[str]:
+    """Return the help of every command of a group, and of those below it one heading lower."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
+        yield f"{heading} {name}\n\n```text\n{command.get_help(inner).strip()}\n```"
+        if isinstance(command, click.Group):
+            yield from helps_of(command, inner, f"#{heading} {name}")
 
 
 # Metrics and the admin API ---------------------------------------------------------------------
@@ -216,10 +222,12 @@ async def real_metrics(recorded: Recorded) -> str:
     gateway.counters.duration["/v1/drinks/{name}"] = gateway.counters.overhead
     gateway.server.statistics.reject("bad request")
     gateway.server.statistics.fail_websocket(1002)
+    assert gateway.limit_counts is not None
+    gateway.limit_counts.unique["orders"] = {"1m": 1, "1h": 1}
     assert gateway.hub is not None
     gateway.hub.statistics.count_close(3000)
 
-    def serve(_self: LocalInstance, method: str, template: str, _handler: object) -> None:
+    def serve(_self: LocalInstance, method: str, template: str, _handler: object, **_more: object) -> None:
         recorded.append((method, template))
 
     with patch.object(LocalInstance, "serve", serve):

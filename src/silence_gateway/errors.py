@@ -55,7 +55,16 @@ class Refused(GatewayError):
 
 
 class Unauthenticated(Refused):
-    """The caller did not prove who it is."""
+    """
+    The caller did not prove who it is.
+
+    Attributes:
+        challenge: How it could, in the form of WWW-Authenticate.
+    """
+
+    def __init__(self, message: str, challenge: str = "Bearer") -> None:
+        super().__init__(message)
+        self.challenge = challenge
 
 
 class AccessDenied(Refused):
@@ -195,7 +204,16 @@ class StoreFault(GatewayError):
 
 
 class StoreUnavailable(StoreFault):
-    """No answer in time, or none at all; what was asked may or may not have happened."""
+    """
+    No answer in time, or none at all; what was asked may or may not have happened.
+
+    Attributes:
+        sent: False if it has certainly not happened, because it never left.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class StoreMisconfigured(StoreFault):

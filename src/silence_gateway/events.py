@@ -37,9 +37,10 @@ class StoreLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFound(Event):
-    """The shared store answers again after *down_s* seconds."""
+    """The shared store, or one *shard* of it, answers again after *down_s* seconds."""
 
     down_s: float
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

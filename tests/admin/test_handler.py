@@ -89,6 +89,12 @@ def test_paths_are_captured_and_decoded() -> None:
     assert pattern_of("a.b").fullmatch("axb") is None
 
 
+def test_what_a_query_says_several_times_stands_in_lines() -> None:
+    said = json.loads(ask("/api/v1/limits/login/keys/a?header=X-A:1&ip=::1&header=X-B:2").body)
+
+    assert said["query"] == {"header": "X-A:1\nX-B:2", "ip": "::1"}
+
+
 @pytest.mark.parametrize(("how", "status"), [("missing", 404), ("bad", 400), ("away", 503)])
 def test_errors_are_answers(how: str, status: int) -> None:
     response = ask(f"/api/v1/fail/{how}")
@@ -104,8 +110,28 @@ def test_what_a_body_says_counts_as_if_the_query_said_it() -> None:
 
     assert json.loads(put(b'{"reason":"spam"}').body)["query"] == {"ttl": "5m", "reason": "spam"}
     assert json.loads(put(b"").body)["query"] == {"ttl": "5m"}
-    for bad in (b"reason=spam", b"[]", b'{"ttl":5}', b"[" * 100_000, b"\xff"):
+    for bad in (b"reason=spam", b"[]", b'{"ttl":5}', b"[" * 100_000, b"\xff", b"7"):
         assert put(bad).status == 400
+
+
+def test_a_list_is_for_whom_takes_one_and_he_is_told_who_sends_it() -> None:
+    made = instance()
+    seen: list[Ask] = []
+
+    async def take(ask: Ask) -> object:
+        seen.append(ask)
+        return list(range(2000))
+
+    made.serve("PUT", "many", take, takes_list=True)
+    for peer in ("192.0.2.1", ""):
+        request = Request("PUT", "/api/v1/many", {b"host": b"127.0.0.1"}, b'[{"a": 1}]', peer=peer)
+        answer = asyncio.run(AdminHandler(made)(request))
+
+    assert json.loads(answer.body) == list(range(2000))
+    assert [(ask.items, ask.caller) for ask in seen] == [
+        ([{"a": 1}], "admin API from 192.0.2.1"),
+        ([{"a": 1}], "admin API"),
+    ]
 
 
 def test_what_only_shows_cannot_be_posted_to() -> None:

@@ -38,7 +38,7 @@ def admin() -> Iterator[ScriptedAdmin]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
             """Say nothing on standard error."""

@@ -36,6 +36,7 @@ METRICS = [
     "silence_overhead_seconds",
     "silence_limit_decisions_total",
     "silence_limit_near_total",
+    "silence_limit_unique_clients",
     "silence_store_state",
     "silence_upstream_calls_total",
     "silence_upstream_call_seconds",

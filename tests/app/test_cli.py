@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from silence_gateway.app import cli
-from silence_gateway.app.cli import COMMANDS, run_command
+from silence_gateway.app.cli import run_command
 from silence_gateway.errors import ConfigError, StoreUnavailable
 
 GOOD = "upstreams: {shop: {endpoints: [127.0.0.1:9001]}}\n"
@@ -38,15 +38,27 @@ def raises(error: BaseException) -> Callable[..., NoReturn]:
     return main
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def every_command(group: click.Group = cli.cli) -> Iterator[tuple[str, click.Command]]:
+    """Return every command with its name, those of groups behind the group's."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in every_command(command))
+
+
+ALL_COMMANDS = dict(every_command())
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_every_command_has_help_with_defaults_and_environment_names(name: str) -> None:
-    result = CliRunner().invoke(cli.cli, [name, "--help"])
+    result = CliRunner().invoke(cli.cli, [*name.split(), "--help"])
 
     assert result.exit_code == 0
     assert result.output.startswith(f"Usage: cli {name}")
     text = " ".join(result.output.split())
-    command = cli.cli.get_command(click.Context(cli.cli), name)
-    assert command is not None
+    command = ALL_COMMANDS[name]
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
@@ -59,6 +71,9 @@ def test_every_command_has_help_with_defaults_and_environment_names(name: str) -
 def test_the_commands_of_the_contract_are_there() -> None:
     output = CliRunner().invoke(cli.cli, ["--help"]).output
 
+    assert {name for name in ALL_COMMANDS if name.startswith("limits ")} == {
+        f"limits {name}" for name in ["list", "show", "top", "reset", "reset-stats", "grant", "explain"]
+    }
     promised = "run demo check schema routes explain limits sessions upstreams nodes drain healthcheck"
     for name in promised.split():
         assert re.search(rf"^  {name} ", output, re.MULTILINE), name
@@ -72,6 +87,11 @@ def test_the_commands_of_the_contract_are_there() -> None:
         (["run", "--workers", "0"], "0 is not in the range"),
         (["run", "--workers", "many"], "is not a valid integer"),
         (["limits", "--timeout", "5"], "'5' is not a duration"),
+        (["limits", "shwo"], "No such command 'shwo'"),
+        (["limits", "top", "a", "--window", "2h"], "'2h' is not one of '1m', '1h'"),
+        (["limits", "grant", "a", "k", "0"], "0 is not in the range"),
+        (["limits", "reset-stats"], "give the NAME of a limit, or --all"),
+        (["limits", "reset-stats", "a", "--all"], "give the NAME of a limit, or --all"),
         (["demo", "--port", "7", "--admin-port", "7"], "--port and --admin-port are both 7: choose two"),
         (["explain", "FETCH", "/x"], "'FETCH' is not one of"),
         (["explain", "GET", "x"], "is not a path: begin it with '/'"),

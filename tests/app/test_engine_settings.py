@@ -19,6 +19,7 @@ from silence_gateway.app.engine_settings import (
 )
 from silence_gateway.core.limits import Algorithm, Mode, WhenDown
 from silence_gateway.errors import ConfigError
+from silence_gateway.stores.url import Node
 
 TEXT = """
 store: {url: "valkey://:secret@store:6380/2", deadline: 10ms, breaker: {failures: 3, cool_down: 1s},
@@ -65,11 +66,11 @@ def test_the_server_is_told_its_bounds(config: GatewayConfig) -> None:
 def test_the_store_is_told_where_and_how_long(config: GatewayConfig) -> None:
     told = store_settings(config)
 
-    assert (told.address.host, told.address.port, told.address.database) == ("store", 6380, 2)
+    assert (told.address.node, told.address.database) == (Node("store", 6380), 2)
     assert told.address.password == "secret"
     assert (told.deadline_s, told.failures, told.cool_down_s) == (0.01, 3, 1.0)
     assert "secret" not in repr(told)
-    assert store_settings(config, "valkey+unix:///x.sock").address.path == "/x.sock"
+    assert store_settings(config, "valkey+unix:///x.sock").address.node.path == "/x.sock"
 
 
 def test_an_upstream_is_told_everything(config: GatewayConfig) -> None:

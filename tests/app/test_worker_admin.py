@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -56,6 +57,35 @@ def test_what_the_store_keeps_is_changed_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_list_and_who_sent_it_reach_the_worker_that_makes_the_change(tmp_path: Path) -> None:
+    heard: list[tuple[str, bytes, bytes | None]] = []
+
+    async def handle(request: Request) -> Response:
+        heard.append((request.target, request.body, request.headers.get(b"x-silence-caller")))
+        return said(200, b'{"added": 1}')
+
+    async def main() -> tuple[Answer, Answer]:
+        server = HttpServer(handle)
+        await server.start(open_sockets([f"unix:{tmp_path}/0"], reuse_port=False))
+        try:
+            instance = WorkersInstance(lambda: {"0": f"{tmp_path}/0"}, lambda: False, list, {}, shared=True)
+            items = [{"cidr": "10.0.0.1", "reason": "\u2603"}]
+            changed = await instance.call(Ask("PUT", "access/deny", items=items, caller="admin API from ::1"))
+            return changed, await instance.call(Ask("GET", "stats", items=items))
+        finally:
+            await server.abort()
+
+    changed, refused = asyncio.run(main())
+
+    assert (changed, refused.status) == (Answer(200, {"added": 1}), 400)
+    [(target, body, caller)] = heard
+    assert (target, json.loads(body), caller) == (
+        "/api/v1/access/deny",
+        [{"cidr": "10.0.0.1", "reason": "\u2603"}],
+        b"admin API from ::1",
+    )
+
+
 def test_while_the_store_is_away_every_worker_is_told(tmp_path: Path) -> None:
     answer, asked = of_workers(tmp_path, Ask("PUT", "access/deny/203.0.113.7"), [said(503), said(503)])
 
@@ -79,6 +109,26 @@ def test_an_endpoint_is_drained_by_every_worker(tmp_path: Path) -> None:
     answer, asked = of_workers(tmp_path, Ask("PUT", "upstreams/a/endpoints/b"), [said(200), said(404)])
 
     assert (answer.status, asked) == (404, [0, 1])
+
+
+def test_limits_that_each_counted_for_itself_are_added_up(tmp_path: Path) -> None:
+    counted = b'[{"name": "a", "burst": 5, "counted_by": "this instance", "allowed": %d}]'
+    answers = [said(200, counted % 3), said(503), said(200, counted % 4)]
+
+    answer, asked = of_workers(tmp_path, Ask("GET", "limits"), answers, shared=False)
+
+    assert answer.body == [{"name": "a", "burst": 5, "counted_by": "this instance", "allowed": 7}]
+    assert asked == [0, 1, 2]
+
+
+def test_statistics_without_a_shared_store_are_reset_by_every_worker(tmp_path: Path) -> None:
+    answers = [said(200, b'{"reset": ["a"]}')] * 2
+
+    of_all = of_workers(tmp_path, Ask("DELETE", "limits/a/stats"), answers, shared=False)
+    of_one = of_workers(tmp_path, Ask("DELETE", "limits/a/stats"), answers)
+
+    assert of_all == (Answer(200, {"reset": ["a"]}), [0, 1])
+    assert of_one == (Answer(200, {"reset": ["a"]}), [0])
 
 
 def test_counts_are_added_and_descriptions_are_not() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silence_gateway.core.http import Request, Response
-from silence_gateway.layers.identify import MAX_CLIENTS, ProxyWalker, identify, request_ids
+from silence_gateway.layers.identify import MAX_CLIENTS, MAX_HOPS, ProxyWalker, identify, request_ids
 
 TRUSTED = ["10.0.0.0/8", "2001:db8:1::/48"]
 
@@ -47,6 +47,16 @@ def pass_through(request: Request, *trusted: str) -> Request:
         pytest.param("2001:db8:1::5", "::ffff:1.2.3.4", "1.2.3.4", id="a mapped client"),
         pytest.param("", "1.2.3.4", "1.2.3.4", id="a unix socket"),
         pytest.param("10.0.0.1", "fe80::1%eth0", "fe80::1", id="a zone is dropped"),
+        pytest.param("10.0.0.1", "[fe80::1%eth0]:80", "fe80::1", id="a zone with a port"),
+        pytest.param("10.0.0.1", "2001:DB8:0:0::7", "2001:db8::7", id="one spelling"),
+        pytest.param("10.0.0.1", "[::ffff:1.2.3.4]:80", "1.2.3.4", id="mapped with a port"),
+        pytest.param("10.0.0.1", "1.2.3.04", "10.0.0.1", id="octal or decimal, nobody knows"),
+        pytest.param("10.0.0.1", "1.2.3", "10.0.0.1", id="too short"),
+        pytest.param("10.0.0.1", "1.2.3.4\t,\t10.0.0.2", "1.2.3.4", id="blanks around"),
+        pytest.param("10.0.0.1", "6.6.6.6 1.2.3.4", "10.0.0.1", id="blanks within"),
+        pytest.param("1.2.3.4", "10.0.0.2", "1.2.3.4", id="a stranger names a proxy"),
+        pytest.param("::ffff:203.0.113.9", "", "203.0.113.9", id="a mapped peer"),
+        pytest.param("fe80::1%eth0", "", "fe80::1", id="a peer with a zone"),
     ],
 )
 def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
@@ -101,6 +111,17 @@ def test_nothing_left_of_what_our_proxy_wrote_matters(invented: list[str]) -> No
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_any_bytes_give_a_client(forwarded_for: bytes, forwarded: bytes) -> None:
     assert ProxyWalker(TRUSTED).client_of("10.0.0.1", forwarded_for, forwarded)
+
+
+@pytest.mark.parametrize("hops", [1, MAX_HOPS - 1, MAX_HOPS, MAX_HOPS + 1, 500])
+def test_a_chain_is_read_hop_by_hop_up_to_a_bound(hops: int) -> None:
+    """The caller cannot push the address that our proxy wrote out of sight, nor hide behind a long chain."""
+    near = ["1.2.3.4", *["10.0.0.2"] * (min(hops, MAX_HOPS) - 1)]
+    header = ", ".join(["6.6.6.6"] * (hops - len(near)) + near)
+
+    assert ProxyWalker(TRUSTED).client_of("10.0.0.1", header.encode(), None) == "1.2.3.4"
+    only_proxies = ", ".join(["6.6.6.6", *["10.0.0.2"] * MAX_HOPS])
+    assert ProxyWalker(TRUSTED).client_of("10.0.0.1", only_proxies.encode(), None) == "10.0.0.2"
 
 
 def test_what_is_remembered_of_clients_is_bounded() -> None:

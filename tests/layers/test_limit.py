@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from silence_gateway.core.http import Handler, Request, Response, StreamingResponse
+from silence_gateway.core.limit_headers import HeaderForm
 from silence_gateway.core.limits import Algorithm, LimitRule
 from silence_gateway.core.rates import parse_rate
 from silence_gateway.errors import BadRequest, RateLimited, RpcError, UpstreamTimeout, UpstreamUnavailable
@@ -101,7 +102,7 @@ def test_a_place_is_held_while_the_request_is_worked_on_and_the_answer_tells_its
         assert refused.value.limits == ("c",)
         assert first.extra_headers == [
             (b"RateLimit-Policy", b'"c";q=1;qu="concurrent-requests", "t";q=100;w=60'),
-            (b"RateLimit", b'"c";r=0;t=0, "t";r=90;t=60'),
+            (b"RateLimit", b'"c";r=0, "t";r=90;t=60'),
         ]
 
     run(scenario)
@@ -193,3 +194,36 @@ def test_a_request_that_the_allow_list_frees_takes_no_place() -> None:
         assert world.store.trips == 0
 
     run(scenario)
+
+
+def ask_in(form: HeaderForm, status: int) -> list[bytes]:
+    """Return the names of the lines on an answer of *status*."""
+
+    async def answers(request: Request) -> Response:
+        request.extra_headers.append((b"X-Other", b"1"))
+        return Response(status)
+
+    limiter = local_limiter([LimitSpec(rule=RULE, any=True)], form=form)
+    request = Request("GET", "/", {})
+    asyncio.run(_awaited(limit_rate(limiter)(answers), request))
+    return [name for name, _ in request.extra_headers]
+
+
+async def _awaited(handle: Handler, request: Request) -> None:
+    await handle(request)
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (HeaderForm.IETF, [b"RateLimit-Policy", b"RateLimit"]),
+        (HeaderForm.LEGACY, [b"X-RateLimit-Limit", b"X-RateLimit-Remaining", b"X-RateLimit-Reset"]),
+        (HeaderForm.NONE, []),
+    ],
+)
+def test_answers_have_the_lines_of_the_form_asked_for_and_redirects_have_none(
+    form: HeaderForm, names: list[bytes]
+) -> None:
+    assert ask_in(form, 200) == [*names, b"X-Other"]
+    assert ask_in(form, 404) == [*names, b"X-Other"]
+    assert ask_in(form, 301) == ask_in(form, 308) == [b"X-Other"]

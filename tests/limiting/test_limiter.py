@@ -154,6 +154,7 @@ def test_a_shadow_limit_counts_and_refuses_nothing() -> None:
 
         counts = limiter.statistics["s"]
         assert (counts.allowed, counts.denied, counts.shadow_denied) == (1, 0, 2)
+        assert counts.take() == [({"10.0.0.1": 3}, {"10.0.0.1": 2})]  # whom it would have refused
 
     asyncio.run(scenario())
 
@@ -170,7 +171,7 @@ def test_decisions_are_counted_with_the_busiest_clients() -> None:
 
         counts = limiter.statistics["l"]
         assert (counts.allowed, counts.denied, counts.near) == (4, 2, 1)
-        assert counts.top == {"10.0.0.1": 5, "10.0.0.2": 1}
+        assert counts.take() == [({"10.0.0.1": 5, "10.0.0.2": 1}, {"10.0.0.1": 2})]
 
     asyncio.run(scenario())
 

@@ -7,11 +7,15 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.stores.shards import general
 
+from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores import board as board_file
 from silence_gateway.stores import keys
-from silence_gateway.stores.board import Push
+from silence_gateway.stores.board_room import Push, Room
+from silence_gateway.stores.rooms import RoomCopy
 from silence_gateway.stores.valkey import ValkeyStore
+from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.store_checks import eventually
 from silence_gateway.testing.valkey import ValkeyServer
 
@@ -109,13 +113,13 @@ def test_a_server_that_lost_its_memory_is_given_it_back(
             await one.board.put("r", "removed", b"3")
             await one.board.remove("r", "removed")
             await eventually(lambda: set(seen_by_two) == {"kept", "lives"}, "both know")
-            await one.general_lane.call(b"FLUSHALL")
+            await general(one).call(b"FLUSHALL")
             if first_write:
                 await one.board.put("r", "new", b"4", ttl_s=60)
             expected = {"kept": b"1", "lives": b"2"} | ({"new": b"4"} if first_write else {})
 
             async def at_server() -> set[bytes]:
-                fields = await one.general_lane.call(b"HKEYS", keys.board_room(fleet, "r"))
+                fields = await general(one).call(b"HKEYS", keys.board_room(fleet, "r"))
                 return {field for field in fields if field.startswith(b"=")}
 
             end_s = asyncio.get_running_loop().time() + 5
@@ -141,11 +145,11 @@ def test_every_key_has_a_time_to_live(fleet: str) -> None:
             await store.board.put("s", "a", b"1", ttl_s=0.5)
             await store.board.remove("t", "a")
             await store.board.lead("r", "job", 1)
-            found = await store.general_lane.call(b"KEYS", b"*")
+            found = await general(store).call(b"KEYS", b"*")
             assert len(found) >= 4
             for key in found:
-                assert key.startswith(fleet.encode() + b":v1:")
-                assert await store.general_lane.call(b"PTTL", key) > 0, key
+                assert key.startswith(fleet.encode() + b":v2:")
+                assert await general(store).call(b"PTTL", key) > 0, key
         finally:
             await store.stop()
 
@@ -190,5 +194,150 @@ def test_stopping_gives_up_leases(valkey_url: str, fleet: str) -> None:
             assert await two.board.lead("r", "job", 60) > held > 0
         finally:
             await two.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+def test_a_room_that_changes_all_the_time_is_never_read_as_a_whole(
+    valkey_url: str, fleet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll that meets changes on their way must not ask for thousands of values, over and over."""
+    monkeypatch.setattr(board_file, "POLL_S", 0.02)
+
+    async def scenario() -> None:
+        one, two = ValkeyStore(valkey_url, fleet), ValkeyStore(valkey_url, fleet)
+        await one.start()
+        await two.start()
+        try:
+            seen = two.board.watch("r")
+            one.board.watch("r")
+            for store in (one, two):
+                await store.bus.ready("board/r")
+                await eventually(lambda s=store: s.valkey_board.reads > 0, "a first look")  # type: ignore[misc]
+            for first in range(0, 3000, 30):
+                await asyncio.gather(*(one.board.put("r", str(first + n), b"x" * 50) for n in range(30)))
+            await eventually(lambda: len(seen) == 3000, "every change arrives")
+
+            for store in (one, two):
+                assert (store.valkey_board.missed, store.valkey_board.restored) == (0, 0)
+                assert store.valkey_board.rooms["r"].version == store.valkey_board.rooms["r"].tip
+                # One reading when it is watched, and one per poll while there is no such room.
+                assert store.valkey_board.reads < 10
+        finally:
+            await one.stop()
+            await two.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+def test_many_writes_of_a_bad_time_reach_the_fleet_some_at_a_time(
+    valkey_url: str, fleet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_file, "POLL_S", 0.05)
+
+    async def scenario() -> None:
+        one, two = ValkeyStore(valkey_url, fleet), ValkeyStore(valkey_url, fleet)
+        await one.start()
+        await two.start()
+        try:
+            seen, mine = two.board.watch("r"), one.board.watch("r")
+            general(one).refusal = lambda: StoreUnavailable("away")
+            put = [one.board.put("r", str(number), b"1", ttl_s=60) for number in range(500)]
+            outcomes = await asyncio.gather(*put, return_exceptions=True)
+            assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
+            assert (len(mine), len(seen)) == (500, 0)
+            with pytest.raises(StoreUnavailable):
+                await one.board.remove("r", "7")
+            general(one).refusal = None
+            await eventually(lambda: len(seen) == 499, "what was written meanwhile reaches the others")
+            await eventually(lambda: not one.valkey_board.rooms["r"].copy.own, "and is settled")
+            assert set(seen) == set(mine)
+        finally:
+            await one.stop()
+            await two.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+def test_a_large_room_is_given_back_without_what_was_removed_meanwhile(
+    fleet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_file, "POLL_S", 0.05)
+    monkeypatch.setattr(board_file, "AT_ONCE", 4)
+
+    async def scenario(url: str) -> None:
+        one, two = ValkeyStore(url, fleet), ValkeyStore(url, fleet)
+        await one.start()
+        await two.start()
+        try:
+            seen = two.board.watch("r")
+            await asyncio.gather(*(one.board.put("r", str(number), b"1") for number in range(300)))
+            await eventually(lambda: len(seen) == 300, "all are known")
+            await general(one).call(b"FLUSHALL")
+            await eventually(lambda: two.valkey_board.restored > 0, "the room is being given back")
+            await two.board.remove("r", "299")
+            await eventually(lambda: two.valkey_board.restored >= 299, "all of it")
+            fields = await general(one).call(b"HKEYS", keys.board_room(fleet, "r"))
+            assert {field for field in fields if field.startswith(b"=")} == {b"=%d" % n for n in range(299)}
+        finally:
+            await one.stop()
+            await two.stop()
+
+    with ValkeyServer() as server:
+        asyncio.run(scenario(server.url))
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.booleans()), max_size=25
+)
+
+
+@given(changes)
+def test_a_copy_comes_right_whatever_is_lost_and_however_readings_and_pushes_meet(
+    steps: list[tuple[str, bool, bool, bool]],
+) -> None:
+    """Each step changes a name; the push may be lost; a reading may begin, and one may be answered."""
+
+    async def scenario() -> None:
+        copy = RoomCopy(FakeClock())
+        room = Room("r", b"r", copy)
+        truth: dict[str, bytes] = {}
+        version = 0
+        answer: tuple[int, int, dict[str, tuple[bytes, float | None]]] | None = None
+
+        def begin() -> None:
+            nonlocal answer
+            room.heard.clear()
+            answer = (room.version, version, {name: (value, None) for name, value in truth.items()})
+
+        def finish() -> bool:
+            assert answer is not None
+            known, at, values = answer
+            return at == known or room.take(at, values)
+
+        for name, lost, begins, answered in steps:
+            before, version = version, version + 1
+            value = None if truth.get(name) else b"%d" % version
+            if value is None:
+                truth.pop(name, None)
+            else:
+                truth[name] = value
+            if not lost:
+                copy.apply(name, value, None)
+                room.hear(name, version, before)
+            if begins and answer is None:
+                begin()
+            elif answered and answer is not None:
+                finish()
+                answer = None
+            if room.version == version:
+                assert dict(copy.view) == truth, "what claims to be everything is everything"
+        begin()
+        finish()
+        assert dict(copy.view) == truth
+        assert room.version == room.tip == version
 
     asyncio.run(scenario())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.stores.shards import only
 
 from silence_gateway.stores import bus as bus_file
 from silence_gateway.stores.client import Wire
@@ -27,6 +28,7 @@ def test_a_cut_connection_is_a_gap_and_then_messages_flow_again(valkey: ValkeySe
                 store.bus.subscribe("news", heard.append, lambda: gaps.append(1))
                 await store.bus.ready("news")
                 assert gaps == [], "a first subscription is no gap"
+                await eventually(lambda: all(lane.connected for lane in only(store).lanes), "all lanes stand")
 
                 proxy.reset()
 
@@ -49,7 +51,7 @@ def test_a_deaf_connection_is_replaced(
         with FaultProxy(valkey.socket) as proxy:
             store = ValkeyStore(valkey.url, fleet)
             through_proxy = ValkeyStore(proxy.url, fleet)
-            store.valkey_bus.open_wire = through_proxy.opener("subscriber")  # only the bus can be stalled
+            store.valkey_bus.open_wire = through_proxy.open_subscriber  # only the bus can be stalled
             await store.start()
             try:
                 gaps: list[int] = []

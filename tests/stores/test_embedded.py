@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.stores.shards import general
 
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.events import Event
@@ -135,8 +136,8 @@ def test_its_directory_is_ours_alone_and_it_listens_on_no_port() -> None:
         await store.start()
         try:
             assert server.process.directory.stat().st_mode & 0o777 == 0o700
-            answer = await store.general_lane.call(b"CONFIG", b"GET", b"port")
-            policy = await store.general_lane.call(b"CONFIG", b"GET", b"maxmemory-policy")
+            answer = await general(store).call(b"CONFIG", b"GET", b"port")
+            policy = await general(store).call(b"CONFIG", b"GET", b"maxmemory-policy")
             assert answer == [b"port", b"0"]
             assert policy == [b"maxmemory-policy", b"noeviction"]
         finally:

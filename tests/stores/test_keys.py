@@ -11,10 +11,10 @@ from silence_gateway.stores import keys
 
 
 def test_names_are_what_the_reference_says() -> None:
-    assert keys.board_room("edge", "health/auth") == b"edge:v1:board:health/auth"
-    assert keys.board_lease("edge", "health", "auth") == b"edge:v1:lease:health:auth"
-    assert keys.instances("edge") == b"edge:v1:instances"
-    assert keys.bus_channel("edge", "news {a}:b") == b"edge:v1:bus:news%20%7Ba%7D%3Ab"
+    assert keys.board_room("edge", "health/auth") == b"edge:v2:board:health/auth"
+    assert keys.board_lease("edge", "health", "auth") == b"edge:v2:lease:health:auth"
+    assert keys.instances("edge") == b"edge:v2:instances"
+    assert keys.bus_channel("edge", "news {a}:b") == b"edge:v2:bus:news%20%7Ba%7D%3Ab"
 
 
 @settings(max_examples=200)

@@ -55,7 +55,7 @@ def test_every_key_ends_by_itself_and_begins_with_the_fleet(valkey: ValkeyServer
         await store.join("room{x}", {"a": Presence("ann", b"{}")}, 60)
         await store.beat("one", 10, b"{}")
 
-        keys = [key async for key in client.scan_iter(f"{fleet}:v1:session:*")]
+        keys = [key async for key in client.scan_iter(f"{fleet}:v2:session:*")]
         ttls = [await client.pttl(key) for key in keys]
 
         assert len(keys) == 3 + 3 + 2

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from tests.stores.shards import general, only
 
 from silence_gateway.core.store_failover import State
 from silence_gateway.errors import StoreFault, StoreMisconfigured
@@ -242,7 +243,7 @@ def test_a_lost_reply_runs_no_script_twice(yard: Yard, fleet: str) -> None:
                 yard.proxy.reset_at_answer(1)
                 await asyncio.gather(asked, return_exceptions=True)
             yard.proxy.heal()
-            await eventually(lambda: store.up and store.hot.connected, "it reconnects")
+            await eventually(lambda: store.up and only(store).hot.connected, "it reconnects")
             total = await store.scripts.run(COUNT, [key], [0])
             assert total <= 11
         finally:
@@ -259,13 +260,13 @@ def test_a_server_that_forgets_its_scripts_is_reminded_unnoticed(yard: Yard, fle
         try:
             asked = 0
             for _ in range(20):
-                flush = store.general_lane.call(b"SCRIPT", b"FLUSH")
+                flush = general(store).call(b"SCRIPT", b"FLUSH")
                 calls = [asyncio.ensure_future(store.scripts.run(COUNT, [key], [1])) for _ in range(50)]
                 asked += len(calls)
                 await flush
                 await asyncio.gather(*calls)
             assert await store.scripts.run(COUNT, [key], [0]) == asked
-            assert store.hot.loads <= 22, "one load per flush"
+            assert only(store).hot.loads <= 22, "one load per flush"
         finally:
             await store.stop()
 
@@ -299,7 +300,7 @@ def test_wrong_credentials_are_the_operators_to_mend(fleet: str, url: str) -> No
             lost = [event for event in events if isinstance(event, StoreLost)]
             assert len(lost) == 1
             assert "wrong" not in str(lost[0]).lower().replace("wrongpass", "")
-            assert store.failover.cool_down_us(0.5) >= 4_000_000
+            assert only(store).failover.cool_down_us(0.5) >= 4_000_000
         finally:
             await store.stop()
 
@@ -310,7 +311,7 @@ def test_wrong_credentials_are_the_operators_to_mend(fleet: str, url: str) -> No
 def test_a_full_queue_refuses_at_once(yard: Yard, fleet: str) -> None:
     async def scenario() -> None:
         store = yard.store(fleet)
-        store.hot.capacity = 100
+        only(store).hot.capacity = 100
         await store.start()
         try:
             calls = [asyncio.ensure_future(store.scripts.run(ECHO, [], [b"x"])) for _ in range(150)]
@@ -318,7 +319,7 @@ def test_a_full_queue_refuses_at_once(yard: Yard, fleet: str) -> None:
             await asyncio.gather(*calls, return_exceptions=True)
 
             assert refused == 50
-            assert store.hot.overflowed == 50
+            assert only(store).hot.overflowed == 50
         finally:
             await store.stop()
 
@@ -350,7 +351,7 @@ def test_a_replica_is_no_store(yard: Yard, fleet: str) -> None:
         store = yard.store(fleet)
         await store.start()
         try:
-            await store.general_lane.call(b"REPLICAOF", b"127.0.0.1", b"1")
+            await general(store).call(b"REPLICAOF", b"127.0.0.1", b"1")
             await eventually(lambda: not store.up, "READONLY opens the breaker, if only by the probe's write")
             await promote(yard.server.socket)
             await eventually(lambda: store.up, "a promoted server is a store again")
@@ -376,14 +377,14 @@ def test_a_full_store_is_up_and_says_that_it_takes_no_writes(yard: Yard, fleet: 
         await store.start()
         try:
             assert store.refuses_writes == ""
-            await store.general_lane.call(b"CONFIG", b"SET", b"maxmemory", b"1")
+            await general(store).call(b"CONFIG", b"SET", b"maxmemory", b"1")
             await eventually(lambda: "OOM" in store.refuses_writes, "the next beat is refused")
             assert store.up
             assert await store.scripts.run(ECHO, [], [b"x"]) == b"x"
             with pytest.raises(StoreFault, match="OOM"):
                 await store.scripts.run(WRITE, [b"key"], [1])
 
-            await store.general_lane.call(b"CONFIG", b"SET", b"maxmemory", b"0")
+            await general(store).call(b"CONFIG", b"SET", b"maxmemory", b"0")
             await eventually(lambda: not store.refuses_writes, "the next beat is taken")
             assert Noticed(what="the store takes writes again") in yard.events
             assert yard.lost_and_found() == []
@@ -400,7 +401,7 @@ def test_one_good_moment_of_a_stalling_store_is_not_its_return(yard: Yard, fleet
         store = yard.store(fleet)
         await store.start()
         beats = 0
-        real_beat = store.beat
+        real_beat = only(store).beat
 
         async def stalls_again() -> bool:
             nonlocal beats
@@ -412,11 +413,11 @@ def test_one_good_moment_of_a_stalling_store_is_not_its_return(yard: Yard, fleet
             await eventually(lambda: store.up, "the store is up to begin with")
             yard.proxy.latency_s = 0.2
             await eventually(lambda: not store.up, "a slow store is left alone")
-            store.beat = stalls_again  # type: ignore[method-assign] # slow exactly when a probe asks
+            only(store).beat = stalls_again  # type: ignore[method-assign] # slow exactly when a probe asks
             await eventually(lambda: beats >= 6, "it is probed")
             assert yard.lost_and_found() == [StoreLost]
 
-            store.beat = real_beat  # type: ignore[method-assign]
+            only(store).beat = real_beat  # type: ignore[method-assign]
             yard.proxy.heal()
             await eventually(lambda: store.up, "it is back when it answers every time")
             assert yard.lost_and_found() == [StoreLost, StoreFound]

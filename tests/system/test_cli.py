@@ -110,6 +110,25 @@ def test_limits_are_one_row_each(place: Place) -> None:
     assert "{" not in said.out
 
 
+def test_a_limit_is_looked_at_and_its_key_forgiven(place: Place) -> None:
+    top = place.admin("limits", "top", "orders", "--by", "denied")
+    assert top.rows()[:2] == [["KEY", "DENIED"], ["127.0.0.1", "3"]]
+    shown = place.admin("limits", "show", "orders")
+    assert "in the last hour    2        3" in shown.out
+    key = place.admin("limits", "show", "orders", "127.0.0.1")
+    assert key.rows()[1][:4] == ["orders", "127.0.0.1", "0", "2"]
+    assert place.admin("limits", "reset", "orders", "127.0.0.1").out == "orders, 127.0.0.1: forgotten\n"
+    told = json.loads(place.admin("limits", "explain", "POST", "/v1/orders", "--json").out)
+    assert [(limit["name"], limit["remaining"]) for limit in told["limits"]] == [
+        ("orders", 2),
+        ("everything", 500),
+    ]
+    assert all(len(line) <= MAX_WIDTH for said in (top, shown, key) for line in said.out.splitlines())
+    assert place.admin("limits", "show", "none").code == 1
+    assert place.admin("limits", "reset-stats", "--all").out == "begun anew: orders, everything\n"
+    assert place.admin("limits", "top", "orders").rows()[0] == ["(none)"]
+
+
 def test_sessions_are_one_row_each(place: Place) -> None:
     assert place.admin("sessions").out == "(none)\n"
     with connect(f"ws://127.0.0.1:{place.gateway.port}/connection/websocket", proxy=None) as socket:

@@ -272,6 +272,54 @@ def test_the_counts_are_the_fleets(pair: Pair) -> None:
         assert [each["requests"] for each in top] == [90, 1]
 
 
+def test_who_uses_a_limit_is_known_to_all_and_forgotten_by_all(pair: Pair) -> None:
+    headers = from_client()
+    metric = 'silence_limit_decisions_total{limit="soon",decision="allowed"}'
+    pair.spread(20, "GET", "/v1/drinks/tea", headers)
+    pair.one.ask("GET", "/v1/drinks/tea", None, from_client())
+
+    def windows(gateway: Gateway) -> list[tuple[int, bool]]:
+        said = gateway.admin("GET", "/api/v1/limits/soon").json()["windows"].values()
+        refused = [{each["key"]: each["denied"] for each in window["top_denied"]} for window in said]
+        return [
+            (window["unique_clients"], headers["X-Forwarded-For"] in keys)
+            for window, keys in zip(said, refused, strict=True)
+        ]
+
+    before = windows(pair.one)
+    assert [known for _, known in before] == [True, True]
+    until(lambda: windows(pair.two) == windows(pair.one), "both know the same")
+    top = pair.two.admin("GET", "/api/v1/limits/top?name=soon&window=1m&by=denied&limit=50").json()
+    assert headers["X-Forwarded-For"] in [each["key"] for each in top["top"]]
+    shown = [gateway.metric(metric) for gateway in (pair.one, pair.two)]
+
+    assert pair.one.admin("DELETE", "/api/v1/limits/soon/stats").json() == {"reset": ["soon"]}
+
+    for gateway in (pair.one, pair.two):
+        limit = gateway.admin("GET", "/api/v1/limits/soon").json()
+        assert (limit["allowed"], limit["denied"], limit["top"]) == (0, 0, [])
+        assert limit["unique_clients"] == {"1m": 0, "1h": 0}
+    assert [gateway.metric(metric) for gateway in (pair.one, pair.two)] == shown
+
+
+def test_a_running_gateway_explains_what_a_request_would_meet(pair: Pair) -> None:
+    headers = from_client(**{"X-Tenant": next(clients)})
+    pair.spread(4, "GET", "/v1/orders/tea-S1", headers)
+    client, tenant = headers["X-Forwarded-For"], headers["X-Tenant"]
+
+    said = pair.two.admin(
+        "GET",
+        "/api/v1/limits/explain?method=GET&path=/v1/orders/tea-S1"
+        f"&header=X-Forwarded-For:{client}&header=X-Tenant:{tenant}",
+    ).json()
+
+    assert [(limit["name"], limit["key"], limit["remaining"]) for limit in said["limits"]] == [
+        ("small", tenant, 1),
+        ("large", client, 8),
+    ]
+    assert said["steps"][0]["decided"] == client
+
+
 def test_one_key_can_be_looked_at_and_reset(pair: Pair) -> None:
     headers = from_client()
     path = f"/api/v1/limits/reading/keys/{headers['X-Forwarded-For']}"
@@ -299,3 +347,21 @@ def test_workers_that_cannot_count_together_say_so(yard: Yard, cafe: Cafe) -> No
 
     [warning] = [line for line in gateway.events() if line["level"] == "warning"]
     assert "2 workers do not share a store" in warning["event"]
+
+
+def test_workers_that_count_apart_are_added_up(yard: Yard, cafe: Cafe) -> None:
+    """New connections go to either worker; together they have counted everything."""
+    limits = "limits: [{name: all, match: {any: true}, key: [const], rate: 1000/minute}]\n"
+    gateway = yard.gateway(ALONE % cafe.address + limits, "--workers", "2", words=("ready", "degraded"))
+    until(lambda: gateway.metric("silence_workers") == 2, "both workers serve")
+    for _ in range(40):
+        gateway.ask("GET", "/v1/drinks")
+
+    [limit] = gateway.admin("GET", "/api/v1/limits").json()
+    one = gateway.admin("GET", "/api/v1/limits/all").json()["windows"]["1m"]
+    top = gateway.admin("GET", "/api/v1/limits/top?name=all").json()
+
+    assert (limit["allowed"], limit["counted_by"]) == (40, "this instance")
+    assert limit["top"] == top["top"] == one["top"] == [{"key": "const", "requests": 40}]
+    assert gateway.admin("DELETE", "/api/v1/limits/stats").json() == {"reset": ["all"]}
+    assert gateway.admin("GET", "/api/v1/limits").json()[0]["allowed"] == 0

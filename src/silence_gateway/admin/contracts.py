@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from silence_gateway.errors import BadRequest
 from silence_gateway.watch.families import Family
 
 Word: TypeAlias = Literal["ready", "degraded", "starting", "draining"]
@@ -58,14 +59,18 @@ class Ask:
     Attributes:
         method: HTTP method.
         path: Path after /api/v1/, each segment percent-decoded only where a pattern captured it.
-        query: The last value of each query parameter, decoded.
+        query: Each query parameter, decoded; one that came several times has its values in lines.
         captured: What the pattern captured, by name, decoded.
+        items: What the body lists; None if it is no list.
+        caller: Who asks, as far as anybody knows: for the audit.
     """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     captured: Mapping[str, str] = field(default_factory=dict)
+    items: Sequence[Any] | None = None
+    caller: str = "admin API"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +96,17 @@ class Instance(Protocol):
 
     async def call(self, ask: Ask) -> Answer:
         """Answer one call under /api/v1; errors are answers too."""
+
+
+def whole(text: str, default: int) -> int:
+    """
+    Read a whole number of a query; empty gives *default*.
+
+    Raises:
+        BadRequest: It is something else.
+    """
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise BadRequest(f"{text[:20]!r} is not a number")
+    return int(text)

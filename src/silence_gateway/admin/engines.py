@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
-from urllib.parse import unquote
 
-from silence_gateway.admin.contracts import Ask
+from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
-from silence_gateway.errors import BadRequest, NotFound, StoreFault, StoreUnavailable
-from silence_gateway.limiting.access import AccessLists
-from silence_gateway.limiting.fleet_counts import FleetCounts
-from silence_gateway.limiting.limit_key import join_key
-from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.upstreams.pool import GrpcUpstream
 
@@ -52,117 +46,6 @@ def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstrea
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)
 
 
-def serve_access(instance: LocalInstance, lists: AccessLists, read_duration: Callable[[str], float]) -> None:
-    """Serve the run-time lists; *read_duration* reads `ttl` as seconds, or raises ValueError."""
-    for name in ("allow", "deny"):
-        instance.serve("GET", f"access/{name}", _listing(lists, name))
-        instance.serve("PUT", f"access/{name}/{{cidr*}}", _adding(lists, name, read_duration))
-        instance.serve("DELETE", f"access/{name}/{{cidr*}}", _removing(lists, name))
-
-
-def _listing(lists: AccessLists, name: str) -> Callable[[Ask], Any]:
-    async def answer(_ask: Ask) -> object:
-        return [asdict(entry) for entry in lists.list(name)]
-
-    return answer
-
-
-def _adding(lists: AccessLists, name: str, read_duration: Callable[[str], float]) -> Callable[[Ask], Any]:
-    async def answer(ask: Ask) -> object:
-        unknown = ask.query.keys() - {"ttl", "reason"}
-        if unknown:
-            # A misspelt ttl would make a ban of an hour one for ever.
-            raise BadRequest(
-                f"{', '.join(sorted(unknown))[:100]} is not known here; there are ttl and reason"
-            )
-        ttl = ask.query.get("ttl", "")
-        try:
-            ttl_s = read_duration(ttl) if ttl else None
-        except ValueError as exc:
-            raise BadRequest(f"ttl: {exc}") from exc
-        cidr, reason = ask.captured["cidr"], ask.query.get("reason", "")
-        try:
-            return asdict(await lists.add(name, cidr, ttl_s=ttl_s, reason=reason, by="admin API"))
-        except StoreFault as exc:
-            raise _here_only(f"{cidr} is on the {name} list of this instance", exc) from exc
-
-    return answer
-
-
-def _removing(lists: AccessLists, name: str) -> Callable[[Ask], Any]:
-    async def answer(ask: Ask) -> object:
-        cidr = ask.captured["cidr"]
-        try:
-            removed = await lists.remove(name, cidr, by="admin API")
-        except StoreFault as exc:
-            raise _here_only(f"{cidr} is off the {name} list of this instance", exc) from exc
-        if not removed:
-            raise NotFound(f"{cidr} is not on the {name} list")
-        return {"removed": cidr}
-
-    return answer
-
-
-def _here_only(done: str, exc: StoreFault) -> StoreUnavailable:
-    return StoreUnavailable(f"{done}; the fleet learns of it when the store is back ({exc})")
-
-
-def serve_limits(instance: LocalInstance, limiter: Limiter, counts: FleetCounts) -> None:
-    """Serve the limits, what the fleet has counted, and single keys."""
-
-    async def listing(_ask: Ask) -> object:
-        counted, of_fleet = await counts.read()
-        return [
-            {
-                "name": name,
-                "rate": str(spec.rule.rate),
-                "algorithm": spec.rule.algorithm.value,
-                "burst": spec.rule.burst,
-                "key": list(spec.key),
-                "match": {"path": spec.path, "methods": list(spec.methods), "rpc": spec.rpc, "any": spec.any},
-                "mode": spec.rule.mode.value,
-                "when_down": spec.rule.when_down.value,
-                "counted_by": "fleet" if of_fleet else "this instance",
-                "allowed": counted[name].allowed,
-                "denied": counted[name].denied,
-                "shadow_denied": counted[name].shadow_denied,
-                "top": [{"key": key, "requests": count} for key, count in counted[name].top.items()],
-            }
-            for name, spec in limiter.specs.items()
-        ]
-
-    async def top(ask: Ask) -> object:
-        name = ask.query.get("name", "")
-        limiter.spec(name)
-        counted, of_fleet = await counts.read()
-        return {
-            "name": name,
-            "counted_by": "fleet" if of_fleet else "this instance",
-            "top": [{"key": key, "requests": count} for key, count in counted[name].top.items()],
-        }
-
-    def place(ask: Ask) -> tuple[str, str]:
-        name, key = ask.captured["name"], ask.captured["key"]
-        if len(limiter.spec(name).key) > 1:
-            # Several parts: each is encoded for itself, so that a comma in one is none between two.
-            key = join_key([unquote(part) for part in ask.path.rpartition("/")[2].split(",")])
-        return name, key
-
-    async def state(ask: Ask) -> object:
-        name, key = place(ask)
-        decision = await limiter.state(name, key)
-        return {"name": name, "key": key, "limit": decision.limit, "remaining": decision.remaining}
-
-    async def reset(ask: Ask) -> object:
-        name, key = place(ask)
-        return {"name": name, "key": key, "reset": await limiter.reset(name, key)}
-
-    instance.serve("GET", "limits", listing)
-    instance.serve("GET", "limits/top", top)
-    instance.serve("GET", "limits/{name}/keys/{key}", state)
-    instance.serve("DELETE", "limits/{name}/keys/{key}", reset)
-
-
 def serve_sessions(instance: LocalInstance, hub: RealtimeHub) -> None:
     """Serve the WebSocket sessions of the fleet."""
 
@@ -189,17 +72,3 @@ def serve_sessions(instance: LocalInstance, hub: RealtimeHub) -> None:
     instance.serve("GET", "sessions", listing)
     instance.serve("GET", "sessions/{id}", one)
     instance.serve("DELETE", "sessions/{id}", disconnect)
-
-
-def whole(text: str, default: int) -> int:
-    """
-    Read a whole number of a query; empty gives *default*.
-
-    Raises:
-        BadRequest: It is something else.
-    """
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise BadRequest(f"{text[:20]!r} is not a number")
-    return int(text)

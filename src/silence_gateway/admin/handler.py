@@ -11,6 +11,8 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from silence_gateway.admin.contracts import Ask, Instance
@@ -18,17 +20,18 @@ from silence_gateway.core.http import Handler, Request, Response
 from silence_gateway.watch.families import Family, Sample, render
 
 API = "/api/v1/"
+LONG_LIST = 1000
 INDEX = b"""Silence Gateway: the admin listener
 
 GET  /livez /readyz?verbose /healthz     probes
 GET  /metrics                            Prometheus
 GET  /api/v1/stats                       totals
-GET  /api/v1/limits                      limits and what they counted
+GET  /api/v1/limits                      limits and how they are used; /api/v1/limits/{name} for all of one
 GET  /api/v1/sessions?user=&channel=     WebSocket sessions
 GET  /api/v1/upstreams                   endpoints, their health and their calls
 GET  /api/v1/nodes                       live instances
 GET  /api/v1/config                      the configuration in force, secrets masked
-GET  /api/v1/access/deny                 run-time lists; PUT and DELETE /api/v1/access/deny/{cidr}
+GET  /api/v1/access/deny                 lists; PUT and DELETE /api/v1/access/deny/{cidr}, PUT a list of many
 POST /api/v1/drain                       finish what runs, take nothing new, and stop
 """
 
@@ -108,29 +111,44 @@ class AdminHandler:
 
     async def _api(self, request: Request) -> Response:
         try:
-            query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
+            query = in_lines(parse_qsl(request.query, keep_blank_values=True, max_num_fields=50))
         except ValueError as exc:
             return _json(400, {"error": f"the query cannot be read: {exc}"})
-        if request.body:
-            said = _said(request.body)
-            if said is None:
-                return _json(
-                    400, {"error": 'the body must be a JSON object of texts, such as {"state": "drain"}'}
-                )
+        said = _said(request.body)
+        if said is None:
+            return _json(
+                400,
+                {"error": 'the body must be a JSON object of texts, such as {"state": "drain"}, or a list'},
+            )
+        items = said if isinstance(said, list) else None
+        if isinstance(said, dict):
             query |= said
-        answer = await self._instance.call(Ask(request.method, request.path[len(API) :], query))
+        caller = f"admin API from {request.peer}" if request.peer else "admin API"
+        answer = await self._instance.call(
+            Ask(request.method, request.path[len(API) :], query, items=items, caller=caller)
+        )
         return _json(answer.status, answer.body)
 
 
-def _said(body: bytes) -> dict[str, str] | None:
-    """Return what a body says, which means the same as in the query; None if it cannot be read."""
+def in_lines(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return query parameters by name; the values of one that came several times stand in lines."""
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        query[name] = f"{query[name]}\n{value}" if name in query else value
+    return query
+
+
+def _said(body: bytes) -> dict[str, str] | list[Any] | None:
+    """Return what a body says: texts that mean the same as in the query, or a list; None if it is neither."""
+    if not body:
+        return {}
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        return None
-    return said
+    if isinstance(said, dict) and all(isinstance(value, str) for value in said.values()):
+        return said
+    return said if isinstance(said, list) else None
 
 
 def _is_address(host: str) -> bool:
@@ -149,7 +167,9 @@ def _text(status: int, text: str) -> Response:
 
 
 def _json(status: int, body: object) -> Response:
-    data = json.dumps(body, default=str, indent=1).encode() + b"\n"
+    # Laying it out costs ten times the writing, which is a stall where the list is long.
+    indent = None if isinstance(body, list) and len(body) > LONG_LIST else 1
+    data = json.dumps(body, default=str, indent=indent).encode() + b"\n"
     return Response(status, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], data)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Answer, Ask, AskHandler, Readiness
@@ -38,11 +39,11 @@ class LocalInstance:
     ) -> None:
         self._readiness = readiness
         self._families = families
-        self._table: list[tuple[str, re.Pattern[str], AskHandler]] = []
+        self._table: list[tuple[str, re.Pattern[str], AskHandler, bool]] = []
 
-    def serve(self, method: str, template: str, handler: AskHandler) -> None:
-        """Answer *method* on *template* (see `pattern_of`) by *handler*."""
-        self._table.append((method, pattern_of(template), handler))
+    def serve(self, method: str, template: str, handler: AskHandler, *, takes_list: bool = False) -> None:
+        """Answer *method* on *template* (see `pattern_of`) by *handler*; *takes_list*: it reads `items`."""
+        self._table.append((method, pattern_of(template), handler, takes_list))
 
     async def readiness(self) -> Readiness:
         """Say whether traffic may come."""
@@ -55,15 +56,17 @@ class LocalInstance:
     async def call(self, ask: Ask) -> Answer:
         """Answer one call."""
         allowed: list[str] = []
-        for method, pattern, handler in self._table:
+        for method, pattern, handler, takes_list in self._table:
             found = pattern.fullmatch(ask.path)
             if found is None:
                 continue
             if method != ask.method:
                 allowed.append(method)
                 continue
+            if ask.items is not None and not takes_list:
+                return Answer(400, {"error": "the body may be a list only where several things are changed"})
             captured = {name: unquote(value) for name, value in found.groupdict().items()}
-            return await _answered(handler(Ask(ask.method, ask.path, ask.query, captured)))
+            return await _answered(handler(replace(ask, captured=captured)))
         if allowed:
             return Answer(405, {"error": f"use {', '.join(sorted(set(allowed)))}"})
         return Answer(404, {"error": f"nothing is served at /api/v1/{ask.path}"})

@@ -24,7 +24,26 @@ class AdminUnreachable(GatewayError):
     """The admin API gave no usable answer; the text says why and what to try."""
 
 
-class WrongAdminUrl(GatewayError):
+class AdminRefused(AdminUnreachable):
+    """
+    The admin API answered, and said no.
+
+    Attributes:
+        status: HTTP status.
+        reason: What it said.
+    """
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(f"{url} answers {status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class WrongInput(GatewayError):
+    """What the user gave names nothing that there is; the text says what would."""
+
+
+class WrongAdminUrl(WrongInput):
     """What was given as the admin API's address is none."""
 
 
@@ -89,7 +108,8 @@ class AdminClient:
 
         Raises:
             WrongAdminUrl: As for `ask`.
-            AdminUnreachable: As for `ask`, or the gateway refused; the text is its own.
+            AdminUnreachable: As for `ask`, or the token is wrong.
+            AdminRefused: The gateway refused; the reason is its own.
         """
         status, body = self.ask(method, path)
         try:
@@ -100,7 +120,7 @@ class AdminClient:
             raise AdminUnreachable(f"{self.url} wants the admin token: give --token or SILENCE_ADMIN_TOKEN")
         if status >= http.client.BAD_REQUEST:
             said = answer.get("error") if isinstance(answer, dict) else None
-            raise AdminUnreachable(f"{self.url} answers {status}: {said or 'no reason given'}")
+            raise AdminRefused(self.url, status, str(said or "no reason given"))
         return answer
 
     def _connection(self) -> http.client.HTTPConnection:

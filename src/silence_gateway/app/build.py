@@ -2,7 +2,7 @@
 How a gateway is wired: the only file that names concrete classes for every part.
 
 Order of the layers, from outside in: metrics and access log, errors as answers, who asks, which route,
-allow and deny lists, bearer tokens, limits, and then the route's own handler.
+allow and deny lists, tokens and API keys, limits, and then the route's own handler.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from silence_gateway.app.config.auth import JwtConfig
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
@@ -21,19 +20,19 @@ from silence_gateway.app.engine_settings import (
     upstream_settings,
 )
 from silence_gateway.app.gateway import Gateway
+from silence_gateway.app.identity import access_lists, door
 from silence_gateway.app.register import Register
 from silence_gateway.clock import Clock
-from silence_gateway.core.http import Handler, Layer, Request, stack
+from silence_gateway.core.http import Handler, Layer, stack
+from silence_gateway.core.limit_headers import HeaderForm
 from silence_gateway.edge.listen import server_tls
 from silence_gateway.edge.problems import answer_errors
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.events import Observer
 from silence_gateway.layers.access import check_access
-from silence_gateway.layers.authenticate import JwtSettings, Mode, authenticate
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.limit import limit_rate
-from silence_gateway.layers.route import FixedRoute, Matched, RouteMap, RouteSwitch, find_route, serve_found
-from silence_gateway.limiting.access import AccessLists
+from silence_gateway.layers.route import FixedRoute, RouteMap, RouteSwitch, find_route, serve_found
 from silence_gateway.limiting.assembly import LimitEngine, limit_engine
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limiter import Limiter
@@ -43,7 +42,7 @@ from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.realtime.server_api import PREFIX, server_api
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.limit_totals_valkey import ValkeyLimitTotals
+from silence_gateway.stores.limit_stats_valkey import ValkeyLimitStats
 from silence_gateway.stores.session_contract import SessionStore
 from silence_gateway.stores.sessions_memory import MemorySessions
 from silence_gateway.stores.sessions_valkey import ValkeySessions
@@ -66,13 +65,8 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         ConfigError: A file that it names cannot be used, or numbers do not go together.
     """
     config = loaded.config
-    access = AccessLists(
-        store.board,
-        clock,
-        allow=[str(network) for network in config.access.allow],
-        deny=[str(network) for network in config.access.deny],
-        observer=observer,
-    )
+    access = access_lists(config, store.board, clock, observer)
+    asks = door(config, clock, observer)
     upstreams = {
         name: GrpcUpstream(
             upstream_settings(name, upstream), clock=clock, observer=observer, board=store.board
@@ -103,8 +97,8 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         find_route(switch),
         check_access(access),
     ]
-    if config.auth is not None and config.auth.jwt is not None:
-        layers.append(authenticate(_jwt(config.auth.jwt), clock, mode_of=auth_mode))
+    if asks is not None:
+        layers.append(asks.layer)
     limits = _limits(config, store, clock, observer)
     if limits is not None:
         layers.append(limit_rate(limits.limiter))
@@ -127,9 +121,11 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         tls=tls,
         counters=counters,
         access=access,
+        key_file=None if asks is None else asks.key_file,
         drain_s=config.server.drain_s,
         upstreams=upstreams,
         services=services,
+        routes=switch,
         hub=hub,
         register=Register(
             store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
@@ -174,13 +170,14 @@ def _limits(config: GatewayConfig, store: Store, clock: Clock, observer: Observe
     specs = limit_specs(config)
     if not specs:
         return None
-    totals = sweep = None
+    stats = sweep = None
     if isinstance(store, ValkeyStore):
-        totals = ValkeyLimitTotals(store.general, config.name)
-        sweep = LimitSweep(store, totals, clock, observer=observer)
+        stats = ValkeyLimitStats(store.general, config.name)
+        sweep = LimitSweep(store, stats, clock, observer=observer)
     engine = limit_engine(store, config.name, clock, observer)
-    limiter = Limiter(specs, engine.decider, engine.holds)
-    return Limits(limiter, engine, FleetCounts(limiter.statistics, totals, clock, lambda: store.up), sweep)
+    limiter = Limiter(specs, engine.decider, engine.holds, HeaderForm(config.limit_headers))
+    counts = FleetCounts(limiter.statistics, stats, clock, lambda: store.up, bus=store.bus)
+    return Limits(limiter, engine, counts, sweep)
 
 
 def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) -> RealtimeHub | None:
@@ -209,27 +206,3 @@ def fixed_routes(hub: RealtimeHub) -> dict[str, FixedRoute]:
         hub.settings.path: FixedRoute(websocket_endpoint(hub), ("GET",)),
         **{f"{PREFIX}{method}": FixedRoute(api, ("POST",)) for method in METHODS},
     }
-
-
-def _jwt(config: JwtConfig) -> JwtSettings:
-    assert config.hmac_secret is not None
-    return JwtSettings(
-        hmac_secret=config.hmac_secret.get_secret_value(),
-        algorithms=config.algorithms,
-        audience=config.audience,
-        issuer=config.issuer,
-        required=config.required,
-    )
-
-
-def auth_mode(request: Request) -> Mode | None:
-    """Return what a request's route says about tokens; realtime has tokens and keys of its own."""
-    matched = request.matched
-    if not isinstance(matched, Matched):
-        return None
-    if matched.fixed is not None:
-        return "none"
-    if matched.rule is None:
-        return None
-    modes: dict[str, Mode] = {"none": "none", "optional": "optional", "required": "required"}
-    return modes.get(matched.rule.auth)

@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import click
 
-from silence_gateway.app.admin_client import WrongAdminUrl
+from silence_gateway.app.admin_client import WrongInput
 from silence_gateway.app.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK
 from silence_gateway.errors import ConfigError, GatewayError
 
@@ -26,7 +26,7 @@ COMMANDS = {
     "schema": "check",
     "routes": "routes",
     "explain": "routes",
-    "limits": "fleet",
+    "limits": "limits",
     "sessions": "fleet",
     "upstreams": "fleet",
     "nodes": "fleet",
@@ -122,7 +122,7 @@ def _explained(exc: Exception) -> int:
     if isinstance(exc, ConfigError):
         click.echo("\n".join(exc.problems), err=True)
         return BAD_INPUT
-    if isinstance(exc, WrongAdminUrl):
+    if isinstance(exc, WrongInput):
         click.echo(f"error: {exc}", err=True)
         return BAD_INPUT
     if isinstance(exc, GatewayError):

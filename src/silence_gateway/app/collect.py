@@ -24,7 +24,8 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
     if gateway.limiter is not None:
         engine = gateway.limit_engine
         local = engine.falling_back.local_decisions if engine is not None else 0
-        families += limit_families(gateway.limiter, local)
+        unique = gateway.limit_counts.unique if gateway.limit_counts is not None else {}
+        families += limit_families(gateway.limiter, local, unique)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)
     families += store_families(gateway.store)

@@ -22,6 +22,7 @@ from silence_gateway.layers.route import RouteRule
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
 from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
@@ -48,8 +49,22 @@ def server_settings(config: GatewayConfig) -> ServerSettings:
 def store_settings(config: GatewayConfig, url: str | None = None) -> StoreSettings:
     """Return where the store is; *url* replaces the configured one (an embedded server's socket)."""
     store = config.store
+    tls = store.tls
     return StoreSettings(
         url=url or store.url,
+        tls=TlsSettings()
+        if tls is None
+        else TlsSettings(
+            ca=tls.ca,
+            certificate=tls.certificate,
+            key=tls.key,
+            verify=tls.verify,
+            server_name=tls.server_name or "",
+        ),
+        password_file=store.password_file,
+        sentinel_username=store.sentinel.username or "",
+        sentinel_password=store.sentinel.password.get_secret_value() if store.sentinel.password else "",
+        compress_over=store.compress_over,
         deadline_s=store.deadline_s,
         failures=store.breaker.failures,
         cool_down_s=store.breaker.cool_down_s,
@@ -146,6 +161,7 @@ def limit_spec(config: GatewayConfig, limit: LimitConfig) -> LimitSpec:
         return LimitSpec(
             rule=rule,
             key=limit.key,
+            ipv6_prefix=limit.ipv6_prefix,
             path=limit.match.path,
             methods=limit.match.methods,
             rpc=limit.match.rpc,

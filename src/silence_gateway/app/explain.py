@@ -7,24 +7,26 @@ spent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from silence_gateway.app.config.gateway import GatewayConfig
-from silence_gateway.app.config.loaded import written
 from silence_gateway.app.config.quantities import show_duration
-from silence_gateway.app.config.shape import Leaf, entries_of
 from silence_gateway.app.engine_settings import limit_specs, route_rules
-from silence_gateway.core.cidr import CidrSet, parse_address, parse_cidr
+from silence_gateway.app.identity import access_lists, door
+from silence_gateway.clock import SystemClock
 from silence_gateway.core.http import Request, Response, stack
+from silence_gateway.errors import Unauthenticated
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
-from silence_gateway.limiting.access import Verdict, verdict_of
+from silence_gateway.limiting.access_entry import Verdict
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import steps_of
+from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.transcoding.service import TranscodedService
 
 DENIED = "403 access denied"
+UNAUTHENTICATED = "401 unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +38,63 @@ class Step:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a running gateway knows and its configuration does not: routes, and lists of addresses."""
+
+    routes: RouteMap
+    verdict: Callable[[str], Verdict]
+
+
 async def explain_request(
-    config: GatewayConfig, services: Sequence[TranscodedService], request: Request
+    config: GatewayConfig,
+    services: Sequence[TranscodedService],
+    request: Request,
+    *,
+    live: Live | None = None,
 ) -> list[Step]:
     """
     Return every decision about *request*, in the order in which they are made.
 
+    With *live* it is about a running gateway, and *services* are not looked at.
+
     Raises:
         BadRequest: The path cannot be decoded, as a caller would be told.
     """
-    routes = RouteMap.build(services, rules=route_rules(config))
+    routes = live.routes if live is not None else RouteMap.build(services, rules=route_rules(config))
 
     async def end(_request: Request) -> Response:
         return Response(200)
 
     trusted = [str(network) for network in config.trusted_proxies]
     await stack(identify(trusted), find_route(RouteSwitch(routes)))(end)(request)
-    steps = [*_who(config, request), *_where(config, routes, request)]
+    steps = [*_who(config, request, live), *_where(config, routes, request)]
     if any(step.decided == DENIED for step in steps):
         return steps
-    return [*steps, *_auth(config, request), *_limits(config, request)]
+    steps += await _auth(config, request)
+    if steps and steps[-1].decided == UNAUTHENTICATED:
+        return steps
+    return [*steps, *_limits(config, request)]
 
 
-def _who(config: GatewayConfig, request: Request) -> Iterator[Step]:
+def _who(config: GatewayConfig, request: Request, live: Live | None) -> Iterator[Step]:
     forwarded = request.client_ip != request.peer
     yield Step(
         "client",
         request.client_ip,
         f"{request.peer} is in trusted_proxies, so its forwarding header counts" if forwarded else "the peer",
     )
-    address = parse_address(request.client_ip)
-    if address is None:
-        return
-    allow, deny = (
-        CidrSet([parse_cidr(str(n)) for n in each]) for each in (config.access.allow, config.access.deny)
-    )
-    verdict = verdict_of(allow.longest(address), deny.longest(address))
+    if live is not None:
+        verdict = live.verdict(request.client_ip)
+    else:
+        verdict = access_lists(config, MemoryStore().board, SystemClock()).verdict(request.client_ip)
     if verdict is Verdict.NONE:
         return
     request.unlimited = verdict is Verdict.ALLOW
     yield Step(
         "access",
         "let in, no limit applies" if request.unlimited else DENIED,
-        f"the most specific network that holds it is in access.{verdict.value}",
+        f"the most specific network that holds it is on access.{verdict.value}, or in one of its files",
     )
 
 
@@ -88,6 +104,9 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         yield Step("route", "WebSocket sessions", "realtime.path")
         return
     matched = request.matched
+    if isinstance(matched, Matched) and matched.fixed is not None:
+        yield Step("route", f"{request.method} {request.route}", "a path of the gateway's own")
+        return
     if not isinstance(matched, Matched) or matched.binding is None:
         allowed = routes.table.allowed(request.path)
         if allowed:
@@ -105,35 +124,49 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         yield Step("timeout", show_duration(own), f"upstreams.{binding.upstream}.timeout")
 
 
-def _auth(config: GatewayConfig, request: Request) -> Iterator[Step]:
-    jwt = config.auth.jwt if config.auth is not None else None
-    if jwt is None:
-        return
+async def _auth(config: GatewayConfig, request: Request) -> list[Step]:
+    auth = config.auth
+    asks = door(config, SystemClock(), mode_of=lambda _request: "optional")
+    if auth is None or asks is None:
+        return []
+    parts = {"auth.jwt": auth.jwt, "auth.api_keys": auth.api_keys}
+    says = {f"{name}.required": part.required for name, part in parts.items() if part is not None}
+    mode = "required" if any(says.values()) else "optional"
+    why = ", ".join(name for name, required in says.items() if required or mode == "optional")
     rule = request.matched.rule if isinstance(request.matched, Matched) else None
     if rule is not None and rule.auth:
-        yield Step("auth", rule.auth, f"routes: {rule.path}")
-    else:
-        yield Step("auth", "required" if jwt.required else "optional", "auth.jwt.required")
+        mode, why = rule.auth, f"routes: {rule.path}"
+    steps = [Step("auth", mode, why)]
+    if mode == "none":
+        return steps
+
+    async def end(_request: Request) -> Response:
+        return Response(200)
+
+    try:
+        await asks.layer(end)(request)
+    except Unauthenticated as exc:
+        return [*steps, Step("caller", UNAUTHENTICATED, str(exc))]
+    proven = [f"{what} {who}" for what, who in (("user", request.user), ("key", request.api_key)) if who]
+    if not proven and mode == "required":
+        return [*steps, Step("caller", f"nobody: {UNAUTHENTICATED}", "it proves nothing; if it did:")]
+    return [*steps, Step("caller", ", ".join(proven) or "nobody", "what its headers prove")]
 
 
 def _limits(config: GatewayConfig, request: Request) -> Iterator[Step]:
     ways = [(method, steps_of(path)) for method, path in ((request.method, request.path), *request.aliases)]
-    entries = entries_of(type(config.limits[0])) if config.limits else {}
     for limit, spec in zip(config.limits, limit_specs(config), strict=True):
         if not any(spec.matches(*way, request.rpc) for way in ways):
             continue
-        rate_shape = entries["rate"].shape
-        assert isinstance(rate_shape, Leaf)
         key = "(hidden)" if spec.hides_keys else spec.key_of(request)
-        decided = (
-            f"{limit.name}: {written(limit.rate, rate_shape)} by {', '.join(spec.key)} = {key or '(empty)'}"
-        )
+        decided = f"{limit.name}: {spec.rule.size} by {', '.join(spec.key)} = {key or '(empty)'}"
         if request.unlimited:
             decided = f"{limit.name}: not asked"
-        yield Step("limit", decided, _why(spec))
+        yield Step("limit", decided, why_met(spec))
 
 
-def _why(spec: LimitSpec) -> str:
+def why_met(spec: LimitSpec) -> str:
+    """Return in a few words which requests a limit is about."""
     if spec.rpc is not None:
         why = f"rpc {spec.rpc}"
     elif spec.path is not None:
@@ -141,3 +174,16 @@ def _why(spec: LimitSpec) -> str:
     else:
         why = "any request"
     return why + (", shadow: refuses nothing" if spec.rule.shadow else "")
+
+
+def read_header(text: str) -> tuple[bytes, bytes]:
+    """
+    Read `NAME:VALUE` as a header of a request.
+
+    Raises:
+        ValueError: It is none.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not name.isascii():
+        raise ValueError(f"{text[:60]!r} is not a header: write NAME:VALUE")
+    return name.strip().lower().encode(), value.strip().encode()

@@ -82,6 +82,8 @@ def limits_table(body: Any, _now_us: int) -> str:
 
 def rate_of(limit: Item) -> str:
     """Return a limit's rate, and what kind of limit it is where that is not the usual one."""
+    if limit.get("max") is not None:
+        return f"{limit['max']} at once"
     text = str(limit.get("rate"))
     if limit.get("burst") is not None:
         return f"{text}, bucket of {limit['burst']}"

@@ -17,9 +17,12 @@ from dataclasses import dataclass, field
 from silence_gateway.admin.contracts import Readiness, Word
 from silence_gateway.app.register import Register
 from silence_gateway.clock import Clock
+from silence_gateway.core.api_keys import KeyRing
 from silence_gateway.edge.server import HttpServer
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer
+from silence_gateway.file_watch import FileWatch
+from silence_gateway.layers.route import RouteSwitch
 from silence_gateway.limiting.access import AccessLists
 from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.fleet_counts import FleetCounts
@@ -53,8 +56,10 @@ class Gateway:
     counters: RequestCounters
     access: AccessLists
     drain_s: float
+    key_file: FileWatch[KeyRing, KeyRing] | None = None
     upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
+    routes: RouteSwitch | None = None
     limiter: Limiter | None = None
     limit_engine: LimitEngine | None = None
     limit_counts: FleetCounts | None = None
@@ -72,6 +77,8 @@ class Gateway:
         """
         await self.store.start()
         self.access.start()
+        if self.key_file is not None:
+            self.key_file.start()
         for upstream in self.upstreams.values():
             await upstream.start()
         if self.hub is not None:
@@ -100,13 +107,19 @@ class Gateway:
             if service.descriptors is None:
                 service.reload()
 
+    @property
+    def store_is_whole(self) -> bool:
+        """Whether the store answers, all of it, and takes what is written."""
+        return self.store.up and not self.store.refuses_writes and not self.store.partly_away
+
     def readiness(self) -> Readiness:
         """Say whether traffic may come."""
         store = self.store
-        whole = store.up and not store.refuses_writes
         parts = {"store": "answers" if store.up else "away: limits are enforced by local shares"}
         if store.up and store.refuses_writes:
             parts["store"] = f"takes no writes, limits are enforced by local shares: {store.refuses_writes}"
+        elif store.partly_away:
+            parts["store"] = f"answers in part, the rest of the limits by local shares: {store.partly_away}"
         for name, upstream in self.upstreams.items():
             endpoints = upstream.statistics.endpoints
             usable = sum(endpoint.state == "ready" for endpoint in endpoints)
@@ -126,7 +139,7 @@ class Gateway:
         if known and not any(known) and self.hub is None:
             # Every request would be answered 503: no traffic should come yet.
             return Readiness("starting", parts)
-        return Readiness("ready" if whole and all(known) else "degraded", parts)
+        return Readiness("ready" if self.store_is_whole and all(known) else "degraded", parts)
 
     def nodes(self) -> list[dict[str, object]]:
         """Return the live instances of the fleet, as they describe themselves on the board."""
@@ -161,4 +174,7 @@ class Gateway:
             await self.hub.stop()
         for upstream in self.upstreams.values():
             await upstream.stop(drain_s=0.5)
+        await self.access.stop()
+        if self.key_file is not None:
+            await self.key_file.stop()
         await self.store.stop()

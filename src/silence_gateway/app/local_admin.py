@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from silence_gateway.admin.access_lists import serve_access
 from silence_gateway.admin.contracts import Ask
-from silence_gateway.admin.engines import serve_access, serve_limits, serve_sessions, serve_upstreams
+from silence_gateway.admin.engines import serve_sessions, serve_upstreams
+from silence_gateway.admin.limits import serve_limits
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.app.collect import families_of
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.config.quantities import parse_duration
+from silence_gateway.app.explain_live import explaining
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.loop_lag import LoopLag
 from silence_gateway.watch.logs import LogWriter
@@ -49,6 +52,8 @@ def local_instance(
     serve_upstreams(instance, gateway.upstreams)
     serve_access(instance, gateway.access, parse_duration)
     if gateway.limiter is not None and gateway.limit_counts is not None:
+        # Before the path of a limit of that name.
+        instance.serve("GET", "limits/explain", explaining(gateway, gateway.limiter, loaded.config))
         serve_limits(instance, gateway.limiter, gateway.limit_counts)
     if gateway.hub is not None:
         serve_sessions(instance, gateway.hub)
@@ -67,7 +72,7 @@ def stats_of(gateway: Gateway) -> dict[str, Any]:
         "websockets": {"open": edge.websockets_open, "total": edge.websockets_total},
         "rejected": dict(edge.rejected),
         "bytes": {"received": edge.bytes_in, "sent": edge.bytes_out},
-        "store": {"state": "up" if gateway.store.up and not gateway.store.refuses_writes else "degraded"},
+        "store": {"state": "up" if gateway.store_is_whole else "degraded"},
         "upstream_calls": {name: each.statistics.calls_by_code for name, each in gateway.upstreams.items()},
         "access": {"allowed": gateway.access.allowed, "denied": gateway.access.denied},
     }

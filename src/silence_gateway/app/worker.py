@@ -30,6 +30,7 @@ from silence_gateway.app.process import (
     settle_garbage_collector,
 )
 from silence_gateway.app.store_place import open_store_at
+from silence_gateway.app.worker_admin import CALLER
 from silence_gateway.app.worker_pool import WorkerOrders, adopted
 from silence_gateway.clock import SystemClock
 from silence_gateway.core.http import Handler, Request, Response, stack
@@ -50,7 +51,14 @@ def private_handler(instance: LocalInstance) -> Handler:
             readiness = await instance.readiness()
             return _json(200, {"word": readiness.word, "parts": dict(readiness.parts)})
         query = dict(parse_qsl(request.query, keep_blank_values=True))
-        answer = await instance.call(Ask(request.method, request.path.removeprefix(API), query))
+        asked = Ask(
+            request.method,
+            request.path.removeprefix(API),
+            query,
+            items=json.loads(request.body) if request.body else None,
+            caller=request.headers.get(CALLER.lower().encode(), b"").decode("latin-1"),
+        )
+        answer = await instance.call(asked)
         return _json(answer.status, answer.body)
 
     return handle

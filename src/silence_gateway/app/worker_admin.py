@@ -2,7 +2,7 @@
 Several workers seen as one instance: the parent asks each over its private unix socket and merges.
 
 What only the store knows (sessions, limits, access lists, nodes) any worker can tell; what each worker
-counts for itself (totals, upstream calls) is added up.
+counts for itself (totals, upstream calls, and without the store how limits are used) is added up.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from silence_gateway.admin.contracts import Answer, Ask, Readiness, worst
 from silence_gateway.app.kept_counts import KeptCounts
+from silence_gateway.app.worker_limits import OWN_COUNTS, limits_together
 from silence_gateway.errors import GatewayError
 from silence_gateway.watch.families import Family, from_json, merged
 
@@ -26,6 +27,7 @@ FOR_ALL = ("upstreams/",)
 # Numbers that say something about one thing, however many workers say it.
 NOT_ADDED = frozenset({"since_us", "weight", "priority"})
 STORE_AWAY = 503
+CALLER = "X-Silence-Caller"
 NOBODY = Answer(503, {"error": "no worker answers yet"})
 
 
@@ -33,9 +35,18 @@ class WorkerSilent(GatewayError):
     """A worker did not answer its private socket; it is starting, stopping or stuck."""
 
 
-async def ask_worker(socket_path: str, method: str, path: str) -> tuple[int, Any]:
+async def ask_worker(
+    socket_path: str, method: str, path: str, items: Sequence[Any] | None = None, caller: str = ""
+) -> tuple[int, Any]:
     """
     Send one request to a worker's private socket and return the status and the decoded JSON.
+
+    Args:
+        socket_path: Where the worker listens.
+        method: HTTP method.
+        path: Path and query.
+        items: What the body lists, if there is one.
+        caller: Who has asked us; goes on to the worker's audit.
 
     Raises:
         WorkerSilent: It did not answer within ASK_DEADLINE_S seconds.
@@ -44,8 +55,11 @@ async def ask_worker(socket_path: str, method: str, path: str) -> tuple[int, Any
         async with asyncio.timeout(ASK_DEADLINE_S):
             reader, writer = await asyncio.open_unix_connection(socket_path)
             try:
+                body = b"" if items is None else json.dumps(items).encode()
                 writer.write(
-                    f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+                    f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                    f"{CALLER}: {caller}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                    + body
                 )
                 data = await reader.read(-1)
             finally:
@@ -121,23 +135,28 @@ class WorkersInstance:
             return self._local[ask.path](ask)
         path = f"/api/v1/{ask.path}" + (f"?{urlencode(ask.query)}" if ask.query else "")
         if ask.method != "GET" and not ask.path.startswith(FOR_ALL):
-            return await self._change(ask.method, path)
+            return await self._change(ask, path)
+        if ask.items is not None:
+            return Answer(400, {"error": "the body may be a list only where several things are changed"})
         answers = await self._all(ask.method, path)
         if not answers:
             return NOBODY
+        good = [body for status, body in answers if status == 200]
         if ask.path in ADDED_UP:
-            return Answer(200, added([body for status, body in answers if status == 200]))
+            return Answer(200, added(good))
+        if good and ask.method == "GET" and OWN_COUNTS.fullmatch(ask.path):
+            return Answer(200, limits_together(good))
         if ask.method != "GET":
             worst_status = max(status for status, _ in answers)
             return next(Answer(status, body) for status, body in answers if status == worst_status)
         return Answer(*answers[0])
 
-    async def _change(self, method: str, path: str) -> Answer:
+    async def _change(self, ask: Ask, path: str) -> Answer:
         """Change what the store keeps: by one worker, or by each where the store is away or is none."""
         best = NOBODY
         for socket in self._sockets().values():
             try:
-                status, body = await ask_worker(socket, method, path)
+                status, body = await ask_worker(socket, ask.method, path, ask.items, ask.caller)
             except WorkerSilent:
                 continue
             if best is NOBODY or status < best.status:

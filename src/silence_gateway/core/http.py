@@ -7,13 +7,17 @@ dataclasses: building both costs about 1 us (a frozen dataclass of this size cos
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from silence_gateway.core.sockets import SocketListener
 
 HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
+
+NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
+"""What a request without a token says: one object for all of them."""
 
 
 class Request:
@@ -34,6 +38,8 @@ class Request:
         received_s: Monotonic seconds when the head was complete.
         client_ip: Who asks, after `trusted_proxies`; the peer until `layers/identify.py` has looked.
         user: Verified identity, or empty.
+        api_key: Id of the verified API key, never the key; empty without one.
+        claims: Everything that the verified token says; empty without one.
         unlimited: Whether the allow list lets it past every limit; set by `layers/access.py`.
         request_id: Kept from the caller or made here; empty until `layers/identify.py` has looked.
         route: Bounded name of what serves this (a path template or an RPC name), for metrics and
@@ -48,7 +54,9 @@ class Request:
 
     __slots__ = (
         "aliases",
+        "api_key",
         "body",
+        "claims",
         "client_ip",
         "extra_headers",
         "headers",
@@ -92,6 +100,8 @@ class Request:
         self.received_s = received_s
         self.client_ip = peer
         self.user = ""
+        self.api_key = ""
+        self.claims = NO_CLAIMS
         self.unlimited = False
         self.request_id = ""
         self.route = ""

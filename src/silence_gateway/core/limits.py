@@ -195,6 +195,11 @@ class LimitRule:
         put(self, "shadow", self.mode is Mode.SHADOW)
         put(self, "counter", f"{self.name}:{form}")
 
+    @property
+    def size(self) -> str:
+        """How much it lets through, in a few words: `100/m`, or `3 at once`."""
+        return f"{self.max} at once" if self.rate is None else str(self.rate)
+
 
 def misfit(rule: LimitRule) -> str:
     """Return what does not go together in *rule*, or nothing."""

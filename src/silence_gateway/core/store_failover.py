@@ -68,6 +68,7 @@ class Fault(Enum):
     SCRIPT_STUCK = "script stuck"  # BUSY: somebody's script does not end
     CAPACITY = "capacity"  # out of memory, too few replicas
     CREDENTIALS = "credentials"  # the store does not know us
+    UNTRUSTED = "untrusted"  # we do not trust the store, or it does not trust our certificate
     PERMISSION = "permission"  # the store knows us, and forbids this command
     REFUSED = "refused"  # any other error reply: the command or script itself is at fault
 
@@ -92,14 +93,19 @@ FAULT_OF_PREFIX: dict[str, Fault] = {
     "NOPERM": Fault.PERMISSION,
 }
 
-OPENS_AT_ONCE = frozenset({Fault.NOT_READY, Fault.SCRIPT_STUCK, Fault.CREDENTIALS})
+OPENS_AT_ONCE = frozenset(
+    {Fault.NOT_READY, Fault.SCRIPT_STUCK, Fault.WRONG_ROLE, Fault.CREDENTIALS, Fault.UNTRUSTED}
+)
 """The store answers and says that it cannot serve anybody like us: no need to count."""
 
-COUNTS = frozenset({Fault.UNREACHABLE, Fault.SLOW, Fault.WRONG_ROLE, Fault.MOVED})
+COUNTS = frozenset({Fault.UNREACHABLE, Fault.SLOW, Fault.MOVED})
 """One more of these towards the threshold. The rest concerns one command, not the store."""
 
-CREDENTIALS_COOL_DOWN_FACTOR = 10
-"""Wrong credentials mend when somebody acts; asking as often as for a restart would only fill logs."""
+MENDED_BY_HAND = frozenset({Fault.CREDENTIALS, Fault.UNTRUSTED})
+"""Wrong credentials and certificates mend when somebody acts; asking as often as for a restart would only
+fill logs."""
+
+BY_HAND_COOL_DOWN_FACTOR = 10
 
 
 def fault_of_reply(text: str) -> Fault:
@@ -215,8 +221,8 @@ class Failover:
     def cool_down_us(self, draw: float) -> int:
         """How long to stay open before the next probe, for a *draw* in [0, 1)."""
         mean_us = self.policy.cool_down_us
-        if self.fault is Fault.CREDENTIALS:
-            mean_us *= CREDENTIALS_COOL_DOWN_FACTOR
+        if self.fault in MENDED_BY_HAND:
+            mean_us *= BY_HAND_COOL_DOWN_FACTOR
         return int(mean_us * (0.5 + draw))
 
     def note(self, fault: Fault, reason: str) -> None:

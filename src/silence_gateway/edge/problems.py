@@ -77,7 +77,7 @@ def problem(error: BaseException, request: Request | None = None) -> Response:
     elif isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii", "replace")))
     elif isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", error.challenge.encode("latin-1", "replace")))
     elif isinstance(error, Rejected):
         headers.extend(error.headers)
     if request is not None and request.request_id:

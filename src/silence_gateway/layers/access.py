@@ -6,7 +6,8 @@ from collections.abc import Awaitable
 
 from silence_gateway.core.http import Handler, Layer, Request, Response
 from silence_gateway.errors import AccessDenied
-from silence_gateway.limiting.access import AccessLists, Verdict
+from silence_gateway.limiting.access import AccessLists
+from silence_gateway.limiting.access_entry import Verdict
 
 
 def check_access(lists: AccessLists) -> Layer:

@@ -49,6 +49,12 @@ class Cost:
         if self.header and self.answer_header:
             raise ValueError("a cost is told by the request or by the answer, not by both")
 
+    def __str__(self) -> str:
+        """How a configuration writes it."""
+        if self.header:
+            return f"header:{self.header.decode()}"
+        return f"response header:{self.answer_header.decode()}" if self.answer_header else str(self.amount)
+
     @property
     def fixed(self) -> bool:
         """Whether every request costs the same."""

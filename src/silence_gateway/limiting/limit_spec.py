@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from silence_gateway.core.limits import LimitRule
 from silence_gateway.core.path_template import DOUBLE_STAR, Segment, parse_template
 from silence_gateway.limiting.cost import ONE, Cost
-from silence_gateway.limiting.limit_key import KeyOf, compile_key, shows_secrets
+from silence_gateway.limiting.limit_key import IPV6_PREFIX, KeyOf, compile_key, shows_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,9 @@ class LimitSpec:
 
     Attributes:
         rule: What is counted and how.
-        key: Whom it counts apart: `client_ip`, `user`, `header:NAME`, `method`, `route`, `path`, `const`.
+        key: Whom it counts apart: `client_ip`, `user`, `api_key`, `claim:NAME`, `header:NAME`, `method`,
+            `route`, `path`, `const`.
+        ipv6_prefix: How many bits of an IPv6 address are one client, 32 to 128.
         path: Requests by path: literals, `*` or `{name}` for one segment, a last `**` for the rest. A
             method whose HTTP rule has such a path is meant as well when it is called by its name.
         methods: With `path` or `any`: HTTP methods; empty means all. GET includes HEAD.
@@ -33,6 +35,7 @@ class LimitSpec:
 
     rule: LimitRule
     key: tuple[str, ...] = ("client_ip",)
+    ipv6_prefix: int = IPV6_PREFIX
     path: str | None = None
     methods: tuple[str, ...] = ()
     rpc: str | None = None
@@ -57,7 +60,7 @@ class LimitSpec:
             methods |= {"HEAD"}
         put = object.__setattr__
         put(self, "methods", tuple(sorted(methods)))
-        put(self, "key_of", compile_key(self.key))
+        put(self, "key_of", compile_key(self.key, self.ipv6_prefix))
         put(self, "hides_keys", shows_secrets(self.key))
         template = parse_template(self.path) if self.path is not None else None
         put(self, "segments", template.segments if template else ())

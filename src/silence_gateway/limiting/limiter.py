@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from silence_gateway.core.http import HeaderList, Request
-from silence_gateway.core.limit_headers import LimitHeaders
+from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Decision, Op, refusal_of
 from silence_gateway.core.routing import split_path
 from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreFault
@@ -48,12 +48,14 @@ class MatchedLimits:
 
     __slots__ = ("fixed", "headers", "parts", "specs")
 
-    def __init__(self, specs: Sequence[LimitSpec], statistics: Sequence[LimitStatistics]) -> None:
+    def __init__(
+        self, specs: Sequence[LimitSpec], statistics: Sequence[LimitStatistics], form: HeaderForm
+    ) -> None:
         self.specs = tuple(specs)
         self.parts = tuple(
             (s.rule, s.key_of, s.cost.amount, counts) for s, counts in zip(specs, statistics, strict=True)
         )
-        self.headers = LimitHeaders([spec.rule for spec in specs])
+        self.headers = LimitHeaders([spec.rule for spec in specs], form)
         self.fixed = all(spec.cost.fixed and spec.rule.kind != "c" for spec in specs)
 
     def asks_of(self, request: Request, holder: str = "") -> list[Ask]:
@@ -84,6 +86,7 @@ class Limiter:
         specs: The limits, in the order in which they are asked and named.
         decider: Asks the store.
         holds: Looks after the places of concurrency limits.
+        form: How callers are told.
 
     Attributes:
         specs: The limits, by name, in the order configured.
@@ -92,7 +95,14 @@ class Limiter:
         untold: Answers that should have told their cost and did not; what was reserved counts.
     """
 
-    def __init__(self, specs: Sequence[LimitSpec], decider: Decider, holds: Holds) -> None:
+    def __init__(
+        self,
+        specs: Sequence[LimitSpec],
+        decider: Decider,
+        holds: Holds,
+        form: HeaderForm = HeaderForm.IETF,
+    ) -> None:
+        self.form = form
         self.specs = {spec.rule.name: spec for spec in specs}
         if len(self.specs) != len(specs):
             raise ValueError("two limits have the same name")
@@ -133,7 +143,7 @@ class Limiter:
         specs = [spec for spec in self.specs.values() if any(spec.matches(*way, rpc) for way in ways)]
         names = tuple(spec.rule.name for spec in specs)
         if names not in self.sets:
-            self.sets[names] = MatchedLimits(specs, [self.statistics[name] for name in names])
+            self.sets[names] = MatchedLimits(specs, [self.statistics[name] for name in names], self.form)
         if len(self.matches) >= MAX_MATCHES:
             self.matches.clear()
         matched = self.matches[place] = self.sets[names]
@@ -217,12 +227,14 @@ class Limiter:
                 counts.allowed += 1
                 if decision[2] * 10 < decision[1]:
                     counts.near += 1
-            elif ask[0].shadow:
+                counts.hit(ask[1])
+                continue
+            counts.refuse(ask[1])
+            if ask[0].shadow:
                 counts.shadow_denied += 1
             else:
                 counts.denied += 1
                 passes = False
-            counts.hit(ask[1])
         if passes:
             return matched.headers.allowed(decisions)
         refusal = refusal_of(asks, decisions)

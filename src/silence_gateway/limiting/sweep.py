@@ -1,9 +1,10 @@
 """
-The elected sweep: one instance of the fleet forgets the counts of limits that are gone.
+The elected sweep: one instance of the fleet forgets the statistics of limits that are gone.
 
-Counters end by their own TTL. The totals of a limit do not: they are fields beside those of living
-limits, whose writes keep them all alive. Every instance tries to lead; whoever does runs one bounded
-step per interval, and another takes over when its lease ends.
+Counters and statistics end by their own TTL. The name of a limit in the index does not: it stands beside
+those of living limits, whose instances keep the index alive; and by their names the totals of limits that
+were removed are found long before their 30 days are over. Every instance tries to lead; whoever does runs
+one bounded step per interval, and another takes over when its lease ends.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from silence_gateway.clock import Clock
 from silence_gateway.errors import StoreFault
 from silence_gateway.events import Noticed, Observer, nobody
 from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.limit_contract import LimitTotals
+from silence_gateway.stores.limit_stats_contract import LimitStats
 
 ROOM = "limits"
 LEASE = "sweep"
 EVERY_S = 60.0
 
 UNSEEN_S = 3600.0
-"""How long no instance may have shown a limit. Living ones show it every few seconds, so an hour
+"""How long no instance may have shown a limit. Living ones show it every minute, so an hour
 outlasts any outage of the store that a fleet comes back from with the same limits."""
 
 AT_MOST = 100
@@ -41,7 +42,7 @@ class LimitSweep:
     def __init__(
         self,
         store: Store,
-        totals: LimitTotals,
+        stats: LimitStats,
         clock: Clock,
         *,
         every_s: float = EVERY_S,
@@ -49,7 +50,7 @@ class LimitSweep:
         observer: Observer = nobody,
     ) -> None:
         self.store = store
-        self.totals = totals
+        self.stats = stats
         self.clock = clock
         self.every_s = every_s
         self.unseen_s = unseen_s
@@ -86,12 +87,12 @@ class LimitSweep:
             # Half an interval longer than the interval: the leader renews before it could lose it.
             if not await self.store.board.lead(ROOM, LEASE, self.every_s * 1.5):
                 return
-            names = await self.totals.sweep(self.unseen_s, AT_MOST)
+            names = await self.stats.sweep(self.unseen_s, AT_MOST)
         except StoreFault:
             return
         self.runs += 1
         if names:
             self.forgotten += len(names)
             self.observer(
-                Noticed(what=f"forgot the counts of limits that are gone: {', '.join(names)}"[:500])
+                Noticed(what=f"forgot the statistics of limits that are gone: {', '.join(names)}"[:500])
             )

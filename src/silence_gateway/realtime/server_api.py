@@ -34,7 +34,7 @@ def server_api(hub: RealtimeHub) -> Handler:
             raise NotFound("the server API is off: set realtime.api_key")
         if not hmac.compare_digest(request.headers.get(b"x-api-key", b""), key):
             hub.statistics.refused_keys += 1
-            raise Unauthenticated("X-API-Key is missing or wrong")
+            raise Unauthenticated("X-API-Key is missing or wrong", 'ApiKey header="X-API-Key"')
         method = request.path.removeprefix(PREFIX).strip("/")
         if method not in METHODS:
             raise NotFound(f"there is no /api/{method[:64]}; there are {', '.join(METHODS)}")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.histogram import Histogram
@@ -36,7 +36,15 @@ CAPACITY = 10_000
 MAX_REPLAYS = 4
 # When the event loop itself was late by this much, answers may lie unread in the socket: read first.
 LOOP_LATE_S = 0.004
+ASKING = pack((b"ASKING",))
 TIMER_GRAIN_S = 0.001
+
+Redirect: TypeAlias = "Callable[[Pipeline, Call, str, float], bool]"
+"""Given the lane that a call was sent on, the call, the error reply, and when the call is late (seconds)."""
+
+
+async def at_once() -> None:
+    """A lane that may connect whenever it likes."""
 
 
 class Pipeline:
@@ -45,6 +53,16 @@ class Pipeline:
 
     It is a `ScriptRunner`. Plain counters: `calls`, `sent_batches`, `expired`, `overflowed`, `connects`,
     `loads`.
+
+    Args:
+        open_wire: Makes a connection, or raises StoreRefused.
+        clock: When calls are late and connections silent.
+        watcher: Who is told how calls went.
+        deadline_s: How long a call may take.
+        silence_s: How long a connection that owes answers may say nothing.
+        capacity: Calls that may wait or be unanswered.
+        turn: Returns when this lane may make a new connection; meanwhile its calls fail at once.
+        redirect: Takes over a call that the server says is another's; returns whether it did.
 
     Attributes:
         refusal: While set, every call fails at once with what it returns.
@@ -59,8 +77,14 @@ class Pipeline:
         deadline_s: float,
         silence_s: float,
         capacity: int = CAPACITY,
+        turn: Callable[[], Awaitable[None]] = at_once,
+        redirect: Redirect | None = None,
     ) -> None:
         self.open_wire = open_wire
+        self.turn = turn
+        self.redirect = redirect
+        self.waits_for_turn = False
+        self.refused_for = ""  # why the last attempt to connect failed
         self.clock = clock
         self.watcher = watcher
         self.deadline_s = deadline_s
@@ -74,7 +98,8 @@ class Pipeline:
         self.on_server: set[bytes] = set()
         self.queue: list[Call] = []
         self.unsent: list[Call] = []
-        self.owed: deque[Call | LoadedScript] = deque()
+        # Whose replies come next; None for one that nobody waits for.
+        self.owed: deque[Call | LoadedScript | None] = deque()
         self.batches: deque[Batch] = deque()
         self.timer: Timer | None = None
         self.silence_timer: Timer | None = None
@@ -127,9 +152,14 @@ class Pipeline:
         if self.refusal is not None:
             call.fail(self.refusal())
             return False
+        if self.waits_for_turn and self.wire is None:
+            if self.refused_for:
+                self.watcher.call_failed(Fault.UNREACHABLE, self.refused_for)
+            call.fail(StoreUnavailable("the connection to the store is about to be made anew", sent=False))
+            return False
         if len(self.queue) + len(self.unsent) + len(self.owed) >= self.capacity:
             self.overflowed += 1
-            call.fail(StoreUnavailable(f"{self.capacity} calls wait for the store already"))
+            call.fail(StoreUnavailable(f"{self.capacity} calls wait for the store already", sent=False))
             return False
         self.queue.append(call)
         return True
@@ -163,6 +193,9 @@ class Pipeline:
         assert self.wire is not None
         parts: list[bytes] = []
         owed, on_server = self.owed, self.on_server
+        batch = calls[0].batch
+        if batch is not None:
+            batch.sent = True
         for call in calls:
             script = call.script
             if script is not None and script.sha not in on_server:
@@ -188,6 +221,28 @@ class Pipeline:
         if calls:
             self.send(calls)
 
+    def readmit(self, call: Call, due_s: float, *, asking: bool = False) -> None:
+        """Send a call that another server has turned away; with *asking* it is allowed in for once."""
+        if not self.enter(call):
+            return
+        self.queue.remove(call)
+        batch = Batch([call], due_s)
+        # It has the deadline that it came with, which is earlier than any of ours.
+        self.batches.appendleft(batch)
+        if self.timer is None:
+            self.timer = self.clock.call_later(
+                max(TIMER_GRAIN_S, due_s - self.clock.monotonic_s()), self.on_timer
+            )
+        if self.wire is None or self.wire.paused or self.unsent:
+            self.unsent.append(call)
+            if self.wire is None:
+                self.start_connecting()
+            return
+        if asking:
+            self.owed.append(None)
+            self.wire.write(ASKING)
+        self.send([call])
+
     # -- hearing --------------------------------------------------------------------------------------
 
     def on_reply(self, reply: Any) -> None:
@@ -197,6 +252,8 @@ class Pipeline:
             self.wire.close("the server sent a reply that nobody asked for")
             return
         call = self.owed.popleft()
+        if call is None:
+            return
         if call.__class__ is LoadedScript:
             call.loading -= 1
             call.error = str(reply) if isinstance(reply, ReplyError) else ""
@@ -225,8 +282,16 @@ class Pipeline:
                 self.on_server.discard(script.sha)
             self.send([call])
             return
+        due_s = self.clock.monotonic_s() + self.deadline_s
         if call.batch is not None:
+            due_s = call.batch.due_s
             call.batch.left -= 1
+            call.batch = None
+        if fault is Fault.MOVED and self.redirect is not None and not call.gone():
+            # It has certainly not run, so it may be asked again, elsewhere.
+            self.watcher.call_succeeded()
+            if self.redirect(self, call, text, due_s):
+                return
         name = f"script {script.name}: " if script is not None else ""
         if script is not None and script.error:
             call.fail(StoreMisconfigured(f"{name}{script.error}"))
@@ -272,8 +337,9 @@ class Pipeline:
                 call.batch = None
                 if not call.gone():
                     late += 1
-                    call.fail(StoreUnavailable(f"no answer from the store within {self.deadline_s:g} s"))
-            if batch.left:
+                    said = f"no answer from the store within {self.deadline_s:g} s"
+                    call.fail(StoreUnavailable(said, sent=batch.sent))
+            if batch.left and batch.sent:
                 self.watcher.call_failed(Fault.SLOW, f"no answer within {self.deadline_s:g} s")
         self.expired += late
         self.unsent = [call for call in self.unsent if not call.gone()]
@@ -320,16 +386,23 @@ class Pipeline:
     async def connect_once(self) -> bool:
         """Open the connection; report and fail what waits when that does not work."""
         try:
+            self.waits_for_turn = True
+            try:
+                await self.turn()
+            finally:
+                self.waits_for_turn = False
             wire = await self.open_wire()
         except StoreRefused as exc:
+            self.refused_for = str(exc)
             waiting, self.unsent = self.unsent, []
             for call in waiting:
-                self.give_up(call, fault_error(exc.fault, str(exc)))
+                self.give_up(call, fault_error(exc.fault, str(exc), sent=False))
             self.watcher.call_failed(exc.fault, str(exc))
             return False
         finally:
             self.connecting = None
         self.connects += 1
+        self.refused_for = ""
         self.wire = wire
         wire.on_reply, wire.on_lost, wire.on_resume = self.on_reply, self.on_lost, self.send_unsent
         self.on_server.clear()

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores import keys
-from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.calls import fail
 from silence_gateway.stores.client import ReplyError, StoreRefused, Wire, pack
 
@@ -80,9 +79,25 @@ class ChannelSubscription:
         self.bus.touch(self.channel)
 
 
+class Caller(Protocol):
+    """The general lane, as the bus knows it."""
+
+    @property
+    def refusal(self) -> Callable[[], StoreFault] | None:
+        """What every call fails with; None while calls may go."""
+
+    def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
+        """Send a command."""
+
+
 class ValkeyBus:
     """
     The `Bus` of one `ValkeyStore`.
+
+    Args:
+        open_wire: Connects the subscriber, or raises StoreRefused.
+        turn: Returns when it may.
+        general: Where publications go: never on the subscribed connection.
 
     Plain counters: `published`, `received`, `interruptions`, `restarts` (by the liveness probe).
     """
@@ -90,7 +105,8 @@ class ValkeyBus:
     def __init__(
         self,
         open_wire: Callable[[], Awaitable[Wire]],
-        general: Pipeline,
+        turn: Callable[[], Awaitable[None]],
+        general: Caller,
         clock: Clock,
         draw: Callable[[], float],
         *,
@@ -98,6 +114,7 @@ class ValkeyBus:
         instance_id: str,
     ) -> None:
         self.open_wire = open_wire
+        self.turn = turn
         self.general = general
         self.clock = clock
         self.draw = draw
@@ -108,6 +125,7 @@ class ValkeyBus:
         self.task: asyncio.Task[None] | None = None
         self.stopping = False
         self.lost = asyncio.Event()
+        self.found = asyncio.Event()
         self.timer: Timer | None = None
         self.silent_probes = 0
         self.heard = False
@@ -253,7 +271,12 @@ class ValkeyBus:
         """Connect, subscribe to everything, wait until it breaks, and again."""
         attempt = 0
         while not self.stopping:
+            if self.general.refusal is not None:
+                # The store is known to be away: it says when it is back.
+                await self.wait_for_store(RETRY_LAST_S)
+                continue
             try:
+                await self.turn()
                 wire = await self.open_wire()
             except StoreRefused:
                 # The store's own breaker tells the operator; here there is only a wait to choose.
@@ -286,8 +309,23 @@ class ValkeyBus:
                 del self.channels[channel.key]
         self.lost.set()
 
+    async def wait_for_store(self, longest_s: float) -> None:
+        """Return when the store is back, or after a while."""
+        self.found.clear()
+        timer = self.clock.call_later(longest_s, self.found.set)
+        try:
+            await self.found.wait()
+        finally:
+            timer.cancel()
+
+    def leave(self, reason: str) -> None:
+        """Close the connection and make another: this one leads to where nothing is heard any more."""
+        if self.wire is not None:
+            self.wire.close(reason)
+
     def on_store_found(self) -> None:
         """The store is back after an outage: make sure that this connection is, too."""
+        self.found.set()
         if self.wire is not None:
             self.silent_probes = SILENT_PROBES - 1
             self.probe()

@@ -29,14 +29,21 @@ class Watcher(Protocol):
 
 
 class Batch:
-    """The calls of one loop tick, which share a deadline."""
+    """
+    The calls of one loop tick, which share a deadline.
 
-    __slots__ = ("calls", "due_s", "left")
+    Attributes:
+        left: Calls that have not been answered.
+        sent: Whether any of them has been written to a connection.
+    """
+
+    __slots__ = ("calls", "due_s", "left", "sent")
 
     def __init__(self, calls: list[Call], due_s: float) -> None:
         self.calls = calls
         self.due_s = due_s
         self.left = len(calls)
+        self.sent = False
         for call in calls:
             call.batch = self
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import hiredis
 
 from silence_gateway.core.store_failover import Fault, fault_of_reply
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
-from silence_gateway.stores.url import StoreUrl
+from silence_gateway.stores.url import Node
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # published for 1-tuples only
@@ -139,11 +140,11 @@ def nothing() -> None:
     """Nobody waits yet."""
 
 
-def fault_error(fault: Fault, text: str) -> StoreFault:
-    """The exception for an error reply or a broken connection."""
-    if fault in (Fault.CREDENTIALS, Fault.PERMISSION, Fault.REFUSED):
+def fault_error(fault: Fault, text: str, *, sent: bool = True) -> StoreFault:
+    """The exception for an error reply, a broken connection, or a call that was never *sent*."""
+    if fault in (Fault.CREDENTIALS, Fault.UNTRUSTED, Fault.PERMISSION, Fault.REFUSED):
         return StoreMisconfigured(text)
-    return StoreUnavailable(text)
+    return StoreUnavailable(text, sent=sent)
 
 
 class StoreRefused(Exception):
@@ -154,11 +155,30 @@ class StoreRefused(Exception):
         self.fault = fault
 
 
-async def dial(address: StoreUrl, *, deadline_s: float, client_name: str) -> Wire:
-    """
-    Open a connection and log in.
+class Login(NamedTuple):
+    """Who we are to a server: an ACL user or none, and a password or none."""
 
-    Credentials are sent on every new connection, so that a changed password takes effect on the next.
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Login({self.username!r}, ***)"
+
+
+async def dial(
+    node: Node,
+    login: Login,
+    *,
+    deadline_s: float,
+    client_name: str,
+    database: int = 0,
+    tls: ssl.SSLContext | None = None,
+    server_name: str = "",
+    primary: bool = False,
+) -> Wire:
+    """
+    Open a connection to *node* and log in; with *primary*, make sure that it is one.
+
     No retry, no notifications, no HELLO: RESP2 says all that we need, and every server speaks it.
 
     Raises:
@@ -168,17 +188,27 @@ async def dial(address: StoreUrl, *, deadline_s: float, client_name: str) -> Wir
     wire: Wire | None = None
     try:
         async with asyncio.timeout(deadline_s):
-            if address.path:
-                _, wire = await loop.create_unix_connection(Wire, address.path)
+            if node.path:
+                _, wire = await loop.create_unix_connection(Wire, node.path)
+            elif tls is None:
+                _, wire = await loop.create_connection(Wire, node.host, node.port)
             else:
-                _, wire = await loop.create_connection(Wire, address.host, address.port)
-            await log_in(wire, address, client_name)
+                _, wire = await loop.create_connection(
+                    Wire, node.host, node.port, ssl=tls, server_hostname=server_name or node.host
+                )
+            await log_in(wire, node, login, database, client_name, primary=primary)
     except TimeoutError:
         drop(wire)
-        raise StoreRefused(Fault.UNREACHABLE, f"{address} did not answer within {deadline_s:g} s") from None
+        raise StoreRefused(Fault.UNREACHABLE, f"{node} did not answer within {deadline_s:g} s") from None
+    except ssl.SSLCertVerificationError as exc:
+        drop(wire)
+        raise StoreRefused(Fault.UNTRUSTED, f"{node} is not trusted: {exc.verify_message}") from exc
+    except ssl.SSLError as exc:
+        drop(wire)
+        raise StoreRefused(Fault.UNTRUSTED, f"{node}: TLS failed: {exc.reason or exc}") from exc
     except (OSError, UnicodeError) as exc:  # a name that no resolver takes is a UnicodeError
         drop(wire)
-        raise StoreRefused(Fault.UNREACHABLE, f"{address} cannot be reached: {exc}") from exc
+        raise StoreRefused(Fault.UNREACHABLE, f"{node} cannot be reached: {exc}") from exc
     except BaseException:
         drop(wire)
         raise
@@ -192,21 +222,27 @@ def drop(wire: Wire | None) -> None:
         wire.close("gave up")
 
 
-async def log_in(wire: Wire, address: StoreUrl, client_name: str) -> None:
+async def log_in(
+    wire: Wire, node: Node, login: Login, database: int, client_name: str, *, primary: bool
+) -> None:
     """
     Send everything that a new connection needs in one write, and check the answers.
 
     Raises:
-        StoreRefused: The server said no, or hung up.
+        StoreRefused: The server said no, is no primary though it should be, or hung up.
     """
     commands: list[Command] = []
-    if address.username:
-        commands.append((b"AUTH", address.username, address.password))
-    elif address.password:
-        commands.append((b"AUTH", address.password))
-    if address.database:
-        commands.append((b"SELECT", address.database))
+    if login.username:
+        commands.append((b"AUTH", login.username, login.password))
+    elif login.password:
+        commands.append((b"AUTH", login.password))
+    if database:
+        commands.append((b"SELECT", database))
     commands.append((b"PING",))
+    needed = len(commands)
+    # From here on an ACL may forbid what we ask, and that is no reason not to go on.
+    if primary:
+        commands.append((b"ROLE",))
     commands.append((b"CLIENT", b"SETNAME", client_name))
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
@@ -218,14 +254,17 @@ async def log_in(wire: Wire, address: StoreUrl, client_name: str) -> None:
 
     def on_lost(reason: str) -> None:
         if not done.done():
-            done.set_exception(StoreRefused(Fault.UNREACHABLE, f"{address}: {reason}"))
+            done.set_exception(StoreRefused(Fault.UNREACHABLE, f"{node}: {reason}"))
 
     wire.on_reply, wire.on_lost = on_reply, on_lost
     wire.write(b"".join(pack(command) for command in commands))
     with contextlib.suppress(StoreRefused):
         await done
-    for reply in replies[: len(commands) - 1]:  # the name is a courtesy; an ACL may forbid it
+    for reply in replies[:needed]:
         if isinstance(reply, ReplyError):
-            raise StoreRefused(fault_of_reply(str(reply)), f"{address}: {reply}")
+            raise StoreRefused(fault_of_reply(str(reply)), f"{node}: {reply}")
     done.result()
+    role = replies[needed]
+    if primary and type(role) is list and role and role[0] != b"master":
+        raise StoreRefused(Fault.WRONG_ROLE, f"{node} is no primary any more")
     wire.on_reply, wire.on_lost = ignore, ignore

@@ -131,12 +131,16 @@ class Board(Protocol):
         """
 
     def watch(
-        self, room: str, on_change: Callable[[str, bytes | None], None] | None = None
+        self,
+        room: str,
+        on_change: Callable[[str, bytes | None], None] | None = None,
+        on_end: Callable[[str], None] | None = None,
     ) -> Mapping[str, bytes]:
         """
         Keep a copy of *room* from now on and return that live, read-only copy.
 
-        *on_change* is called with a name and its new value, or None when it was removed or ran out.
+        *on_change* is called with a name and its new value, or None when it was removed or ran out. If it
+        ran out, *on_end* (which goes with an *on_change*) is called just before, on every instance.
         """
 
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
@@ -164,6 +168,10 @@ class Store(Protocol):
     @property
     def refuses_writes(self) -> str:
         """Why the store, which answers, takes no writes (it is full, say); empty while it does."""
+
+    @property
+    def partly_away(self) -> str:
+        """Which parts of the store do not answer, while others do; empty when all or none do."""
 
     @property
     def instance_id(self) -> str:

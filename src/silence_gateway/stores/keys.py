@@ -1,7 +1,7 @@
 """
 Every key and channel name in the store, and nothing else.
 
-`{fleet}:v1:kind:part:part`. The fleet's name comes first, so that one ACL pattern covers a gateway; the
+`{fleet}:v2:kind:part:part`. The fleet's name comes first, so that one ACL pattern covers a gateway; the
 version lets two formats live side by side during an upgrade. Parts that come from outside are escaped
 and bounded: what is long or odd is replaced by its hash. Described for operators in
 docs/reference/keys.md.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-VERSION = "v1"
+VERSION = "v2"
 MAX_PART = 128
 PLAIN = re.compile(rf"[A-Za-z0-9_.@~/=,+-]{{1,{MAX_PART}}}")
 ESCAPED = re.compile(rb"[^A-Za-z0-9_.@~/=,+-]")
@@ -50,11 +50,26 @@ def board_lease(fleet: str, room: str, name: str) -> bytes:
     return key(fleet, "lease", room, name)
 
 
-def instances(fleet: str) -> bytes:
-    """Sorted set of the instances that are alive, by the server time of their last sign of life."""
-    return key(fleet, "instances")
+def instances(fleet: str, tag: int | None = None) -> bytes:
+    """
+    Sorted set of the instances that are alive, by the server time of their last sign of life.
+
+    In a cluster every primary has one, in a slot of its own that *tag* leads to.
+    """
+    name = key(fleet, "instances")
+    return name if tag is None else b"%b:{%d}" % (name, tag)
 
 
 def bus_channel(fleet: str, channel: str) -> bytes:
     """Pub/sub channel of a bus channel."""
     return key(fleet, "bus", channel)
+
+
+def limit_stats(fleet: str, limit: str, kind: str) -> bytes:
+    """One of the statistics of a limit, which is the hash tag; *kind* is ours: `totals`, `1m:3:clients`."""
+    return f"{part(fleet)}:{VERSION}:limit-stats:{{{part(limit)}}}:{kind}".encode()
+
+
+def limit_index(fleet: str) -> bytes:
+    """Sorted set of the fleet's limits, by the server time at which an instance last had them."""
+    return key(fleet, "limit-index")

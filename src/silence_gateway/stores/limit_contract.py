@@ -8,8 +8,7 @@ What the limiter may ask of a store, and what it may rely on.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule
@@ -53,50 +52,4 @@ class LimitStore(Protocol):
 
         Raises:
             StoreUnavailable: No answer in time; it may be forgotten.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitCounts:
-    """
-    How often a limit decided what.
-
-    Attributes:
-        allowed: Requests it let pass, those that another limit refused included.
-        denied: Requests it refused.
-        shadow_denied: Requests it would have refused, were it enforced.
-        top: Requests by key, most first; keys of the recent past only.
-    """
-
-    allowed: int = 0
-    denied: int = 0
-    shadow_denied: int = 0
-    top: Mapping[str, int] = field(default_factory=dict)
-
-
-class LimitTotals(Protocol):
-    """Counts that all instances add to, off the request path."""
-
-    def add(self, counts: Mapping[str, LimitCounts]) -> Awaitable[None]:
-        """
-        Add what was counted since the last time, by name of limit; one with nothing new shows that it lives.
-
-        Raises:
-            StoreUnavailable: No answer in time; the counts may have been added.
-        """
-
-    def read(self, names: Sequence[str]) -> Awaitable[Mapping[str, LimitCounts]]:
-        """
-        Return the fleet's counts of each limit named.
-
-        Raises:
-            StoreUnavailable: No answer in time.
-        """
-
-    def sweep(self, unseen_s: float, at_most: int) -> Awaitable[Sequence[str]]:
-        """
-        Forget limits that no instance has shown for *unseen_s* seconds, *at_most* of them; return them.
-
-        Raises:
-            StoreUnavailable: No answer in time.
         """

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores.contracts import Board, Bus
-from silence_gateway.stores.rooms import Cell, OnChange, RoomCopy, check_fact
+from silence_gateway.stores.rooms import Cell, OnChange, OnEnd, RoomCopy, check_fact
 
 AWAY = "the memory store was taken away"
 
@@ -69,6 +69,13 @@ class MemoryHub:
             name: (cell.value or b"", None if cell.due_s is None else cell.due_s - now_s)
             for name, cell in cells.items()
         }
+
+    def look(self, room: str, name: str) -> tuple[bytes | None, float | None]:
+        """One value of *room* with the seconds that are left; None and None if it is not there."""
+        cell = self.rooms.get(room, {}).get(name)
+        if cell is None:
+            return None, None
+        return cell.value or b"", None if cell.due_s is None else cell.due_s - self.clock.monotonic_s()
 
     def write(self, room: str, name: str, value: bytes | None, ttl_s: float | None) -> None:
         """Write or remove one value and push it to every board."""
@@ -183,11 +190,13 @@ class MemoryBoard:
         self.hub.write(room, name, value, ttl_s)
         copy.settle(name, cell, shared=True)
 
-    def watch(self, room: str, on_change: OnChange | None = None) -> Mapping[str, bytes]:
+    def watch(
+        self, room: str, on_change: OnChange | None = None, on_end: OnEnd | None = None
+    ) -> Mapping[str, bytes]:
         """Keep a copy of *room* and return that live, read-only copy."""
         copy = self.copy_of(room)
         if on_change is not None:
-            copy.listen(on_change)
+            copy.listen(on_change, on_end)
         return copy.public
 
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
@@ -217,8 +226,7 @@ class MemoryBoard:
         """A value of *room* has changed."""
         copy = self.copies.get(room)
         if copy is not None and not self.hub.away:
-            value, left_s = self.hub.read(room).get(name, (None, None))
-            copy.apply(name, value, left_s)
+            copy.apply(name, *self.hub.look(room, name))
 
     def reconcile(self) -> None:
         """The hub is back: give it what was written meanwhile, and take what the others wrote."""
@@ -257,6 +265,11 @@ class MemoryStore:
     @property
     def refuses_writes(self) -> str:
         """Never: nothing bounds it but the process."""
+        return ""
+
+    @property
+    def partly_away(self) -> str:
+        """Never: there is only one part."""
         return ""
 
     @property

@@ -1,7 +1,7 @@
 """
 Sessions in Valkey or Redis, where the whole fleet sees them.
 
-Keys are `fleet:v1:session:` and then `s:{id}` a record, `u:{user}` and `i:{instance}` indexes of session
+Keys are `fleet:v2:session:` and then `s:{id}` a record, `u:{user}` and `i:{instance}` indexes of session
 ids, `c:{channel}:p`, `:l` and `:u` a channel's presence, `n:{all}:l` and `:i` the instances. What must
 change together shares a hash tag; nothing else does, so a cluster spreads the load. Names that clients
 chose are made safe by `keys.part`. Every call of one loop tick travels in one trip (`ScriptRunner`).
@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from silence_gateway.stores.contracts import Script, ScriptRunner
-from silence_gateway.stores.keys import part
+from silence_gateway.stores.keys import VERSION, part
 from silence_gateway.stores.session_contract import (
     InstanceRecord,
     Presence,
@@ -49,7 +49,7 @@ class ValkeySessions:
 
     def __init__(self, scripts: ScriptRunner, fleet: str) -> None:
         self.scripts = scripts
-        self.prefix = f"{part(fleet)}:v1:session:"
+        self.prefix = f"{part(fleet)}:{VERSION}:session:"
 
     def key(self, kind: str, name: str, suffix: str = "") -> bytes:
         """Return the key of something named *name*, which may come from a client."""

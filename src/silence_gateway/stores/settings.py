@@ -7,9 +7,13 @@ Only what this room itself uses: what a limit does while the store is down belon
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from silence_gateway.errors import ConfigError
+from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.stores.url import StoreUrl, parse_store_url
+
+VERIFIED = TlsSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,11 @@ class StoreSettings:
         general_deadline_s: Budget of one operation off the request path.
         connect_deadline_s: Budget of opening a connection, name resolution and login included.
         silence_s: A connection that owes answers and says nothing for this long is closed.
+        tls: How a store whose address asks for TLS is verified.
+        password_file: File that holds the password, read for every connection; None for the one in *url*.
+        sentinel_username: ACL user for the sentinels, or empty: they have users of their own.
+        sentinel_password: Its password, or the sentinels' `requirepass`; not shown by `repr`.
+        compress_over: Payloads of more bytes than this are stored compressed.
 
     Raises:
         ConfigError: The address cannot be read or a number is out of range.
@@ -37,12 +46,19 @@ class StoreSettings:
     general_deadline_s: float = 0.25
     connect_deadline_s: float = 0.25
     silence_s: float = 0.25
+    tls: TlsSettings = VERIFIED
+    password_file: Path | None = None
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
+    compress_over: int = 1024
 
     def __post_init__(self) -> None:
         _ = self.address
         for name in ("deadline_s", "cool_down_s", "general_deadline_s", "connect_deadline_s", "silence_s"):
             if not 0 < getattr(self, name) <= 60:
                 raise ConfigError(f"store.{name} must be above 0 and at most 60 s, got {getattr(self, name)}")
+        if self.compress_over < 0:
+            raise ConfigError(f"store.compress_over must be at least 0, got {self.compress_over}")
         if not 1 <= self.failures <= 10_000:
             raise ConfigError(f"store.breaker.failures must be between 1 and 10000, got {self.failures}")
 

@@ -1,9 +1,8 @@
 """
-The store of a fleet: lanes, breaker, bus, board and the register of live instances, tied together.
+The store of a fleet in Valkey or Redis: shards, bus, board and the register of live instances, tied together.
 
-Four connections, so that no kind of work can starve another: hot (scripts of the request path), general
-(everything else), the bus's subscriber, and a probe that nobody shares. Probes never run on the request
-path. While the breaker is open every call on the hot and general lanes fails at once.
+One server and a primary behind sentinels are one shard, a cluster is several. What others use does not
+change with that: `scripts` and `general` send every call to whom its key belongs.
 """
 
 from __future__ import annotations
@@ -11,55 +10,33 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from silence_gateway.clock import Clock, SystemClock, Timer
-from silence_gateway.core.store_failover import (
-    CALLS_REFUSED,
-    Failover,
-    FailoverPolicy,
-    Fault,
-    Move,
-    State,
-)
-from silence_gateway.errors import ConfigError, StoreFault
+from silence_gateway.clock import Clock, SystemClock
+from silence_gateway.core.store_failover import Fault, Move, State
+from silence_gateway.errors import ConfigError
 from silence_gateway.events import Noticed, Observer, StoreFound, StoreLost, nobody
 from silence_gateway.stores import keys
-from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.board import ValkeyBoard, read_script
 from silence_gateway.stores.bus import ValkeyBus
-from silence_gateway.stores.client import Wire, dial, fault_error
+from silence_gateway.stores.client import Login, StoreRefused, Wire
+from silence_gateway.stores.cluster import GENERAL, HOT, Cluster, ClusterLanes, SlotRange
 from silence_gateway.stores.contracts import Board, Bus, ScriptPoster, ScriptRunner
+from silence_gateway.stores.dialing import Dialer
+from silence_gateway.stores.primary import PrimaryFinder
 from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.stores.shard import Shard
+from silence_gateway.stores.url import Node, Topology
+
+if TYPE_CHECKING:
+    from silence_gateway.stores.discovery import Directory
 
 BEAT = read_script("beat")
-BEAT_S = 1.0
 # Four missed beats and a bit: an instance that hangs for less stays counted.
 LIFETIME_S = 5.0
-# While something is suspect, how long until the next look.
-SUSPECT_LOOK_S = 0.05
-# After an outage this many looks in a row must be answered: one good moment of a store that stalls again
-# and again would let requests wait for it anew, and write two log lines each time.
-LOOKS_AFTER_OUTAGE = 3
-# Troubles of single commands: the store answers, and everything else may go on.
-WRITE_FAULTS = frozenset({Fault.CAPACITY, Fault.PERMISSION, Fault.REFUSED})
 # A trouble that concerns single commands is worth one line now and then, not one per call.
 NOTICE_EVERY_S = 60.0
-
-
-class ProbeWatcher:
-    """Remembers what the probe lane ran into; the verdict is the supervisor's."""
-
-    def __init__(self) -> None:
-        self.fault = Fault.UNREACHABLE
-        self.reason = ""
-
-    def call_succeeded(self) -> None:
-        """The supervisor sees for itself."""
-
-    def call_failed(self, fault: Fault, reason: str) -> None:
-        """Keep the last trouble."""
-        self.fault, self.reason = fault, reason
 
 
 class ValkeyStore:
@@ -69,8 +46,8 @@ class ValkeyStore:
     Attributes:
         scripts: The hot lane: for the request path, bounded by `StoreSettings.deadline_s`.
         general: The general lane: for the rest, bounded by `StoreSettings.general_deadline_s`.
-        transitions: How often the breaker moved.
-        refuses_writes: Why the store, which answers, takes no writes; empty while it does.
+        transitions: How often a breaker moved.
+        cluster: The shards of a cluster; None for a store of one server.
     """
 
     def __init__(
@@ -92,45 +69,78 @@ class ValkeyStore:
         self.observer = observer
         self.id = instance_id or secrets.token_hex(8)
         self.draw = draw
-        self.failover = Failover(
-            FailoverPolicy(
-                failures=self.settings.failures, cool_down_us=round(self.settings.cool_down_s * 1_000_000)
-            )
-        )
-        self.probe_watcher = ProbeWatcher()
-        self.hot = self.lane("hot", self, self.settings.deadline_s)
-        self.general_lane = self.lane("general", self, self.settings.general_deadline_s)
-        self.probe_lane = self.lane("probe", self.probe_watcher, self.settings.deadline_s)
-        self.scripts: ScriptPoster = self.hot
-        self.general: ScriptRunner = self.general_lane
+        self.dialer = Dialer(self.settings, self.clock, draw, fleet=fleet, instance_id=self.id)
+        self.proof: tuple[tuple[int, int], ...] = ()
+        self.transitions = 0
+        self.live = 1
+        self.live_seen_s = 0.0
+        self.noticed: dict[Fault, float] = {}
+        self.cluster: Cluster | None = None
+        self.finder: PrimaryFinder | None = None
+        self.only: Shard | None = None
+        self.scripts: ScriptPoster
+        self.general: ScriptRunner
+        pace = self.dialer.pace()
+        self.directory: Directory | None = None
+        caller: Any
+        if self.address.topology is Topology.CLUSTER:
+            self.cluster = Cluster(self.address.nodes, self.find_slots, self._cluster_shard, self.clock, draw)
+            self.scripts = ClusterLanes(self.cluster, HOT)
+            self.general = caller = ClusterLanes(self.cluster, GENERAL)
+        else:
+            if self.address.topology is Topology.SENTINEL:
+                self.finder = PrimaryFinder(self.find_primary, self.clock, draw, self.on_replaced)
+            self.only = Shard("", self.open_only, pace, self.settings, self.clock, self, draw)
+            self.scripts, self.general = self.only.hot, self.only.general
+            caller = self.only.general
         self.valkey_bus = ValkeyBus(
-            self.opener("subscriber"), self.general_lane, self.clock, draw, fleet=fleet, instance_id=self.id
+            self.open_subscriber,
+            lambda: pace.wait("subscriber"),
+            caller,
+            self.clock,
+            draw,
+            fleet=fleet,
+            instance_id=self.id,
         )
         self.valkey_board = ValkeyBoard(
-            self.general_lane, self.valkey_bus, self.clock, draw, fleet=fleet, instance_id=self.id
+            self.general, self.valkey_bus, self.clock, draw, fleet=fleet, instance_id=self.id
         )
         self.bus: Bus = self.valkey_bus
         self.board: Board = self.valkey_board
-        self.live = 1
-        self.live_seen_s = 0.0
-        self.task: asyncio.Task[None] | None = None
-        self.first_look = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self.noticed: dict[Fault, float] = {}
-        self.transitions = 0
-        self.refuses_writes = ""
+        self.subscribed_at: Node | None = None
+        self.started = False
 
     # -- the contract ---------------------------------------------------------------------------------
 
     @property
+    def shards(self) -> Sequence[Shard]:
+        """Every primary; in a cluster those that have slots."""
+        return (self.only,) if self.only is not None else self._cluster().owners
+
+    @property
     def up(self) -> bool:
-        """Whether the store answers, as far as is known."""
-        return self.failover.state in (State.UP, State.SUSPECT)
+        """Whether the store answers, as far as is known; a cluster does while any of its shards does."""
+        return any(shard.up for shard in self.shards)
+
+    @property
+    def partly_away(self) -> str:
+        """Which shards do not answer, while others do; empty when all or none do."""
+        away = [shard for shard in self.shards if not shard.up]
+        if not away or not self.up:
+            return ""
+        return ", ".join(f"{shard.name} ({shard.failover.reason})" for shard in away)
+
+    @property
+    def refuses_writes(self) -> str:
+        """Why the store, which answers, takes no writes; empty while it does."""
+        return "; ".join(shard.refuses_writes for shard in self.shards if shard.refuses_writes)
 
     @property
     def state(self) -> State:
-        """Where the breaker stands."""
-        return self.failover.state
+        """Where the breaker stands; of several, the one that has the most to do."""
+        states = [shard.failover.state for shard in self.shards]
+        order = (State.OPEN, State.PROBING, State.STARTING, State.SUSPECT, State.UP)
+        return next((state for state in order if state in states), State.STARTING)
 
     @property
     def instance_id(self) -> str:
@@ -144,183 +154,185 @@ class ValkeyStore:
 
     async def start(self) -> None:
         """Begin. A store that is there is usable on return; one that is away costs two deadlines."""
-        if self.task is not None:
+        if self.started:
             return
+        self.started = True
         self.valkey_bus.start()
         self.valkey_board.start()
-        self.task = asyncio.get_running_loop().create_task(self.supervise())
-        timer = self.clock.call_later(2 * self.settings.deadline_s, self.first_look.set)
-        await self.first_look.wait()
+        if self.finder is not None:
+            self.finder.start()
+        looked = asyncio.Event()
+        if self.only is not None:
+            self.only.start()
+            looked = self.only.first_look
+        else:
+            self._cluster().start()
+        timer = self.clock.call_later(2 * self.settings.deadline_s, looked.set)
+        if self.cluster is not None:
+            # A cluster is found in two steps, and its first map is worth a little more patience.
+            timer.cancel()
+            timer = self.clock.call_later(2 * self.dialer.deadline_s, looked.set)
+            first = asyncio.get_running_loop().create_task(self._all_looked_at(looked))
+            await looked.wait()
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        else:
+            await looked.wait()
         timer.cancel()
+
+    async def _all_looked_at(self, looked: asyncio.Event) -> None:
+        cluster = self._cluster()
+        await cluster.first.wait()
+        await asyncio.gather(*(shard.first_look.wait() for shard in cluster.owners))
+        looked.set()
 
     async def stop(self) -> None:
         """Leave the fleet and close every connection."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
         await self.valkey_board.stop()
-        if self.up:
-            leave = self.probe_lane.run(
-                BEAT, [keys.instances(self.fleet)], [b"L", self.id.encode(), micros(LIFETIME_S)]
-            )
-            await asyncio.gather(leave, return_exceptions=True)
+        leaving = [self._say(shard, b"L") for shard in self.shards if shard.up]
+        await asyncio.gather(*(one for one in leaving if one is not None), return_exceptions=True)
         await self.valkey_bus.stop()
-        for lane in (self.hot, self.general_lane, self.probe_lane):
-            await lane.stop()
+        if self.finder is not None:
+            await self.finder.stop()
+        if self.only is not None:
+            await self.only.stop()
+        if self.cluster is not None:
+            await self.cluster.stop()
 
-    # -- lanes ----------------------------------------------------------------------------------------
+    def _cluster(self) -> Cluster:
+        assert self.cluster is not None
+        return self.cluster
 
-    def opener(self, name: str) -> Callable[[], Awaitable[Wire]]:
-        """How to open a connection for the lane *name*."""
-        client_name = f"silence:{keys.part(self.fleet)}:{name}:{self.id}"[:100]
+    # -- finding and connecting -----------------------------------------------------------------------
 
-        async def open_wire() -> Wire:
-            return await dial(
-                self.address, deadline_s=self.settings.connect_deadline_s, client_name=client_name
-            )
+    def _directory(self) -> Directory:
+        if self.directory is not None:
+            return self.directory
+        # redis-py takes 0.1 s to import, and whoever has one server needs nothing of it.
+        from silence_gateway.stores.discovery import Directory
 
-        return open_wire
+        sentinels = self.address.topology is Topology.SENTINEL
+        login: Callable[[], Login] = self.dialer.credentials.current
+        if sentinels:
+            own = Login(self.settings.sentinel_username, self.settings.sentinel_password)
+            login = lambda: own  # noqa: E731 - one of two ways to the same thing, side by side
+        self.directory = Directory(
+            login,
+            self.dialer.context,
+            server_name=self.settings.tls.server_name,
+            deadline_s=self.dialer.deadline_s,
+        )
+        return self.directory
 
-    def lane(self, name: str, watcher: ValkeyStore | ProbeWatcher, deadline_s: float) -> Pipeline:
-        """A lane of its own connection."""
-        return Pipeline(
-            self.opener(name),
+    async def find_primary(self) -> Node:
+        """Ask the sentinels; raises StoreRefused."""
+        return await self._directory().primary(self.address.nodes, self.address.service)
+
+    async def find_slots(self, nodes: Sequence[Node]) -> list[SlotRange]:
+        """Ask the cluster; raises StoreRefused."""
+        return await self._directory().slots(nodes)
+
+    async def open_only(self, lane: str) -> Wire:
+        """Connect a lane of the only shard; raises StoreRefused."""
+        if self.finder is None:
+            return await self.dialer.open(self.address.node, lane)
+        node = await self.finder.current()
+        return await self.dialer.open(node, lane, primary=True)
+
+    async def open_subscriber(self) -> Wire:
+        """Connect the subscriber: in a cluster to any primary that answers, best another than the last."""
+        if self.cluster is None:
+            return await self.open_only("subscriber")
+        nodes = [node for node in self.cluster.counts if self.cluster.shards[node].up]
+        others = [node for node in nodes if node != self.subscribed_at] or nodes
+        if not others:
+            raise StoreRefused(Fault.UNREACHABLE, "no primary of the cluster answers")
+        node = others[int(self.draw() * len(others))]
+        wire = await self.dialer.open(node, "subscriber")
+        self.subscribed_at = node
+        return wire
+
+    def _cluster_shard(self, node: Node) -> Shard:
+        pace = self.dialer.pace()
+        return Shard(
+            str(node),
+            lambda lane: self.dialer.open(node, lane),
+            pace,
+            self.settings,
             self.clock,
-            watcher,
-            deadline_s=deadline_s,
-            silence_s=max(self.settings.silence_s, deadline_s),
+            self,
+            self.draw,
+            redirect=self._cluster().on_turned_away,
         )
 
-    # -- what the lanes report ------------------------------------------------------------------------
+    def on_replaced(self, node: Node) -> None:
+        """The sentinels name another primary: leave the old one, which may go on answering."""
+        self.observer(Noticed(what=f"the sentinels name a new primary: {node}"))
+        assert self.only is not None
+        for lane in self.only.lanes:
+            if lane.wire is not None:
+                lane.wire.close(f"the primary is now {node}")
+        self.valkey_bus.leave(f"the primary is now {node}")
 
-    def call_succeeded(self) -> None:
-        """Answers arrived in time."""
-        if self.failover.failures:
-            self.after(self.failover.on_success(self.now_us()))
+    # -- what shards report -----------------------------------------------------------------------------
 
-    def call_failed(self, fault: Fault, reason: str) -> None:
-        """A call failed, was late, or was refused."""
-        self.after(self.failover.on_failure(fault, reason, self.now_us()))
-        if fault in WRITE_FAULTS:
-            now_s = self.clock.monotonic_s()
-            if now_s >= self.noticed.get(fault, 0.0):
-                self.noticed[fault] = now_s + NOTICE_EVERY_S
-                self.observer(Noticed(what=f"the store refused a command: {reason}", loudness="error"))
-
-    def after(self, move: Move | None) -> None:
-        """Carry out what a change of state means."""
-        if move is None:
-            return
+    def shard_moved(self, shard: Shard, move: Move) -> None:
+        """A breaker has changed its state."""
         self.transitions += 1
-        refusal = self.refused if move.new in CALLS_REFUSED else None
-        self.hot.refusal = self.general_lane.refusal = refusal
-        if move.new in (State.SUSPECT, State.OPEN):
-            self.hurry.set()
+        where = f"{shard.name}: " if shard.name else ""
         if move.lost:
-            self.observer(StoreLost(reason=self.failover.reason))
+            self.observer(StoreLost(reason=where + shard.failover.reason))
+            if self.cluster is not None:
+                self.cluster.stale.set()
+                if self.subscribed_at is not None and str(self.subscribed_at) == shard.name:
+                    self.valkey_bus.leave(f"{shard.name} does not answer")
         if move.new is State.UP and move.old is not State.SUSPECT:
             self.live_seen_s = self.clock.monotonic_s()
+            self.proof = self.dialer.proof()
             self.valkey_board.poll()
             self.valkey_bus.on_store_found()
         if move.found:
-            self.observer(StoreFound(down_s=(self.now_us() - self.failover.down_since_us) / 1_000_000))
+            down_s = (shard.now_us() - shard.failover.down_since_us) / 1_000_000
+            self.observer(StoreFound(down_s=down_s, shard=shard.name))
 
-    def refused(self) -> StoreFault:
-        """The error of a call while the breaker is open."""
-        return fault_error(
-            self.failover.fault or Fault.UNREACHABLE, f"the store is away: {self.failover.reason}"
-        )
+    def shard_noticed(self, shard: Shard, fault: Fault, reason: str) -> None:
+        """One command was refused."""
+        now_s = self.clock.monotonic_s()
+        if now_s >= self.noticed.get(fault, 0.0):
+            self.noticed[fault] = now_s + NOTICE_EVERY_S
+            where = f"{shard.name}: " if shard.name else ""
+            self.observer(Noticed(what=f"the store refused a command: {where}{reason}", loudness="error"))
 
-    def now_us(self) -> int:
-        """Microseconds on the clock that never steps back."""
-        return round(self.clock.monotonic_s() * 1_000_000)
+    def shard_takes_writes(self, shard: Shard) -> None:
+        """A primary that was full, say, is so no more."""
+        self.observer(Noticed(what=f"the store takes writes again{shard.name and f': {shard.name}'}"))
 
-    # -- probing --------------------------------------------------------------------------------------
+    def shard_beat(self, shard: Shard) -> Awaitable[int] | None:
+        """Say on *shard* that this instance is alive."""
+        return self._say(shard, b"A")
 
-    async def supervise(self) -> None:
-        """Look at the store for ever: often when something is wrong, else once a beat."""
-        while True:
-            self.hurry.clear()
-            await self.look()
-            self.first_look.set()
-            state = self.failover.state
-            if state is State.OPEN:
-                await self.clock.sleep(self.failover.cool_down_us(self.draw()) / 1_000_000)
-                self.after(self.failover.on_cool_down_over(self.now_us()))
-            elif state is State.SUSPECT:
-                await self.clock.sleep(SUSPECT_LOOK_S)
-            else:
-                await self.wait(BEAT_S)
+    def _say(self, shard: Shard, what: bytes) -> Awaitable[int] | None:
+        tag = None
+        if self.cluster is not None:
+            node = next((node for node, one in self.cluster.shards.items() if one is shard), None)
+            tag = None if node is None else self.cluster.tag_of(node)
+            if tag is None:
+                return None
+        key = keys.instances(self.fleet, tag)
+        return shard.probe.run(BEAT, [key], [what, self.id.encode(), micros(LIFETIME_S)])
 
-    async def wait(self, delay_s: float) -> None:
-        """Wait, unless something becomes suspect meanwhile."""
-        timer: Timer = self.clock.call_later(delay_s, self.hurry.set)
-        try:
-            await self.hurry.wait()
-        finally:
-            timer.cancel()
-
-    async def look(self) -> None:
-        """
-        Probe once: a PING, and a script that writes, which is also our sign of life.
-
-        The hot and general lanes must stand as well, and are made to.
-        """
-        if self.failover.state is State.OPEN:
-            return
-        watcher = self.probe_watcher
-        watcher.reason = ""
-        connected = await self.probe_lane.connect()
-        if connected:
-            if not await self.beat():
-                return
-            if self.failover.state is State.PROBING:
-                for _ in range(LOOKS_AFTER_OUTAGE - 1):
-                    await self.clock.sleep(SUSPECT_LOOK_S)
-                    if not await self.beat():
-                        return
-            connected = all(await asyncio.gather(self.hot.connect(), self.general_lane.connect()))
-        if connected and self.up:
-            # An idle lane that has died is replaced before somebody needs it: unanswered, it counts as
-            # silent and is closed.
-            self.hot.call(b"PING")
-            self.general_lane.call(b"PING")
-        if connected:
-            self.after(self.failover.on_probe_success(self.now_us()))
-        else:
-            reason = watcher.reason or "a lane could not connect"
-            self.after(self.failover.on_probe_failure(watcher.fault, reason, self.now_us()))
-
-    async def beat(self) -> bool:
-        """Ask and write once on the probe lane; False, and reported, when the store does not answer."""
-        watcher = self.probe_watcher
-        ping = self.probe_lane.call(b"PING")
-        beat = self.probe_lane.run(
-            BEAT, [keys.instances(self.fleet)], [b"A", self.id.encode(), micros(LIFETIME_S)]
-        )
-        try:
-            await ping
-            self.on_beat(int(await beat))
-        except StoreFault as exc:
-            if watcher.fault not in WRITE_FAULTS or not watcher.reason:
-                reason = watcher.reason or str(exc)
-                self.after(self.failover.on_probe_failure(watcher.fault, reason, self.now_us()))
-                return False
-            # A store that is full, or forbids one command, still answers: calls speak for themselves.
-            self.refuses_writes = watcher.reason
-            self.call_failed(watcher.fault, watcher.reason)
-        else:
-            if self.refuses_writes:
-                self.refuses_writes = ""
-                self.observer(Noticed(what="the store takes writes again"))
-        return True
-
-    def on_beat(self, count: int) -> None:
+    def shard_alive(self, _shard: Shard, instances: int) -> None:
         """Count the living: more is believed at once, fewer only when it stays so."""
         now_s = self.clock.monotonic_s()
-        if count >= self.live or now_s - self.live_seen_s > LIFETIME_S:
-            self.live = max(1, count)
+        if instances >= self.live or now_s - self.live_seen_s > LIFETIME_S:
+            self.live = max(1, instances)
             self.live_seen_s = now_s
+
+    def proof_changed(self) -> bool:
+        """Whether a file with a password or a certificate is another than at the last look."""
+        proof = self.dialer.proof()
+        changed, self.proof = proof != self.proof, proof
+        return changed
 
 
 def micros(seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from silence_gateway.clock import Clock
+from silence_gateway.core.limit_headers import HeaderForm
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.limit_spec import LimitSpec
@@ -15,7 +16,11 @@ from silence_gateway.testing.clock import FakeClock
 
 
 def local_limiter(
-    specs: Sequence[LimitSpec], *, clock: Clock | None = None, store: LimitStore | None = None
+    specs: Sequence[LimitSpec],
+    *,
+    clock: Clock | None = None,
+    store: LimitStore | None = None,
+    form: HeaderForm = HeaderForm.IETF,
 ) -> Limiter:
     """
     Return a limiter that counts in this process.
@@ -24,7 +29,8 @@ def local_limiter(
         specs: Its limits.
         clock: A `FakeClock` by default, so that no time passes by itself.
         store: Where limits are counted instead of in a memory store.
+        form: How callers are told.
     """
     clock = clock or FakeClock()
     store = store or MemoryLimitStore(clock)
-    return Limiter(specs, Decider(store, clock), Holds(store, clock, "test"))
+    return Limiter(specs, Decider(store, clock), Holds(store, clock, "test"), form)

@@ -79,7 +79,12 @@ async def check_values_reach_all(one: Store, two: Store) -> None:
 async def check_values_run_out(one: Store, two: Store, pass_time: PassTime) -> None:
     """A value with a time to live disappears everywhere, and not early; rewriting it renews it."""
     heard: list[tuple[str, bytes | None]] = []
-    seen = two.board.watch("ttl", lambda name, value: heard.append((name, value)))
+    ended: list[tuple[str, bool]] = []
+    seen = two.board.watch(
+        "ttl",
+        lambda name, value: heard.append((name, value)),
+        lambda name: ended.append((name, name in seen)),
+    )
 
     await one.board.put("ttl", "short", b"x", ttl_s=0.4)
     await one.board.put("ttl", "kept", b"y")
@@ -93,6 +98,9 @@ async def check_values_run_out(one: Store, two: Store, pass_time: PassTime) -> N
     await eventually(lambda: "short" not in seen, "a value runs out after its time to live")
     assert ("short", None) in heard, "a watcher hears that a value ran out"
     assert seen.get("kept") == b"y", "a value without a time to live stays"
+    await one.board.remove("ttl", "kept")
+    await eventually(lambda: "kept" not in seen, "a value is removed")
+    assert ended == [("short", True)], f"what ran out is told as that, once, before it is gone: {ended}"
 
 
 async def check_late_watchers_see_what_is_there(one: Store, two: Store) -> None:

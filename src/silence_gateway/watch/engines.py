@@ -146,8 +146,10 @@ def edge_families(edge: EdgeStatistics) -> list[Family]:
     ]
 
 
-def limit_families(limiter: Limiter, local_decisions: int) -> list[Family]:
-    """Return what the limits have decided in this process."""
+def limit_families(
+    limiter: Limiter, local_decisions: int, unique: Mapping[str, Mapping[str, int]]
+) -> list[Family]:
+    """Return what the limits have decided in this process, and their *unique* clients when last looked."""
     counted = limiter.statistics
     return [
         Family(
@@ -175,6 +177,23 @@ def limit_families(limiter: Limiter, local_decisions: int) -> list[Family]:
             "counter",
             "Requests decided without the store, by each limit's when_down.",
             (Sample((), local_decisions),),
+        ),
+        Family(
+            "silence_limit_unique_clients",
+            "gauge",
+            "About how many different keys each limit counted, in the whole fleet; up to half a minute old.",
+            tuple(
+                Sample((("limit", name), ("window", window)), number)
+                for name, windows in unique.items()
+                for window, number in windows.items()
+            ),
+            "max",
+        ),
+        Family(
+            "silence_limit_uncounted_requests_total",
+            "counter",
+            "Requests left out of unique and top clients: new keys came faster than they are looked at.",
+            counts("limit", {name: of.missed for name, of in counted.items()}),
         ),
     ]
 
@@ -226,7 +245,7 @@ def realtime_families(realtime: RealtimeStatistics) -> list[Family]:
 
 def store_families(store: Store) -> list[Family]:
     """Return the state of the shared store and what was asked of it."""
-    degraded = not store.up or bool(store.refuses_writes)
+    degraded = not store.up or bool(store.refuses_writes or store.partly_away)
     families = [
         Family("silence_store_state", "gauge", "0 up, 1 degraded.", (Sample((), float(degraded)),), "max"),
         Family(
@@ -239,7 +258,10 @@ def store_families(store: Store) -> list[Family]:
     ]
     if not isinstance(store, ValkeyStore):
         return families
-    lanes = {"hot": store.hot, "general": store.general_lane}
+    lanes = {
+        "hot": [shard.hot for shard in store.shards],
+        "general": [shard.general for shard in store.shards],
+    }
     return [
         *families,
         Family(
@@ -253,32 +275,39 @@ def store_families(store: Store) -> list[Family]:
             "histogram",
             "From sending the commands of a loop tick to the last of their answers, by lane.",
             tuple(
-                histogram_sample(lane.latency.counts, lane.latency.sum_s, (("operation", name),))
-                for name, lane in lanes.items()
+                histogram_sample(
+                    [sum(each) for each in zip(*(lane.latency.counts for lane in of_kind), strict=True)],
+                    sum(lane.latency.sum_s for lane in of_kind),
+                    (("operation", name),),
+                )
+                for name, of_kind in lanes.items()
+                if of_kind
             ),
         ),
         Family(
             "silence_store_calls_total",
             "counter",
             "Commands sent to the store.",
-            counts("lane", {name: lane.calls for name, lane in lanes.items()}),
+            counts("lane", {name: sum(lane.calls for lane in of_kind) for name, of_kind in lanes.items()}),
         ),
         Family(
             "silence_store_batches_total",
             "counter",
             "Writes they travelled in.",
-            counts("lane", {name: lane.sent_batches for name, lane in lanes.items()}),
+            counts(
+                "lane", {name: sum(lane.sent_batches for lane in of_kind) for name, of_kind in lanes.items()}
+            ),
         ),
         Family(
             "silence_store_expired_total",
             "counter",
             "Commands whose answer did not come within the deadline.",
-            counts("lane", {name: lane.expired for name, lane in lanes.items()}),
+            counts("lane", {name: sum(lane.expired for lane in of_kind) for name, of_kind in lanes.items()}),
         ),
         Family(
             "silence_store_connects_total",
             "counter",
             "Connections opened to the store.",
-            counts("lane", {name: lane.connects for name, lane in lanes.items()}),
+            counts("lane", {name: sum(lane.connects for lane in of_kind) for name, of_kind in lanes.items()}),
         ),
     ]

@@ -96,6 +96,8 @@ class AccessLog:
             fields["rpc"] = request.rpc
         if request.user:
             fields["user"] = request.user
+        if request.api_key:
+            fields["api_key"] = request.api_key
         agent = request.headers.get(b"user-agent")
         if agent:
             fields["user_agent"] = agent[:200].decode("latin-1")

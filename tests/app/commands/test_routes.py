@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 
+import jwt
 import pytest
 
 import silence_gateway.app.sample
@@ -88,6 +90,7 @@ def test_explain_follows_a_request_through_every_decision(
         ("rpc", "silence.cafe.v1.Cafe/GetDrink", "unary"),
         ("timeout", "4s", "upstreams.cafe.timeout"),
         ("auth", "required", "auth.jwt.required"),
+        ("caller", "nobody: 401 unauthenticated", "it proves nothing; if it did:"),
         ("limit", "all: 10/s by client_ip = 198.51.100.7", "any request"),
         ("limit", "drinks: 5/m by client_ip, header:x-a = 198.51.100.7,b%2Cc", "path /v1/drinks/**"),
         ("limit", "one: 5/m by client_ip = 198.51.100.7", "path /v1/drinks/tea, shadow: refuses nothing"),
@@ -104,6 +107,68 @@ def test_explain_names_the_rule_that_changes_a_route_and_hides_secrets_in_keys(
     assert ("timeout", "2s", "routes: /v1/orders/*") in steps
     assert ("auth", "none", "routes: /v1/orders/*") in steps
     assert "hunter2" not in str(steps)
+
+
+KEY = "a-key-of-enough-letters"
+PROVEN = f"""
+upstreams: {{cafe: {{endpoints: ["127.0.0.1:9"], descriptors: {CAFE}}}}}
+limits:
+  - {{name: a, match: {{any: true}}, rate: 10/s, key: [user, api_key, "claim:tenant"]}}
+  - {{name: b, match: {{any: true}}, rate: 10/s, key: [client_ip, "claim:tenant"], ipv6_prefix: 56}}
+access: {{deny_files: [deny.txt]}}
+auth:
+  jwt: {{hmac_secret: "0123456789abcdef0123456789abcdef", required: false}}
+  api_keys: {{file: keys.yaml, required: false}}
+"""
+
+
+@pytest.fixture
+def proven(tmp_path: Path) -> Path:
+    (tmp_path / "gateway.yaml").write_text(PROVEN)
+    (tmp_path / "keys.yaml").write_text(f"keys: [{{id: partner, key: {KEY}, user: bob}}]\n")
+    (tmp_path / "deny.txt").write_text("203.0.113.0/24\n")
+    return tmp_path / "gateway.yaml"
+
+
+def bearer(**claims: object) -> str:
+    body = {"sub": "ann", "exp": int(time.time()) + 60} | claims
+    return "Authorization: Bearer " + jwt.encode(body, "0123456789abcdef0123456789abcdef", algorithm="HS256")
+
+
+@pytest.mark.parametrize(
+    ("headers", "caller", "key"),
+    [
+        ([], "nobody", "~2001%3Adb8%3A1%3A2%3A%3A%2F64,~2001%3Adb8%3A1%3A2%3A%3A%2F64,~"),
+        ([f"X-API-Key: {KEY}"], "user bob, key partner", "bob,partner,~"),
+        ([bearer(tenant="acme")], "user ann", "ann,~2001%3Adb8%3A1%3A2%3A%3A%2F64,acme"),
+        ([f"X-API-Key: {KEY}", bearer(tenant=7)], "user ann, key partner", "ann,partner,7"),
+    ],
+)
+def test_explain_shows_what_a_caller_proves_and_counts_by(
+    headers: list[str], caller: str, key: str, proven: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [part for header in headers for part in ("--header", header)]
+    steps = explained(["-c", str(proven), "GET", "/v1/drinks", "--ip", "2001:db8:1:2:3::4", *given], capsys)
+
+    found = {step[0] + step[1].partition(":")[0]: step[1] for step in steps}
+    assert found["auth" + "optional"] == "optional"
+    assert [step[1] for step in steps if step[0] == "caller"] == [caller]
+    assert found["limita"] == f"a: 10/s by user, api_key, claim:tenant = {key}"
+    tenant = key.rpartition(",")[2]
+    assert found["limitb"].endswith(f"= 2001%3Adb8%3A1%3A%3A%2F56,{tenant}")
+    assert KEY not in str(steps)
+
+
+def test_explain_ends_where_proof_is_wrong(proven: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = explained(["-c", str(proven), "GET", "/v1/drinks", "--header", "X-API-Key: nope"], capsys)
+
+    assert steps[-1] == ("caller", "401 unauthenticated", "the key in X-API-Key is wrong or has ended")
+
+
+def test_explain_reads_list_files(proven: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = explained(["-c", str(proven), "GET", "/v1/drinks", "--ip", "203.0.113.9"], capsys)
+
+    assert [step[1] for step in steps if step[0] == "access"] == ["403 access denied"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commands that ask a running gateway: limits, sessions, upstreams, nodes, drain, healthcheck."""
+"""The commands that ask a running gateway: sessions, upstreams, nodes, drain, healthcheck."""
 
 from __future__ import annotations
 
@@ -22,14 +22,6 @@ def show(admin: AdminClient, path: str, *, as_json: bool) -> int:
     view = VIEWS[path.partition("?")[0]]
     click.echo(json.dumps(body, indent=2) if as_json else view(body, SystemClock().now_us()))
     return OK
-
-
-@click.command()
-@admin_options
-@json_option
-def limits(admin_url: str, admin_token: str, timeout_s: float, *, as_json: bool) -> int:
-    """List the limits of a running gateway and what they counted."""
-    return show(client(admin_url, admin_token, timeout_s), "limits", as_json=as_json)
 
 
 @click.command()

@@ -15,7 +15,7 @@ from silence_gateway.app.config.load import load
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.config.matching import METHODS
 from silence_gateway.app.exit_codes import BAD_INPUT, FAILED, OK
-from silence_gateway.app.explain import Step, explain_request
+from silence_gateway.app.explain import Step, explain_request, read_header
 from silence_gateway.app.routes_table import Described, RouteLine, describe_upstreams, route_lines
 from silence_gateway.app.tables import table
 from silence_gateway.clock import SystemClock
@@ -83,12 +83,11 @@ def read_headers(given: tuple[str, ...]) -> dict[bytes, bytes]:
     """Return `NAME:VALUE` texts as a request's headers."""
     headers: dict[bytes, bytes] = {b"host": b"localhost"}
     for text in given:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip() or not name.isascii():
-            raise click.BadParameter(
-                f"{text[:60]!r} is not a header: write NAME:VALUE", param_hint="--header"
-            )
-        headers[name.strip().lower().encode()] = value.strip().encode()
+        try:
+            name, value = read_header(text)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint="--header") from exc
+        headers[name] = value
     return headers
 
 

@@ -19,6 +19,9 @@ from silence_gateway.app.config.store import StoreConfig
 from silence_gateway.app.config.telemetry import TelemetryConfig
 from silence_gateway.app.config.upstreams import UpstreamConfig
 
+HeaderForm = Literal["ietf", "legacy", "both", "none"]
+HEADER_FORM = choice("ietf", "legacy", "both", "none")
+
 
 class GatewayConfig(Section):
     """Everything that a gateway is told."""
@@ -53,6 +56,13 @@ class GatewayConfig(Section):
     )
     limits: tuple[LimitConfig, ...] = Field(
         default=(), description="Limits on the rate of requests; all that match are decided together."
+    )
+    limit_headers: Annotated[HeaderForm, HEADER_FORM] = Field(
+        default="ietf",
+        description=(
+            "How answers tell callers about their limits: `ietf` is RateLimit-Policy and RateLimit, `legacy` "
+            "is X-RateLimit-Limit, -Remaining and -Reset. A 429 has Retry-After in any case."
+        ),
     )
     access: AccessConfig = Field(default=AccessConfig(), description="Addresses with special rights.")
     realtime: RealtimeConfig | None = Field(

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 # Path of the key, `*` for any name or list index, and what to do meanwhile.
 LATER: dict[str, str] = {
-    "store.tls": "reach the store on loopback, by a unix socket or through a TLS tunnel",
-    "store.compress_over": "payloads are stored as they are",
     "upstreams.*.outliers": "use breaker.consecutive",
     "upstreams.*.retry": "calls that were never sent are already tried elsewhere",
     "upstreams.*.endpoints.*.weight": "all endpoints are equal",
@@ -30,7 +28,6 @@ LATER: dict[str, str] = {
     "realtime.namespaces.*.recover": "publications are not kept",
     "realtime.rpc": "call the service over HTTP",
     "auth.jwt.jwks": "use hmac_secret",
-    "auth.api_keys": "use auth.jwt",
     "cors": "answer preflight requests in front of the gateway",
     "telemetry.otlp": "scrape /metrics",
     "telemetry.sample": "nothing is traced",

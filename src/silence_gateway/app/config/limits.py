@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import Kind, Name, Networks, choice, closest, duration, whole
+from silence_gateway.app.config.kinds import (
+    FilePath,
+    Kind,
+    Name,
+    Networks,
+    choice,
+    closest,
+    duration,
+    whole,
+)
 from silence_gateway.app.config.matching import LimitMatch
 from silence_gateway.app.config.quantities import quoted
 from silence_gateway.app.config.section import Section
@@ -15,14 +23,19 @@ from silence_gateway.app.config.store import WHEN_DOWN, WhenDown
 from silence_gateway.core.limits import MAX_HOLDERS
 from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.limiting.cost import MAX_COST, ONE, Cost
+from silence_gateway.limiting.limit_key import (
+    HEADER_NAME,
+    IPV6_PREFIX,
+    MAX_CLAIM_CHARS,
+    MAX_IPV6_PREFIX,
+    MIN_IPV6_PREFIX,
+)
 
 RATE = Kind("rate", parse_rate, str, {"type": "string", "pattern": r"[0-9]+/[0-9]*[A-Za-z]+"},
             ("100/minute", "5000/s", "10/30s", "10000/month"))  # fmt: skip
 
-KEY_WORDS = ("client_ip", "user", "method", "route", "path", "const")
-KEY_FORMS = "client_ip, user, header:NAME, method, route, path or const"
-LATER_KEYS = ("api_key",)
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,100}")
+KEY_WORDS = ("client_ip", "user", "api_key", "method", "route", "path", "const")
+KEY_FORMS = "client_ip, user, api_key, claim:NAME, header:NAME, method, route, path or const"
 
 
 def parse_key(text: str) -> str:
@@ -41,8 +54,12 @@ def parse_key(text: str) -> str:
                 f"{quoted(text)} names no header that gets here: write header:X-Tenant, no underscores"
             )
         return f"header:{name.lower()}"
-    if text in LATER_KEYS or (colon and head == "claim"):
-        raise ValueError(f"the key {quoted(text)} is not supported in this version: write {KEY_FORMS}")
+    if colon and head == "claim":
+        if not 0 < len(name) <= MAX_CLAIM_CHARS:
+            raise ValueError(
+                f"{quoted(text)} names no claim: write claim:NAME, of at most {MAX_CLAIM_CHARS} characters"
+            )
+        return text
     raise ValueError(f"{quoted(text)} is not a key to count by: write {KEY_FORMS}{closest(text, KEY_WORDS)}")
 
 
@@ -109,6 +126,10 @@ class LimitConfig(Section):
     key: tuple[Annotated[str, KEY_PART], ...] = Field(
         default=("client_ip",), description="What shares one counter; several parts together make one key."
     )
+    ipv6_prefix: Annotated[int, whole(MIN_IPV6_PREFIX, MAX_IPV6_PREFIX)] = Field(
+        default=IPV6_PREFIX,
+        description="How many bits of an IPv6 address are one client, where addresses count apart.",
+    )
     rate: Annotated[Rate, RATE] | None = Field(
         default=None, description="Uses per window of time; all algorithms but concurrency need it."
     )
@@ -174,4 +195,11 @@ class AccessConfig(Section):
     deny: Networks = Field(
         default=(),
         description="Clients that are answered 403; the most specific network counts, deny on a tie.",
+    )
+    allow_files: tuple[FilePath, ...] = Field(
+        default=(),
+        description="Files with more of `allow`: one address or CIDR per line, `#` begins a comment.",
+    )
+    deny_files: tuple[FilePath, ...] = Field(
+        default=(), description="Files with more of `deny`. List files are read again when they change."
     )

@@ -10,15 +10,15 @@ from urllib.parse import quote
 from pydantic import SecretStr, ValidationError
 
 from silence_gateway.app.config import document
-from silence_gateway.app.config.checks.files import check_files
+from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
 from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
+from silence_gateway.app.config.checks.store import check_store
 from silence_gateway.app.config.checks.upstreams import (
     check_routes,
     check_something_to_serve,
-    check_store,
     check_upstreams,
 )
 from silence_gateway.app.config.document import Broken, Node, Place
@@ -99,17 +99,19 @@ def load_text(
         raise ConfigError(line_for(path, Place(1, 1), EMPTY))
     # Absolute, so that a process may change its directory later.
     base = path.parent.absolute()
-    reader = Reader(os.environ if environment is None else environment, base)
+    environment = os.environ if environment is None else environment
+    reader = Reader(environment, base)
     config, problems, warnings = _assemble(root, reader, base)
     secrets = secrets_in(config) if config is not None else ()
-    if problems:
+    elsewhere = [] if config is None else list(problems_elsewhere(config, environment))
+    if problems or elsewhere:
         problems.sort(key=lambda problem: problem.place)
         lines = [
             line_for(path, problem.place, problem.message, secrets) for problem in problems[:MAX_PROBLEMS]
         ]
         if len(problems) > MAX_PROBLEMS:
             lines.append(f"{path}: and {len(problems) - MAX_PROBLEMS} more problems")
-        raise ConfigError(list(dict.fromkeys(lines)))
+        raise ConfigError(list(dict.fromkeys([*lines, *elsewhere])))
     assert config is not None
     warned = [line_for(path, warning.place, warning.message, secrets) for warning in warnings]
     return LoadedConfig(config, path, reader.reading.origins, tuple(warned))

@@ -99,9 +99,9 @@ class Reader:
         self._environment = environment
         self._base = base
 
-    def read_root(self, root: Node) -> Any:
-        """Return the values of the whole file, or LEFT if it is not a mapping."""
-        return self._read(root, Keys(GatewayConfig), ())
+    def read_root(self, root: Node, model: type[Section] = GatewayConfig) -> Any:
+        """Return the values of the whole file, which is a *model*, or LEFT if it is not a mapping."""
+        return self._read(root, Keys(model), ())
 
     def _problem(self, steps: Steps, place: Place, message: str) -> Left:
         self.reading.problems.append(Problem(place, message))

@@ -1,9 +1,10 @@
--- Read a room of the board, unless the caller has it already. Python side: stores/board.py.
+-- Read a room of the board, unless the caller has it already or asks for its version only. Python side: stores/board.py.
 --
 -- KEYS[1]  room hash, as in board_write.lua
 -- ARGV[1]  version that the caller knows, 0 for none
+-- ARGV[2]  "V" for the version only
 -- Returns  {version, server now_us, first version} when that is the caller's version, {0, now_us, 0} when
---          there is no such room; else the same three and then name, expires_us, value of each that has
+--          there is no such room; else, unless only that was asked for, the same three and then name, expires_us, value of each that has
 --          not run out.
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
@@ -15,7 +16,7 @@ if redis.call('PTTL', KEYS[1]) < 3888000000 and redis.call('HEXISTS', KEYS[1], '
   redis.call('PEXPIRE', KEYS[1], '7776000000')
 end
 local reply = {tonumber(version), now_us, tonumber(redis.call('HGET', KEYS[1], 'b'))}
-if version == ARGV[1] then
+if version == ARGV[1] or ARGV[2] == 'V' then
   return reply
 end
 local fields = redis.call('HGETALL', KEYS[1])

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingOf
 from pathlib import Path
 
+from silence_gateway.app.config.api_keys import read_key_file
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
+from silence_gateway.app.config.document import MAX_BYTES
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.quantities import Address, quoted
+from silence_gateway.app.config.store import StoreTlsConfig
+from silence_gateway.app.config.upstreams import UpstreamTlsConfig
+from silence_gateway.errors import ConfigError
+from silence_gateway.file_watch import content_of
+from silence_gateway.limiting.access_files import MAX_LIST_BYTES, read_list_file
 
 
 def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
@@ -30,16 +38,48 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[Steps, Path]]:
         yield ("tls", "key"), config.tls.key
         if config.tls.client_ca is not None:
             yield ("tls", "client_ca"), config.tls.client_ca
+    if config.store.password_file is not None:
+        yield ("store", "password_file"), config.store.password_file
+    if config.store.tls is not None:
+        yield from tls_files(("store", "tls"), config.store.tls)
+    for key in ("allow_files", "deny_files"):
+        for index, path in enumerate(getattr(config.access, key)):
+            yield ("access", key, index), path
+    if config.auth is not None and config.auth.api_keys is not None:
+        yield ("auth", "api_keys", "file"), config.auth.api_keys.file
     for name, upstream in config.upstreams.items():
         at: Steps = ("upstreams", name)
         for index, source in enumerate(upstream.descriptors):
             if source != "reflection":
                 yield (*at, "descriptors", index), Path(source)
         if upstream.tls is not None:
-            for key in ("ca", "certificate", "key"):
-                path: Path | None = getattr(upstream.tls, key)
-                if path is not None:
-                    yield (*at, "tls", key), path
+            yield from tls_files((*at, "tls"), upstream.tls)
+
+
+def tls_files(at: Steps, tls: StoreTlsConfig | UpstreamTlsConfig) -> Iterator[tuple[Steps, Path]]:
+    """Go through the files of one `tls` section."""
+    for key in ("ca", "certificate", "key"):
+        path: Path | None = getattr(tls, key)
+        if path is not None:
+            yield (*at, key), path
+
+
+def problems_elsewhere(config: GatewayConfig, environment: MappingOf[str, str]) -> Iterator[str]:
+    """Read the lists and keys in files of their own; returns what is wrong there, `file:line: message`."""
+    readers: list[tuple[Path, int, Callable[[Path, bytes], object]]] = [
+        (path, MAX_LIST_BYTES, read_list_file)
+        for path in dict.fromkeys([*config.access.allow_files, *config.access.deny_files])
+    ]
+    if config.auth is not None and config.auth.api_keys is not None:
+        path = config.auth.api_keys.file
+        readers.append((path, MAX_BYTES, lambda path, data: read_key_file(path, data, environment)))
+    for path, max_bytes, read in readers:
+        if trouble_with(path):
+            continue  # check_files points at the key that names it
+        try:
+            read(path, content_of(path, max_bytes))
+        except ConfigError as exc:
+            yield from exc.problems
 
 
 def trouble_with(path: Path) -> str:

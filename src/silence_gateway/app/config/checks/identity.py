@@ -22,12 +22,13 @@ def check_auth(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
     if config.auth is None:
         return
     jwt = config.auth.jwt
-    if jwt is None:
+    if jwt is None and config.auth.api_keys is None:
         yield Finding(
             at=("auth",),
-            says="auth needs the key 'jwt', which says how tokens are verified",
-            about=(("auth", "jwt"),),
+            says="auth needs the key 'jwt', which says how tokens are verified, or 'api_keys'",
+            about=(("auth", "jwt"), ("auth", "api_keys")),
         )
+    if jwt is None:
         return
     if jwt.hmac_secret is None:
         yield Finding(

@@ -38,13 +38,21 @@ def check_limits(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
         for place, part in enumerate(limit.key):
             if part in limit.key[:place]:
                 yield Finding(at=(*at, "key", place), says=f"{quoted(part)} is in the key twice: remove one")
-            if part == "user" and config.auth is None:
-                yield Finding(
-                    at=(*at, "key", place),
-                    says="no `auth` is configured, so no caller has a user: configure it, or use client_ip",
-                    about=(("auth",),),
-                    warning=True,
-                )
+            missing = missing_for(part, config)
+            if missing:
+                yield Finding(at=(*at, "key", place), says=missing, about=(("auth",),), warning=True)
+
+
+def missing_for(part: str, config: GatewayConfig) -> str:
+    """Return why no request has what a part of a key counts by, or nothing."""
+    auth = config.auth
+    if part == "user" and auth is None:
+        return "no `auth` is configured, so no caller has a user: configure it, or use client_ip"
+    if part == "api_key" and (auth is None or auth.api_keys is None):
+        return "no `auth.api_keys` is configured, so no caller has a key: configure it, or use client_ip"
+    if part.startswith("claim:") and (auth is None or auth.jwt is None):
+        return "no `auth.jwt` is configured, so no caller has claims: all requests count together"
+    return ""
 
 
 def check_match(at: Steps, limit: LimitConfig) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterato
             ),
             about=(("upstreams",), ("realtime",)),
         )
+    if config.server.max_body_bytes == 0:
+        yield Finding(at=("server", "max_body"), says="no request may have a body with this", warning=True)
 
 
 def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
@@ -124,19 +126,3 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 about=(("routes", hidden_by), at),
             )
         earlier.append((index, methods))
-
-
-def check_store(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
-    """Find a store that does not do what sharing means."""
-    if config.store.url.scheme == "memory" and config.workers > 1:
-        yield Finding(
-            at=("store", "url"),
-            says=(
-                f"memory:// is not shared, so each of the {config.workers} workers has its own limits and "
-                "sessions: use embedded://, or one worker"
-            ),
-            about=(("workers",),),
-            warning=True,
-        )
-    if config.server.max_body_bytes == 0:
-        yield Finding(at=("server", "max_body"), says="no request may have a body with this", warning=True)

@@ -1,0 +1,142 @@
+"""
+What the admin API says about single limits and keys, as text for a person at a terminal.
+
+Nothing here asks anybody. As in `fleet_tables.py`, what an answer lacks is shown as a dash, and what it has
+beyond what is known here is shown by its name: the gateway may be older or newer than this program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from silence_gateway.app.config.quantities import show_duration
+from silence_gateway.app.fleet_tables import ago, items, match_of, rate_of, words
+from silence_gateway.app.tables import cell, printable, table
+
+WINDOWS = {"1m": "the last minute", "1h": "the last hour"}
+KNOWN_OF_KEY = frozenset({"name", "key", "limit", "remaining", "reset_s"})
+NONE = "(none)"
+
+
+def one_key(body: Any) -> str:
+    """Return what one key has left."""
+    state = fields(body)
+    text = table(("limit", "key", "left", "of", "full again in"), [(state.get("name"), *left_of(state))])
+    # What there may be beside: an override, a block.
+    more = [f"{name}: {cell(value)}" for name, value in state.items() if name not in KNOWN_OF_KEY]
+    return "\n".join([text, *map(printable, more)])
+
+
+def left_of(state: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return the cells that say what a key has left, the key first."""
+    return state.get("key"), state.get("remaining"), state.get("limit"), in_seconds(state.get("reset_s"))
+
+
+def in_seconds(value: Any) -> str:
+    """Return a time as somebody who waits wants it: whole seconds, never too few."""
+    known = isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value < 1e12
+    return show_duration(math.ceil(value)) if known else ""
+
+
+def about_key(body: Any, what: str) -> str:
+    """Return what was done to a key."""
+    state = fields(body)
+    return printable(f"{cell(state.get('name'))}, {cell(state.get('key'))}: {what}")
+
+
+def begun_anew(body: Any) -> str:
+    """Return whose statistics were reset."""
+    names = words(fields(body).get("reset"))
+    return printable(f"begun anew: {', '.join(names) or NONE}")
+
+
+def top_keys(body: Any) -> str:
+    """Return the top keys of one limit, and how many clients there were."""
+    said = fields(body)
+    by = str(said.get("by"))
+    window = WINDOWS.get(str(said.get("window")), str(said.get("window")))
+    return "\n".join(
+        [
+            ranking(said.get("top"), by),
+            printable(f"in {window}; clients, about: {cell(said.get('unique_clients'))}{by_whom(said)}"),
+        ]
+    )
+
+
+def ranking(top: Any, by: str) -> str:
+    """Return keys with their counts."""
+    rows = [(item.get("key"), item.get(by)) for item in items(top)]
+    return table(("key", by), rows) if rows else NONE
+
+
+def by_whom(said: Mapping[str, Any]) -> str:
+    """Return a warning where the counts are not the fleet's."""
+    return (
+        ""
+        if said.get("counted_by") == "fleet"
+        else "; counted by this instance alone: the store is away, or not shared"
+    )
+
+
+def one_limit(body: Any, now_us: int) -> str:
+    """Return everything about one limit."""
+    limit = fields(body)
+    windows = fields(limit.get("windows"))
+    since = ago(limit.get("since_us"), now_us)
+    rows: list[Sequence[object]] = []
+    for name, span in WINDOWS.items():
+        window = fields(windows.get(name))
+        rows.append((f"in {span}", *counts_of(window), window.get("unique_clients")))
+    rows.append((f"since {since} ago" if since else "in all", *counts_of(limit), None))
+    hour = fields(windows.get("1h"))
+    return "\n".join(
+        [
+            printable(
+                f"{cell(limit.get('name'))}: {rate_of(limit)} by {', '.join(words(limit.get('key')))}, "
+                f"{match_of(limit.get('match'))}{by_whom(limit)}"
+            ),
+            "",
+            table(("", "allowed", "denied", "in shadow", "near", "clients, about"), rows),
+            "",
+            "busiest in the last hour:",
+            ranking(hour.get("top"), "requests"),
+            "",
+            "refused most in the last hour:",
+            ranking(hour.get("top_denied"), "denied"),
+        ]
+    )
+
+
+def counts_of(said: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return the cells of a row of counts."""
+    return tuple(said.get(name) for name in ("allowed", "denied", "shadow_denied", "near"))
+
+
+def explained(body: Any) -> str:
+    """Return what a running gateway would decide about a request."""
+    said = fields(body)
+    steps = [(step.get("what"), step.get("decided"), step.get("why")) for step in items(said.get("steps"))]
+    rows = [
+        (
+            limit.get("name"),
+            limit.get("rate"),
+            ", ".join(words(limit.get("by"))),
+            *left_of(limit),
+            limit.get("why"),
+        )
+        for limit in items(said.get("limits"))
+    ]
+    headers = ("limit", "rate", "by", "key", "left", "of", "full again in", "counts")
+    return "\n\n".join(
+        [
+            table(("step", "decided", "why"), steps) if steps else NONE,
+            table(headers, rows) if rows else "no limit counts it",
+        ]
+    )
+
+
+def fields(value: Any) -> Mapping[str, Any]:
+    """Return an object's fields; none of anything else."""
+    return value if isinstance(value, Mapping) else {}

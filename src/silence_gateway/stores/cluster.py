@@ -1,0 +1,298 @@
+"""
+A store of many primaries: which of them has which key, and what happens when that changes.
+
+Every primary is a `Shard` with lanes and a breaker of its own. The map of slots is asked for at the
+start, every half minute, and as soon as anything speaks against it: a call that was answered MOVED, or a
+shard that does not answer. A call that was turned away has certainly not run, so it goes on to whom the
+answer named, within the deadline that it came with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from silence_gateway.clock import Clock, Timer
+from silence_gateway.core.slots import SLOTS, slot_of
+from silence_gateway.errors import StoreFault, StoreUnavailable
+from silence_gateway.stores.batching import Pipeline
+from silence_gateway.stores.calls import Call, fail
+from silence_gateway.stores.client import StoreRefused
+from silence_gateway.stores.contracts import Script
+from silence_gateway.stores.shard import Shard
+from silence_gateway.stores.url import Node
+
+ASK_EVERY_S = 30.0
+# While a shard is away its slots may get a new primary at any moment: how often to ask then.
+ASK_WHEN_AWAY_S = 0.25
+# However often calls are turned away, a cluster is not asked more often than this.
+SHORTEST_S = 0.1
+MAX_MOVES = 5
+# A server that is about to hand over some keys of a call: it has them all again in a moment.
+TRY_AGAIN_S = 0.005
+# A primary that has lost its last slot may still have answers for us.
+KEPT_S = 5.0
+
+HOT: Final = "hot"
+GENERAL: Final = "general"
+
+
+class SlotRange(NamedTuple):
+    """Slots *first* to *last*, both included, and the primary that has them."""
+
+    first: int
+    last: int
+    node: Node
+
+
+class Cluster:
+    """
+    The shards of one store.
+
+    Args:
+        seeds: Nodes to begin with; also asked again when nobody else answers.
+        find: Asks nodes for the map of slots, or raises StoreRefused.
+        make_shard: Makes the shard of a node; it is started here.
+
+    Attributes:
+        shards: By node; those that have lost their slots included, for a while.
+        trouble: Why the map could not be had at the last try; None if it could.
+        moved: Calls that went on to another shard.
+        asked: How often the map was asked for.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Node],
+        find: Callable[[Sequence[Node]], Awaitable[list[SlotRange]]],
+        make_shard: Callable[[Node], Shard],
+        clock: Clock,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.seeds = tuple(seeds)
+        self.find = find
+        self.make_shard = make_shard
+        self.clock = clock
+        self.draw = draw
+        self.shards: dict[Node, Shard] = {}
+        self.slots: list[Shard | None] = [None] * SLOTS
+        self.counts: dict[Node, int] = {}
+        self.idle_since_s: dict[Node, float] = {}
+        self.tags: dict[Node, tuple[int, int]] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.first = asyncio.Event()
+        self.stale = asyncio.Event()
+        self.trouble: StoreRefused | None = None
+        self.moved = 0
+        self.asked = 0
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self.task = asyncio.get_running_loop().create_task(self.keep_asking())
+
+    async def stop(self) -> None:
+        """End every shard."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        await asyncio.gather(*(shard.stop() for shard in self.shards.values()))
+
+    # -- the map --------------------------------------------------------------------------------------
+
+    async def keep_asking(self) -> None:
+        """Keep the map current, for ever."""
+        while True:
+            self.stale.clear()
+            await self.ask()
+            self.first.set()
+            await self.clock.sleep(SHORTEST_S)
+            await self.until_worth_asking()
+
+    async def until_worth_asking(self) -> None:
+        """Return when the map has aged, or something speaks against it."""
+        away = self.trouble is not None or any(not self.shards[node].up for node in self.counts)
+        wait_s = ASK_WHEN_AWAY_S if away else ASK_EVERY_S
+        timer: Timer = self.clock.call_later(wait_s * (0.75 + self.draw() / 2), self.stale.set)
+        try:
+            await self.stale.wait()
+        finally:
+            timer.cancel()
+
+    async def ask(self) -> None:
+        """Ask once; while nobody answers, the map stays as it was."""
+        self.asked += 1
+        known = [node for node, shard in self.shards.items() if shard.up]
+        try:
+            ranges = await self.find([*dict.fromkeys([*known, *self.shards, *self.seeds])])
+        except StoreRefused as exc:
+            self.trouble = exc
+            return
+        self.trouble = None
+        await self.adopt(ranges)
+
+    async def adopt(self, ranges: Sequence[SlotRange]) -> None:
+        """Make *ranges* the map, with a shard for every primary in it."""
+        slots: list[Shard | None] = [None] * SLOTS
+        counts: dict[Node, int] = {}
+        for first, last, node in ranges:
+            shard = self.shard_at(node)
+            slots[first : last + 1] = [shard] * (last + 1 - first)
+            counts[node] = counts.get(node, 0) + last + 1 - first
+        self.slots, self.counts = slots, counts
+        await self.retire()
+
+    def shard_at(self, node: Node) -> Shard:
+        """Return the shard of *node*, which may be new."""
+        shard = self.shards.get(node)
+        if shard is None:
+            shard = self.shards[node] = self.make_shard(node)
+            shard.start()
+        return shard
+
+    async def retire(self) -> None:
+        """End the shards that have had no slot for a while."""
+        now_s = self.clock.monotonic_s()
+        for node in list(self.shards):
+            if node in self.counts:
+                self.idle_since_s.pop(node, None)
+            elif now_s - self.idle_since_s.setdefault(node, now_s) > KEPT_S:
+                del self.idle_since_s[node]
+                await self.shards.pop(node).stop()
+
+    def tag_of(self, shard_node: Node) -> int | None:
+        """Return a small number whose slot, written `{n}`, this node has; None if it has no slot."""
+        shard = self.shards.get(shard_node)
+        if shard is None or shard_node not in self.counts:
+            return None
+        number, slot = self.tags.get(shard_node, (0, slot_of(b"0")))
+        tries = 0
+        while self.slots[slot] is not shard:
+            number = (number + 1) % (4 * SLOTS)
+            slot = slot_of(b"%d" % number)
+            tries += 1
+            if tries > 4 * SLOTS:
+                return None
+        self.tags[shard_node] = (number, slot)
+        return number
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    @property
+    def owners(self) -> list[Shard]:
+        """The shards that have slots."""
+        return [self.shards[node] for node in self.counts]
+
+    def shard_of(self, key: bytes) -> Shard | None:
+        """Return who has *key*; None if nobody is known to."""
+        return self.slots[slot_of(key)]
+
+    def missing(self) -> StoreFault:
+        """Why a call has nobody to go to."""
+        if self.trouble is not None:
+            return StoreUnavailable(f"the cluster is away: {self.trouble}", sent=False)
+        return StoreUnavailable("no primary of the cluster has this key", sent=False)
+
+    def on_turned_away(self, lane: Pipeline, call: Call, reply: str, due_s: float) -> bool:
+        """A server says that *call* is another's: send it there; False if that makes no sense any more."""
+        words = reply.split(" ")
+        call.moves += 1
+        if call.moves > MAX_MOVES or self.clock.monotonic_s() >= due_s:
+            return False
+        if words[0] == "TRYAGAIN":
+            self.clock.call_later(TRY_AGAIN_S * (0.5 + self.draw()), lambda: lane.readmit(call, due_s))
+            return True
+        if words[0] not in ("MOVED", "ASK") or len(words) < 3:
+            self.stale.set()
+            return False
+        node = self.node_of(words[2], lane)
+        slot = int(words[1]) if words[1].isdigit() else SLOTS
+        if node is None or slot >= SLOTS:
+            return False
+        shard = self.shard_at(node)
+        self.moved += 1
+        if words[0] == "MOVED":
+            self.slots[slot] = shard
+            self.counts.setdefault(node, 1)
+            self.stale.set()
+        kind = GENERAL if any(lane is one.general for one in self.shards.values()) else HOT
+        getattr(shard, kind).readmit(call, due_s, asking=words[0] == "ASK")
+        return True
+
+    def node_of(self, address: str, lane: Pipeline) -> Node | None:
+        """Read `host:port` as servers write it; without a host it is the one that said so."""
+        host, _, port = address.rpartition(":")
+        if not port.isdigit():
+            return None
+        if not host:
+            host = next((node.host for node, one in self.shards.items() if lane in one.lanes), "")
+        return Node(host.strip("[]"), int(port)) if host else None
+
+
+class ClusterLanes:
+    """
+    One kind of lane over all shards: a `ScriptPoster` that sends every call to whom its key belongs.
+
+    Scripts take at least one key, and keys of one slot only.
+    """
+
+    def __init__(self, cluster: Cluster, kind: str) -> None:
+        self.cluster = cluster
+        self.kind = kind
+
+    def lane(self, key: bytes) -> Pipeline | None:
+        """Return the lane of the shard that has *key*."""
+        shard = self.cluster.shard_of(key)
+        return None if shard is None else getattr(shard, self.kind)
+
+    def reaches(self, key: bytes) -> bool:
+        """Whether whoever has *key* answers, as far as is known."""
+        shard = self.cluster.shard_of(key)
+        return shard is not None and shard.up
+
+    def slot(self, key: bytes) -> int:
+        """Return the slot of *key*: keys of one slot may be in one call."""
+        return slot_of(key)
+
+    def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> asyncio.Future[Any]:
+        """Run *script* where its keys are."""
+        lane = self.lane(keys[0])
+        return self.nowhere() if lane is None else lane.run(script, keys, args)
+
+    def post(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[bytes | int],
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[StoreFault], None],
+    ) -> None:
+        """Run *script* where its keys are."""
+        lane = self.lane(keys[0])
+        if lane is None:
+            on_failure(self.cluster.missing())
+        else:
+            lane.post(script, keys, args, on_answer, on_failure)
+
+    def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
+        """Send a command about a pub/sub channel, which any node may have: best the one of its name."""
+        name = command[1]
+        assert isinstance(name, bytes)
+        shard = self.cluster.shard_of(name)
+        if shard is None or not shard.up:
+            shard = next((one for one in self.cluster.owners if one.up), shard)
+        return self.nowhere() if shard is None else getattr(shard, self.kind).call(*command)
+
+    @property
+    def refusal(self) -> Callable[[], StoreFault] | None:
+        """What every call fails with; None while any shard answers."""
+        if any(shard.up for shard in self.cluster.owners):
+            return None
+        return self.cluster.missing
+
+    def nowhere(self) -> asyncio.Future[Any]:
+        """Return the outcome of a call that has nobody to go to."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        fail(done, self.cluster.missing())
+        return done

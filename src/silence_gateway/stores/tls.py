@@ -1,0 +1,113 @@
+"""
+TLS towards the store: verified by default, with files that may be renewed while we run.
+
+Certificates are short-lived: a context is made anew for the next connection when a file has changed on
+disk. Connections that stand are not touched, so a renewal costs nothing; one that went wrong shows when
+a connection is made, as a reason that names the file.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from silence_gateway.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """
+    How the store proves who it is, and how we do.
+
+    Attributes:
+        ca: PEM file of the authority that signed the store's certificate; None for the system's own.
+        certificate: PEM file of our certificate, for a store that asks for one.
+        key: PEM file of its key.
+        verify: Whether the store must prove who it is. Without, anybody between us can read and change
+            everything.
+        server_name: The name that its certificate must hold, where that is not the host we connect to.
+
+    Raises:
+        ConfigError: A certificate comes without its key, or a key without its certificate.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    verify: bool = True
+    server_name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("store.tls: certificate and key go together")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
+
+class TlsContexts:
+    """
+    Makes contexts from settings, anew whenever a file has changed.
+
+    Attributes:
+        loads: How often the files were read.
+    """
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self.settings = settings
+        self.loads = 0
+        self._context: ssl.SSLContext | None = None
+        self._read: tuple[tuple[int, int], ...] = ()
+
+    def current(self) -> ssl.SSLContext:
+        """
+        Return the context for a new connection.
+
+        Raises:
+            ConfigError: A file cannot be read or used; the text names it.
+        """
+        stamps = tuple(stamp(path) for path in self.settings.files)
+        if self._context is None or stamps != self._read:
+            self._context = make_context(self.settings)
+            self._read = stamps
+            self.loads += 1
+        return self._context
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """
+    Return what changes when a file is replaced.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    try:
+        told = path.stat()
+    except OSError as exc:
+        raise ConfigError(f"store.tls: {path} cannot be read: {exc.strerror or exc}") from exc
+    return told.st_mtime_ns, told.st_ino
+
+
+def make_context(settings: TlsSettings) -> ssl.SSLContext:
+    """
+    Make a context; trusted are the given authority alone, or the system's own.
+
+    Raises:
+        ConfigError: A file cannot be read or used; the text names it.
+    """
+    path = settings.ca
+    try:
+        context = ssl.create_default_context(cafile=None if path is None else str(path))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.certificate is not None:
+            path = settings.certificate
+            context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"store.tls: {path} cannot be used: {exc}; it must be PEM and readable") from exc
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,150 @@
+"""What a running gateway says it would decide about a request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import silence_gateway.app.sample
+from silence_gateway.admin.contracts import Answer, Ask
+from silence_gateway.admin.local import LocalInstance
+from silence_gateway.app.build import build
+from silence_gateway.app.config.load import load_text
+from silence_gateway.app.gateway import Gateway
+from silence_gateway.app.local_admin import local_instance
+from silence_gateway.app.loop_lag import LoopLag
+from silence_gateway.clock import SystemClock
+from silence_gateway.core.http import Request
+from silence_gateway.events import nobody
+from silence_gateway.stores.memory import MemoryStore
+from silence_gateway.watch.logs import LogWriter
+
+CAFE = Path(silence_gateway.app.sample.__file__).with_name("cafe.binpb")
+CONFIG = f"""
+store: {{url: "memory://"}}
+upstreams: {{cafe: {{endpoints: ["unix:/nowhere/cafe.sock"], descriptors: {CAFE}}}}}
+limits:
+  - {{name: all, match: {{any: true}}, rate: 10/minute}}
+  - {{name: drinks, match: {{path: "/v1/drinks/**"}}, rate: 5/m, mode: shadow,
+     key: [client_ip, "header:X-A"]}}
+  - {{name: secret, match: {{rpc: silence.cafe.v1.Cafe/GetDrink}}, rate: 5/m, key: "header:Authorization"}}
+realtime: {{anonymous: true, api_key: k}}
+trusted_proxies: [127.0.0.1]
+"""
+
+
+def asking(work: Callable[[Gateway, LocalInstance], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        loaded = load_text(CONFIG, "gateway.yaml", {})
+        log = LogWriter(os.open(os.devnull, os.O_WRONLY))
+        gateway = build(loaded, MemoryStore(), SystemClock(), nobody, log)
+        gateway.access.start()
+        await gateway.services[0].refresh()
+        instance = local_instance(gateway, loaded, log, LoopLag(SystemClock()), lambda: None)
+        try:
+            await work(gateway, instance)
+        finally:
+            await gateway.stop()
+
+    asyncio.run(scenario())
+
+
+async def explained(instance: LocalInstance, **query: str) -> Any:
+    answer = await instance.call(Ask("GET", "limits/explain", query))
+    assert answer.status == 200, answer.body
+    return answer.body
+
+
+def test_every_limit_that_counts_it_is_named_with_its_key_and_what_that_has_left() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        headers = "X-Forwarded-For: 198.51.100.7\nx-a: b,c\nAuthorization: Bearer hunter2"
+        assert gateway.limiter is not None
+        body = await explained(instance, method="get", path="/v1/drinks/tea?x=1", header=headers)
+
+        assert [(step["what"], step["decided"]) for step in body["steps"]][:3] == [
+            ("client", "198.51.100.7"),
+            ("route", "GET /v1/drinks/{name}"),
+            ("rpc", "silence.cafe.v1.Cafe/GetDrink"),
+        ]
+        assert [(limit["name"], limit["key"], limit["remaining"]) for limit in body["limits"][:2]] == [
+            ("all", "198.51.100.7", 10),
+            ("drinks", "198.51.100.7,b%2Cc", 5),
+        ]
+        assert body["limits"][1]["why"] == "path /v1/drinks/**, shadow: refuses nothing"
+        assert body["limits"][2]["hidden"] is True
+        assert body["limits"][2]["key"] == gateway.limiter.statistics["secret"].shown("Bearer hunter2")
+        assert "hunter2" not in str(body)
+
+    asking(work)
+
+
+def test_nothing_is_spent_by_asking_and_what_others_spent_shows() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        assert gateway.limiter is not None
+        matched = gateway.limiter.match("GET", "/nowhere", "")
+        assert matched is not None
+        for spent in range(3):
+            for _ in range(2):
+                [limit] = (await explained(instance, path="/nowhere", ip="192.0.2.1"))["limits"]
+                assert (limit["limit"], limit["remaining"]) == (10, 10 - spent)
+            await gateway.limiter.admit(Request("GET", "/nowhere", {}, peer="192.0.2.1"), matched)
+
+    asking(work)
+
+
+def test_lists_changed_at_run_time_decide() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        await gateway.access.add("deny", "203.0.113.7")
+        await gateway.access.add("allow", "198.51.100.0/24")
+        denied = await explained(instance, path="/v1/drinks", ip="203.0.113.7")
+        allowed = await explained(instance, path="/v1/drinks", ip="198.51.100.9")
+
+        assert denied["limits"] == allowed["limits"] == []
+        assert "403 access denied" in [step["decided"] for step in denied["steps"]]
+        assert "let in, no limit applies" in [step["decided"] for step in allowed["steps"]]
+
+    asking(work)
+
+
+@pytest.mark.parametrize(
+    ("path", "decided"),
+    [
+        ("/api/publish", "POST /api/publish"),
+        ("/connection/websocket", "WebSocket sessions"),
+        ("/nope", "404 nothing is served here"),
+    ],
+)
+def test_what_the_gateway_serves_by_itself_is_known(path: str, decided: str) -> None:
+    async def work(_gateway: Gateway, instance: LocalInstance) -> None:
+        body = await explained(instance, method="POST", path=path)
+
+        assert decided in [step["decided"] for step in body["steps"]]
+        assert [limit["name"] for limit in body["limits"]] == ["all"]
+
+    asking(work)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"path": "v1"}, "path begins with '/'"),
+        ({}, "path begins with '/'"),
+        ({"path": "/v1/%zz"}, ""),
+        ({"path": "/", "method": "FETCH"}, "method is one of"),
+        ({"path": "/", "ip": "here"}, "ip: 'here' is not an address"),
+        ({"path": "/", "header": "X-A: 1\nnope"}, "header: 'nope' is not a header"),
+    ],
+)
+def test_what_is_no_request_is_refused(query: dict[str, str], said: str) -> None:
+    async def work(_gateway: Gateway, instance: LocalInstance) -> None:
+        answer: Answer = await instance.call(Ask("GET", "limits/explain", query))
+
+        assert answer.status == 400
+        assert said in answer.body["error"]
+
+    asking(work)
