@@ -205,6 +205,53 @@ def test_a_limit_on_a_path_is_not_passed_by_calling_the_method_by_its_name() -> 
     assert limiter.match("POST", "/auth.Auth/Login", "auth.Auth/Login") is None
 
 
+def test_answers_for_very_long_paths_are_not_remembered() -> None:
+    limiter = limiter_of(spec("l", path="/a/**"))
+
+    assert names(limiter, "GET", "/a/" + "x" * 5000) == ["l"]
+    assert limiter.matches == {}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        LimitRule(name="l", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.SLIDING_COUNTER, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.TOKEN_BUCKET, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.FIXED_WINDOW, rate=parse_rate("5/hour")),
+    ],
+    ids=lambda rule: rule.algorithm.value,
+)
+def test_an_operator_may_grant_uses(rule: LimitRule) -> None:
+    async def scenario() -> None:
+        limiter = limiter_of(LimitSpec(rule=rule, any=True))
+        for _ in range(5):
+            await ask(limiter)
+        assert await limiter.grant("l", "10.0.0.1", 2) == 2
+        assert (await limiter.state("l", "10.0.0.1")).remaining == 2
+        assert await limiter.grant("l", "10.0.0.1", 9) == 3
+        assert await limiter.grant("l", "nobody", 9) == 0
+        with pytest.raises(BadRequest, match="limit l: grant at least one use, not 0"):
+            await limiter.grant("l", "10.0.0.1", 0)
+        with pytest.raises(NotFound):
+            await limiter.grant("x", "10.0.0.1", 1)
+
+    asyncio.run(scenario())
+
+
+def test_places_are_not_granted_and_not_every_limiter_has_exceptions() -> None:
+    async def scenario() -> None:
+        limiter = limiter_of(places())
+        with pytest.raises(BadRequest, match="limit places: it gives places, which are free when"):
+            await limiter.grant("places", "k", 1)
+        with pytest.raises(BadRequest, match="no exceptions"):
+            await limiter.put_override("places", "k", {"blocked": True}, "ops")
+        with pytest.raises(NotFound):
+            await limiter.remove_override("x", "k", "ops")
+
+    asyncio.run(scenario())
+
+
 # -- requests that are not over when they have passed ------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from silence_gateway.core.http import Handler, HeaderList, Layer, Request, Response
-from silence_gateway.limiting.limiter import Limiter, MatchedLimits
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.matched_limits import MatchedLimits
 
 
 def limit_rate(limiter: Limiter) -> Layer:

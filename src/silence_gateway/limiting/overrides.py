@@ -9,13 +9,14 @@ hash again where the key may be a secret.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.limits import LimitRule
+from silence_gateway.core.limits import MAX_EXACT, LimitRule
 from silence_gateway.core.rates import parse_rate
 from silence_gateway.errors import BadRequest
 from silence_gateway.events import Event, Observer, nobody
@@ -28,8 +29,20 @@ MAX_OVERRIDES = 9_000
 MAX_TTL_S = 366 * 86_400
 MAX_TEXT = 200
 MAX_DIGESTS = 20_000
+MAX_KEY_CHARS = 512
+"""Hashes of longer keys are not remembered, so that nobody fills the memory with them."""
+
 WANTS = ("rate", "burst", "max", "unlimited", "blocked")
-KEYS = frozenset((*WANTS, "ttl", "reason"))
+FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "rate": ((str,), "a text such as '100/minute'"),
+    "burst": ((int,), "a whole number"),
+    "max": ((int,), "a whole number"),
+    "unlimited": ((bool,), "true or false"),
+    "blocked": ((bool,), "true or false"),
+    "ttl": ((int, float), "a number of seconds"),
+    "reason": ((str,), "a text"),
+}
+"""What may be said about a key, and in which form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +76,11 @@ class Override:
     added_us: int = 0
     until_us: int = 0
 
+    def what(self) -> str:
+        """Say what holds, in few words."""
+        said = [f"{name} {getattr(self, name)}" for name in ("rate", "burst", "max") if getattr(self, name)]
+        return ", ".join(said + [name for name in ("unlimited", "blocked") if getattr(self, name)])
+
     def rule_of(self, rule: LimitRule) -> LimitRule:
         """
         Return the rule that holds for this key.
@@ -82,12 +100,17 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverrideChanged(Event):
-    """Somebody made or removed an exception for one key: a line for the audit."""
+    """
+    Somebody made or removed an exception for one key: a line for the audit.
+
+    That one has ended by itself is told by nobody: *until_us* of the line of its beginning says when.
+    """
 
     change: str
     limit: str
     key: str
     what: str = ""
+    until_us: int = 0
     reason: str = ""
     by: str = ""
 
@@ -136,10 +159,11 @@ class Overrides:
         """Return the hash of a key; 1.5 us, or 0.1 for one seen before."""
         digest = self.digests.get(key)
         if digest is None:
-            if len(self.digests) >= MAX_DIGESTS:
-                self.digests.clear()
-            raw = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
-            digest = self.digests[key] = raw.hexdigest()
+            digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            if len(key) <= MAX_KEY_CHARS:
+                if len(self.digests) >= MAX_DIGESTS:
+                    self.digests.clear()
+                self.digests[key] = digest
         return digest
 
     def rule_for(self, override: Override, rule: LimitRule) -> LimitRule:
@@ -155,24 +179,32 @@ class Overrides:
             known = self.rules[id(rule), override] = (rule, made)
         return known[1]
 
-    async def put(self, rule: LimitRule, key: str, shown: str, said: Mapping[str, Any], by: str) -> Override:
+    async def put(
+        self, rule: LimitRule, key: str, shown: str, said: Mapping[str, Any], by: str, *, cost: int = 1
+    ) -> Override:
         """
         Make an exception for *key*, or replace the one it has.
 
-        *said* is what its maker wants: the fields of `Override` that hold, `ttl` in seconds.
+        *shown* is the key as people may see it; the key itself is stored nowhere. *said* is what its maker
+        wants: the fields of `Override` that hold, `ttl` in seconds. *cost* is what a request costs at least.
 
         Raises:
             BadRequest: It cannot be had.
             StoreUnavailable: It holds on this instance; the fleet learns of it when the store is back.
         """
-        override, ttl_s = self.read_wish(rule, shown, said, by)
+        override, ttl_s = self.read_wish(rule, shown, said, by, cost)
         is_new = self.find(rule.name, key) is None
         if is_new and sum(map(len, self.by_limit.values())) >= MAX_OVERRIDES:
-            raise BadRequest(f"there are {MAX_OVERRIDES} overrides already; remove some, or make a limit")
-        what = ", ".join(f"{name} {said[name]}" for name in WANTS if name in said)
+            raise BadRequest(f"there are {MAX_OVERRIDES} overrides already: remove some, or make a limit")
         self.observer(
             OverrideChanged(
-                change="made", limit=rule.name, key=shown, what=what, reason=override.reason, by=by
+                change="made",
+                limit=rule.name,
+                key=override.shown,
+                what=override.what(),
+                until_us=override.until_us,
+                reason=override.reason,
+                by=override.by,
             )
         )
         await self.board.put(ROOM, self.name_of(rule.name, key), written(override), ttl_s)
@@ -200,47 +232,41 @@ class Overrides:
         return f"{limit} {self.digest(key)}"
 
     def read_wish(
-        self, rule: LimitRule, shown: str, said: Mapping[str, Any], by: str
+        self, rule: LimitRule, shown: str, said: Mapping[str, Any], by: str, cost: int
     ) -> tuple[Override, float | None]:
         """
         Return what is wanted, and for how many seconds.
 
         Raises:
-            BadRequest: It cannot be had.
+            BadRequest: It cannot be had; the text says what, of which limit, and how to put it right.
         """
-        unknown = said.keys() - KEYS
-        if unknown:
-            wrong, right = ", ".join(sorted(unknown))[:100], ", ".join(sorted(KEYS))
-            raise BadRequest(f"{wrong} is not known here; there are {right}")
-        ttl_s = said.get("ttl")
-        if ttl_s is not None and not 0 < ttl_s <= MAX_TTL_S:
-            raise BadRequest(f"ttl is above 0s and at most 366d, not {ttl_s:g} s")
-        reason = str(said.get("reason", ""))
-        if len(reason) > MAX_TEXT:
-            raise BadRequest(f"a reason has at most {MAX_TEXT} characters, not {len(reason)}")
-        wanted = [name for name in WANTS if said.get(name)]
-        if not wanted:
-            raise BadRequest("say what holds for this key: rate, burst, max, unlimited or blocked")
-        if len(wanted) > 1 and wanted != ["rate", "burst"]:
-            raise BadRequest(f"{' and '.join(wanted)} do not go together")
-        now_us = self.clock.now_us()
-        override = Override(
-            limit=rule.name,
-            shown=shown[:MAX_TEXT],
-            rate=str(said.get("rate", "")),
-            burst=said.get("burst"),
-            max=said.get("max"),
-            unlimited=bool(said.get("unlimited")),
-            blocked=bool(said.get("blocked")),
-            reason=reason,
-            by=by[:MAX_TEXT],
-            added_us=now_us,
-            until_us=0 if ttl_s is None else now_us + round(ttl_s * 1_000_000),
-        )
         try:
-            override.rule_of(rule)
+            check_forms(said)
+            wanted = [name for name in WANTS if is_said(said.get(name))]
+            if not wanted:
+                raise ValueError("say what holds for this key: rate, burst, max, unlimited or blocked")
+            if len(wanted) > 1 and wanted != ["rate", "burst"]:
+                raise ValueError(f"{' and '.join(wanted)} do not go together: keep one")
+            ttl_s, reason = said.get("ttl"), said.get("reason") or ""
+            if ttl_s is not None and not 0 < ttl_s <= MAX_TTL_S:
+                raise ValueError(f"ttl is above 0 s and at most 366 days, not {ttl_s:g} s")
+            if len(reason) > MAX_TEXT:
+                raise ValueError(f"a reason has at most {MAX_TEXT} characters, not {len(reason)}")
+            now_us = self.clock.now_us()
+            override = Override(
+                limit=rule.name,
+                shown=shown[:MAX_TEXT],
+                **{name: said[name] for name in wanted},
+                reason=reason,
+                by=by[:MAX_TEXT],
+                added_us=now_us,
+                until_us=0 if ttl_s is None else now_us + math.ceil(ttl_s * 1_000_000),
+            )
+            most = override.rule_of(rule).capacity
+            if cost > most:
+                raise ValueError(f"a cost of {cost} never fits in {most}: allow more, or say blocked")
         except ValueError as exc:
-            raise BadRequest(str(exc)) from None
+            raise BadRequest(f"limit {rule.name}: {str(exc).removeprefix(f'limit {rule.name}: ')}") from None
         return override, ttl_s
 
     def on_change(self, name: str, value: bytes | None) -> None:
@@ -262,12 +288,8 @@ class Overrides:
 
 def written(override: Override) -> bytes:
     """Write an exception as the board keeps it."""
-    said = {
-        name: getattr(override, name)
-        for name in Override.__dataclass_fields__
-        if name != "limit" and getattr(override, name) not in ("", None, False, 0)
-    }
-    return json.dumps(said).encode()
+    values = {name: getattr(override, name) for name in Override.__dataclass_fields__ if name != "limit"}
+    return json.dumps({name: value for name, value in values.items() if name == "shown" or value}).encode()
 
 
 def read(limit: str, value: bytes) -> Override | None:
@@ -275,16 +297,39 @@ def read(limit: str, value: bytes) -> Override | None:
     try:
         said = json.loads(value)
         override = Override(limit=limit, **said)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     numbers = (override.added_us, override.until_us)
     optional = (override.burst, override.max)
     texts = (override.shown, override.rate, override.reason, override.by)
     fits = (
-        all(type(number) is int for number in numbers)
+        all(type(number) is int and 0 <= number < MAX_EXACT for number in numbers)
         and all(number is None or type(number) is int for number in optional)
-        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts)
         and type(override.unlimited) is bool
         and type(override.blocked) is bool
     )
     return override if fits else None
+
+
+def is_said(value: Any) -> bool:
+    """Whether a value says anything; 0 does, though nothing useful."""
+    return value is not None and value is not False and value != ""
+
+
+def check_forms(said: Mapping[str, Any]) -> None:
+    """
+    Check that everything said is known, and of the form it should have.
+
+    Raises:
+        ValueError: It is not; the text says what would be right.
+    """
+    unknown = said.keys() - FORMS.keys()
+    if unknown:
+        # A misspelt ttl would make a block of an hour one for ever.
+        wrong = ", ".join(sorted(map(str, unknown)))[:100]
+        raise ValueError(f"{wrong} is not known here; there are {', '.join(FORMS)}")
+    for name, value in said.items():
+        types, form = FORMS[name]
+        if value is not None and type(value) not in types:
+            raise ValueError(f"{name} is {form}, not {str(value)[:40]!r}")
