@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule
 from silence_gateway.core.rates import parse_rate
-from silence_gateway.errors import BadRequest, StoreUnavailable
+from silence_gateway.errors import BadRequest, StoreMisconfigured, StoreUnavailable
 from silence_gateway.events import Event
 from silence_gateway.limiting import overrides as overrides_file
 from silence_gateway.limiting.limit_spec import LimitSpec
@@ -29,7 +29,7 @@ from silence_gateway.limiting.overrides import (
     read,
     written,
 )
-from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.stores.memory import MemoryBoard, MemoryHub, MemoryStore
 from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.limiters import local_limiter
@@ -178,12 +178,36 @@ def test_who_did_what_and_why_is_a_line_for_the_audit() -> None:
                 limit="api",
                 key="ann",
                 what="rate 7/s, burst 9",
-                until_us=fleet.clock.now_us() + 5_000_000,
+                ttl_s=5,
                 reason="launch day",
                 by="ops",
             )
         ]
         assert fleet.told[0].level == "info"
+
+    run(scenario)
+
+
+def test_what_the_store_refuses_is_told_too() -> None:
+    class Full(MemoryBoard):
+        async def put(self, room: str, name: str, value: bytes, ttl_s: float | None = None) -> None:
+            raise StoreMisconfigured("OOM")
+
+        async def remove(self, room: str, name: str) -> None:
+            raise StoreMisconfigured("OOM")
+
+    async def scenario() -> None:
+        fleet = Fleet()
+        await fleet.put({"blocked": True})
+        fleet.here.board = Full(fleet.hub, "full")
+        with pytest.raises(StoreMisconfigured):
+            await fleet.put({"blocked": True}, key="bob")
+        with pytest.raises(StoreMisconfigured):
+            await fleet.here.remove("login", "ann", "ann", "ops")
+
+        assert [
+            (event.change, event.key) for event in fleet.told[1:] if isinstance(event, OverrideChanged)
+        ] == [("made", "bob"), ("refused", "bob"), ("removed", "ann"), ("refused", "ann")]
 
     run(scenario)
 

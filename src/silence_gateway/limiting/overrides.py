@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import MAX_EXACT, LimitRule
 from silence_gateway.core.rates import parse_rate
-from silence_gateway.errors import BadRequest
+from silence_gateway.errors import BadRequest, StoreMisconfigured
 from silence_gateway.events import Event, Observer, nobody
 from silence_gateway.stores.contracts import Board
 
@@ -103,16 +103,24 @@ class OverrideChanged(Event):
     """
     Somebody made or removed an exception for one key: a line for the audit.
 
-    That one has ended by itself is told by nobody: *until_us* of the line of its beginning says when.
+    Attributes:
+        change: `made` (or replaced), `removed`, or `refused` by the store, which took the change before it
+            back. That one has ended by itself nobody tells: *ttl_s* of the line of its beginning says when.
+        limit: Name of the limit.
+        key: The key, as people may see it.
+        what: What holds from now on.
+        reason: Why.
+        by: Who did it.
+        ttl_s: For how long it holds; None for no end.
     """
 
     change: str
     limit: str
     key: str
     what: str = ""
-    until_us: int = 0
     reason: str = ""
     by: str = ""
+    ttl_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,23 +199,24 @@ class Overrides:
         Raises:
             BadRequest: It cannot be had.
             StoreUnavailable: It holds on this instance; the fleet learns of it when the store is back.
+            StoreMisconfigured: The store refused it; it does not hold.
         """
         override, ttl_s = self.read_wish(rule, shown, said, by, cost)
         is_new = self.find(rule.name, key) is None
         if is_new and sum(map(len, self.by_limit.values())) >= MAX_OVERRIDES:
             raise BadRequest(f"there are {MAX_OVERRIDES} overrides already: remove some, or make a limit")
-        self.observer(
-            OverrideChanged(
-                change="made",
-                limit=rule.name,
-                key=override.shown,
-                what=override.what(),
-                until_us=override.until_us,
-                reason=override.reason,
-                by=override.by,
-            )
+        made = OverrideChanged(
+            change="made",
+            limit=rule.name,
+            key=override.shown,
+            what=override.what(),
+            reason=override.reason,
+            by=override.by,
+            ttl_s=ttl_s,
         )
-        await self.board.put(ROOM, self.name_of(rule.name, key), written(override), ttl_s)
+        await self.tell_and_do(
+            made, self.board.put(ROOM, self.name_of(rule.name, key), written(override), ttl_s)
+        )
         return override
 
     async def remove(self, limit: str, key: str, shown: str, by: str) -> bool:
@@ -216,12 +225,24 @@ class Overrides:
 
         Raises:
             StoreUnavailable: It is gone here; the fleet learns of it when the store is back.
+            StoreMisconfigured: The store refused; it goes on.
         """
-        known = self.find(limit, key) is not None
-        if known:
-            self.observer(OverrideChanged(change="removed", limit=limit, key=shown, by=by))
-        await self.board.remove(ROOM, self.name_of(limit, key))
-        return known
+        removing = self.board.remove(ROOM, self.name_of(limit, key))
+        if self.find(limit, key) is None:
+            await removing
+            return False
+        gone = OverrideChanged(change="removed", limit=limit, key=shown[:MAX_TEXT], by=by[:MAX_TEXT])
+        await self.tell_and_do(gone, removing)
+        return True
+
+    async def tell_and_do(self, change: OverrideChanged, doing: Coroutine[Any, Any, None]) -> None:
+        """Tell of a change that holds here from now on, whatever becomes of the call that asked for it."""
+        self.observer(change)
+        try:
+            await doing
+        except StoreMisconfigured:
+            self.observer(replace(change, change="refused"))
+            raise
 
     def listed(self, limit: str) -> list[Override]:
         """Return the exceptions of one limit, in the order of their keys."""
