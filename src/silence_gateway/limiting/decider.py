@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.limiting.denials import Denials
-from silence_gateway.limiting.overrides import Override, Overrides
+from silence_gateway.limiting.override_entry import Override
+from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
 
 

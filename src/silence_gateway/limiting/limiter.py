@@ -20,7 +20,8 @@ from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.matched_limits import MatchedLimits, steps_of
-from silence_gateway.limiting.overrides import Override, Overrides
+from silence_gateway.limiting.override_entry import Override
+from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.limiting.statistics import LimitStatistics
 
 MAX_MATCHES = 4096
