@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from silence_gateway.core.limits import Decision
-from silence_gateway.limiting.rate_limiter import Limit, RateLimiter
+from silence_gateway.limiting.limit import Limit
+from silence_gateway.limiting.rate_limiter import RateLimiter
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.valkey import fresh_fleet, valkey_server
 
