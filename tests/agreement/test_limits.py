@@ -23,7 +23,8 @@ from silence_gateway.core.limits import (
     Op,
 )
 from silence_gateway.core.rates import Rate, rate_per_months
-from silence_gateway.stores.limit_batch import BLOCK, deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.stores.limit_batch import deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.stores.limit_names import BLOCK
 from silence_gateway.stores.limits_memory import MemoryLimitStore, Table
 
 pytestmark = pytest.mark.valkey

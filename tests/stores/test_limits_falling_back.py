@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.limits import Algorithm, Ask, Change, Changed, Decision, LimitRule, Op, WhenDown
+from silence_gateway.core.limits import (
+    Algorithm,
+    Ask,
+    Change,
+    Changed,
+    Decision,
+    LimitRule,
+    Mode,
+    Op,
+    WhenDown,
+)
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores import limits_falling_back
@@ -30,6 +41,14 @@ class Fleet:
         self.fault: Exception | None = None
         self.asked = 0
         self.adjusted: list[Change] = []
+        self.away: set[str] = set()
+
+    @property
+    def partly_away(self) -> str:
+        return ", ".join(sorted(self.away))
+
+    def reaches(self, _rule: LimitRule, key: str) -> bool:
+        return key not in self.away
 
     def at_once(self, _asks: Sequence[Ask]) -> None:
         """A server has to be asked."""
@@ -38,6 +57,7 @@ class Fleet:
         self.asked += 1
         if self.fault:
             raise self.fault
+        assert not any(ask.key in self.away for ask in asks), "who is known to be away is not asked"
         return self.shared.decide_now(asks)
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
@@ -337,5 +357,105 @@ def test_together_they_admit_at_most_the_stated_bound_in_any_window(
             assert sum(end_us - 1_000_000 < at_us <= end_us for at_us in granted) <= count + max(
                 count, instances
             )
+
+    asyncio.run(scenario())
+
+
+def spread_store(fleet: Fleet, clock: FakeClock) -> FallingBackLimitStore:
+    return FallingBackLimitStore(fleet, fleet, clock, spread=True)
+
+
+def test_limits_whose_server_answers_are_decided_there_while_others_are_away() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock, instances=2)
+        store = spread_store(fleet, clock)
+        fleet.away = {"away"}
+        rule = rule_of()
+
+        assert not store.reaches(rule, "away")
+        for _ in range(4):
+            there, here = await store.decide([Ask(rule, "there", 2), Ask(rule, "away")])
+            assert (there.allowed, here.allowed) == (True, True)
+            assert there.at_us >= 0 > here.at_us
+        there, here = await store.decide([Ask(rule, "there", 3), Ask(rule, "away")])
+        assert (there.allowed, there.remaining) == (False, 2)
+        assert (here.allowed, here.remaining) == (True, 1), "what the local one took is given back"
+        assert store.at_once([Ask(rule, "away")]) is not None, "nobody has to be waited for"
+        assert store.at_once([Ask(rule, "away"), Ask(rule, "there")]) is None
+
+        there, here = await store.decide([Ask(rule, "there"), Ask(rule, "away")])
+        assert (there.allowed, there.remaining) == (True, 2), (
+            "nothing is spent there when the local one refuses"
+        )
+        assert not here.allowed
+
+    asyncio.run(scenario())
+
+
+def test_places_that_a_refused_request_took_here_are_free_again() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = spread_store(fleet, clock)
+        fleet.away = {"away"}
+        places = LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=1)
+        denied, shadow = rule_of(1), replace(rule_of(1, name="s"), mode=Mode.SHADOW)
+        await store.decide([Ask(denied, "there"), Ask(shadow, "away")])
+
+        for holder in ("a", "b"):
+            told = await store.decide(
+                [Ask(places, "away", 1, holder), Ask(denied, "there"), Ask(shadow, "away")]
+            )
+            assert [one.allowed for one in told] == [True, False, False]
+
+    asyncio.run(scenario())
+
+
+def test_a_part_that_comes_back_is_charged_and_the_others_are_not_asked_for_it() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = spread_store(fleet, clock)
+        rule = rule_of()
+        fleet.away = {"one", "two"}
+        for key in ("one", "two", "two"):
+            assert (await store.decide([Ask(rule, key)]))[0].allowed
+        clock.passed_us += 300_000
+        await store.decide([Ask(rule, "there")])
+        await settle()
+        assert fleet.adjusted == []
+
+        fleet.away = {"one"}
+        clock.passed_us += 300_000
+        await store.decide([Ask(rule, "there")])
+        await settle()
+        assert [(change.op, change.key, change.amount) for change in fleet.adjusted] == [
+            (Op.CHARGE, "two", 2)
+        ]
+        assert len(store.owed) == 1
+        await store.decide([Ask(rule, "there")])
+        await settle()
+        assert len(fleet.adjusted) == 1, "nobody else has come back"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("sent", "charged"), [(False, 1), (True, 0)])
+def test_a_call_that_was_never_sent_is_charged_later_and_one_that_may_have_run_is_not(
+    sent: bool, charged: int
+) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        fleet.fault = StoreUnavailable("cut", sent=sent)
+        await store.decide([Ask(rule_of(), "k")])
+        fleet.fault = None
+
+        await store.decide([Ask(rule_of(), "k", 0)])
+        await settle()
+
+        assert store.charged == charged
 
     asyncio.run(scenario())

@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from silence_gateway.core.limits import Algorithm, Ask, Decision, LimitRule
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreFault, StoreUnavailable
-from silence_gateway.stores import limits_valkey
+from silence_gateway.stores import limit_names
 from silence_gateway.stores.contracts import Script
 from silence_gateway.stores.limits_valkey import ValkeyLimitStore
 from silence_gateway.testing.limit_checks import check_limit_store
@@ -167,10 +167,10 @@ def test_every_stored_key_is_ours_hashed_and_ends(socket: str) -> None:
 def test_all_limits_of_one_client_share_a_slot_and_clients_do_not() -> None:
     store = ValkeyLimitStore(AnsweringRunner([]), "f")
     bucket = LimitRule(name="b", algorithm=Algorithm.TOKEN_BUCKET, rate=Rate(1, 1_000_000))
-    slots = {key_slot(store.name_of(rule, "alice")) for rule in (HOURLY, bucket)}
+    slots = {key_slot(store.names.name_of(rule, "alice")) for rule in (HOURLY, bucket)}
 
     assert len(slots) == 1
-    assert len({key_slot(store.name_of(HOURLY, str(number))) for number in range(50)}) > 40
+    assert len({key_slot(store.names.name_of(HOURLY, str(number))) for number in range(50)}) > 40
 
 
 @pytest.mark.parametrize("key", ["", "const"])
@@ -181,7 +181,7 @@ def test_limits_that_count_everything_together_do_not_all_lie_in_one_slot(key: s
         for n in range(50)
     ]
 
-    assert len({key_slot(store.name_of(rule, key)) for rule in rules}) > 40
+    assert len({key_slot(store.names.name_of(rule, key)) for rule in rules}) > 40
 
 
 def test_a_fault_reaches_everyone_who_waits() -> None:
@@ -223,12 +223,12 @@ def test_who_left_before_anything_was_sent_is_not_asked_for() -> None:
 
 
 def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits_valkey, "MAX_NAMES", 10)
+    monkeypatch.setattr(limit_names, "MAX_NAMES", 10)
     store = ValkeyLimitStore(AnsweringRunner([]), "f")
-    names = {store.name_of(HOURLY, str(number)) for number in range(25)}
+    names = {store.names.name_of(HOURLY, str(number)) for number in range(25)}
 
     assert len(names) == 25
-    assert store.names_kept <= 10
-    kept = store.names_kept
-    assert store.name_of(HOURLY, "x" * 5000) == store.name_of(HOURLY, "x" * 5000)
-    assert store.names_kept == kept, "a long key would fill the memory"
+    assert store.names.kept <= 10
+    kept = store.names.kept
+    assert store.names.name_of(HOURLY, "x" * 5000) == store.names.name_of(HOURLY, "x" * 5000)
+    assert store.names.kept == kept, "a long key would fill the memory"

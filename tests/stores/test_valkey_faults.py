@@ -311,15 +311,17 @@ def test_wrong_credentials_are_the_operators_to_mend(fleet: str, url: str) -> No
 def test_a_full_queue_refuses_at_once(yard: Yard, fleet: str) -> None:
     async def scenario() -> None:
         store = yard.store(fleet)
-        only(store).hot.capacity = 100
+        lane = only(store).hot
+        lane.capacity = 100
         await store.start()
         try:
+            await eventually(lambda: not lane.queue and not lane.owed, "nothing else is on its way")
             calls = [asyncio.ensure_future(store.scripts.run(ECHO, [], [b"x"])) for _ in range(150)]
             refused = sum(call.done() for call in calls)
             await asyncio.gather(*calls, return_exceptions=True)
 
             assert refused == 50
-            assert only(store).hot.overflowed == 50
+            assert lane.overflowed == 50
         finally:
             await store.stop()
 

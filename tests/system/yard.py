@@ -185,7 +185,7 @@ class Gateway(Process):
         """Wait until /readyz says *word*."""
         until(
             lambda: self.readiness() == word,
-            lambda: f"the gateway is {word}; it is {self.readiness()}",
+            lambda: f"the gateway is {word}; it says {self.admin('GET', '/readyz?verbose').body.decode()}",
             timeout_s,
         )
 

@@ -14,8 +14,10 @@ from silence_gateway.events import Observer, nobody
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.overrides import Overrides
+from silence_gateway.stores.cluster import ClusterLanes
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_cluster import ClusterLimitStore
 from silence_gateway.stores.limits_falling_back import FallingBackLimitStore
 from silence_gateway.stores.limits_leasing import LeasingLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
@@ -63,17 +65,20 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
     scripts = scripts_of(store)
     leasing = None
     shared: LimitStore
+    spread = isinstance(scripts, ClusterLanes)
     if scripts is None:
         shared = MemoryLimitStore(clock)
     else:
+        counted: LimitStore = (
+            ClusterLimitStore(scripts, fleet)
+            if isinstance(scripts, ClusterLanes)
+            else ValkeyLimitStore(scripts, fleet)
+        )
         leasing = LeasingLimitStore(
-            ValkeyLimitStore(scripts, fleet),
-            clock,
-            instances=lambda: store.live_instances,
-            up=lambda: store.up,
+            counted, clock, instances=lambda: store.live_instances, up=lambda: store.up
         )
         shared = leasing
-    falling_back = FallingBackLimitStore(shared, store, clock)
+    falling_back = FallingBackLimitStore(shared, store, clock, spread=spread)
     overrides = Overrides(store.board, clock, observer)
     decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
     # Another rule may let through what was refused by the old one, and so may uses that a lease gave back.

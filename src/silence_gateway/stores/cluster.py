@@ -251,10 +251,6 @@ class ClusterLanes:
         shard = self.cluster.shard_of(key)
         return shard is not None and shard.up
 
-    def slot(self, key: bytes) -> int:
-        """Return the slot of *key*: keys of one slot may be in one call."""
-        return slot_of(key)
-
     def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> asyncio.Future[Any]:
         """Run *script* where its keys are."""
         lane = self.lane(keys[0])
@@ -268,12 +264,12 @@ class ClusterLanes:
         on_answer: Callable[[Any], None],
         on_failure: Callable[[StoreFault], None],
     ) -> None:
-        """Run *script* where its keys are."""
+        """Run *script* where its keys are, at the end of this tick: calls are many here, and writes few."""
         lane = self.lane(keys[0])
         if lane is None:
             on_failure(self.cluster.missing())
         else:
-            lane.post(script, keys, args, on_answer, on_failure)
+            lane.post_together(script, keys, args, on_answer, on_failure)
 
     def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command about a pub/sub channel, which any node may have: best the one of its name."""

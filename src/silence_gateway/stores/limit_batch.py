@@ -15,14 +15,12 @@ from typing import Any, TypeAlias
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.stores.contracts import Script
+from silence_gateway.stores.limit_names import BLOCK
 from silence_gateway.stores.limit_scripts import declaration, script_for
 
 Waiting: TypeAlias = "tuple[Sequence[Ask], asyncio.Future[Sequence[Decision]]]"
 Packed: TypeAlias = "tuple[Script, list[bytes], list[bytes | int]]"
 NameOf: TypeAlias = Callable[[LimitRule, str], bytes]
-
-BLOCK = b":block"
-"""What the name of a key's block ends in."""
 
 OPS = {Op.CHARGE: b"s", Op.TAKE: b"t", Op.GIVE_BACK: b"b", Op.RENEW: b"h", Op.RELEASE: b"r"}
 

@@ -22,6 +22,9 @@ class LimitStore(Protocol):
     not share one. A key may be forgotten once nothing that it spent matters any more.
     """
 
+    def reaches(self, rule: LimitRule, key: str) -> bool:
+        """Whether whoever counts *key* answers, as far as is known: parts of a store may be away."""
+
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide as `decide` does if nobody has to be waited for; None if `decide` must be asked."""
 

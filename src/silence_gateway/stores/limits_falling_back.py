@@ -8,18 +8,22 @@ beyond the limit around an outage is stated in `core/local_share.py`.
 When the store is back it is charged what was let through here meanwhile, as far as that still counts:
 once per key, and only what it was certainly never asked about. A call whose answer was lost may have
 been counted there, so it is not counted again.
+
+Of a cluster a part may be away. A limit whose server answers is decided there all the same, the others
+here; a request that meets both kinds passes if both let it, and spends nothing if one does not.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op, WhenDown
 from silence_gateway.core.local_share import share_of
-from silence_gateway.errors import StoreFault
+from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 
@@ -31,16 +35,23 @@ MAX_OWED = 10_000
 
 OWED_PER_CALL = 100
 
+LOOK_AGAIN_S = 0.25
+"""How often it is looked whether another part of a cluster is back, to be charged."""
+
 COUNTED = frozenset((WhenDown.LOCAL_SHARE, WhenDown.LOCAL_FULL))
 ABOUT_HOLDERS = frozenset((Op.RENEW, Op.RELEASE))
 
 
 class Liveness(Protocol):
-    """The two things that this file wants to know of a `Store`."""
+    """What this file wants to know of a `Store`."""
 
     @property
     def up(self) -> bool:
         """Whether the store answers, as far as is known."""
+
+    @property
+    def partly_away(self) -> str:
+        """Which parts do not answer, while others do."""
 
     @property
     def live_instances(self) -> int:
@@ -51,6 +62,12 @@ class FallingBackLimitStore:
     """
     A `LimitStore` that always answers. The `at_us` of what it decided alone is below zero.
 
+    Args:
+        shared: Where limits are counted while it answers.
+        store: Whether it does.
+        clock: The clock that this instance counts by.
+        spread: Whether parts of the store can be away.
+
     Attributes:
         local_decisions: Requests decided here because the store could not.
         owed: Uses let through here that the store does not know of, by limit and key.
@@ -58,39 +75,89 @@ class FallingBackLimitStore:
         uncharged: Uses that it never heard of: there were too many keys, or it went away again.
     """
 
-    def __init__(self, shared: LimitStore, store: Liveness, clock: Clock) -> None:
+    def __init__(self, shared: LimitStore, store: Liveness, clock: Clock, *, spread: bool = False) -> None:
         self.shared = shared
         self.store = store
+        self.clock = clock
+        self.spread = spread
         self.local = MemoryLimitStore(clock)
         self.shares: dict[tuple[int, int], tuple[LimitRule, LimitRule]] = {}
         self.owed: dict[tuple[str, str], tuple[LimitRule, int]] = {}
         self.charging: asyncio.Task[None] | None = None
+        self.look_again_s = 0.0
+        self.away_when_charged = ""
         self.local_decisions = 0
         self.charged = 0
         self.uncharged = 0
 
+    def reaches(self, rule: LimitRule, key: str) -> bool:
+        """Whether the fleet counts *key* now."""
+        return self.store.up and self.shared.reaches(rule, key)
+
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide here if the store is known to be away, or has nothing to ask anybody."""
-        if self.store.up:
-            return None if self.owed else self.shared.at_once(asks)
-        return self.decide_locally(asks, owed=True)
+        if not self.store.up:
+            return self.decide_locally(asks, owed=True)
+        if self.spread:
+            away = [not self.shared.reaches(ask.rule, ask.key) for ask in asks]
+            if any(away):
+                return self.decide_locally(asks, owed=True) if all(away) else None
+        if self.owed:
+            self.charge_if_due()
+        return self.shared.at_once(asks)
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """Decide about one request, in the store or, without waiting, here."""
         if not self.store.up:
             return self.decide_locally(asks, owed=True)
-        if self.owed and self.charging is None:
-            self.charging = asyncio.get_running_loop().create_task(self.charge_owed())
+        if self.owed:
+            self.charge_if_due()
+        if self.spread:
+            away = [index for index, ask in enumerate(asks) if not self.shared.reaches(ask.rule, ask.key)]
+            if away:
+                return await self.decide_in_parts(asks, away)
         try:
             decisions = await self.shared.decide(asks)
-        except StoreFault:
-            # It may have spent the cost all the same; that errs on the side of the limit.
-            return self.decide_locally(asks, owed=False)
+        except StoreFault as exc:
+            # If it was sent it may have spent the cost all the same; that errs on the side of the limit.
+            return self.decide_locally(asks, owed=never_sent(exc))
         for index, ask in enumerate(asks):
             if ask[0].kind == "c" and ask.cost and decisions[index].allowed:
                 # Should the store go away, this instance knows who holds a place here.
                 self.local.adjust_now([Change(Op.RENEW, ask.rule, ask.key, holder=ask.holder)])
         return decisions
+
+    async def decide_in_parts(self, asks: Sequence[Ask], away: Sequence[int]) -> Sequence[Decision]:
+        """Decide about one request of which some limits, at the places *away*, cannot be asked about."""
+        here = [asks[index] for index in away]
+        local = self.decide_locally(here, owed=False)
+        decisions = dict(zip(away, local, strict=True))
+        passes = let_through(here, local)
+        rest = [index for index in range(len(asks)) if index not in decisions]
+        if rest:
+            # A request that is refused anyway only looks at what the others have left.
+            there = [asks[index] if passes else asks[index]._replace(cost=0) for index in rest]
+            decided = await self.decide(there)
+            decisions.update(zip(rest, decided, strict=True))
+            if passes and not let_through(there, decided):
+                passes = False
+                decisions.update(zip(away, self.take_back(here, local), strict=True))
+        if passes:
+            self.owe_for(here, local)
+        return [decisions[index] for index in range(len(asks))]
+
+    def take_back(self, asks: Sequence[Ask], decisions: Sequence[Decision]) -> list[Decision]:
+        """Undo what *decisions* made here have spent; returns them as if nothing had been."""
+        undone = []
+        for ask, told in zip(asks, decisions, strict=True):
+            if not ask.cost or not told.allowed or ask.rule.when_down not in COUNTED:
+                undone.append(told)
+                continue
+            op = Op.RELEASE if ask.rule.kind == "c" else Op.GIVE_BACK
+            rule = self.local_rule(ask.rule)
+            self.local.adjust_now([Change(op, rule, ask.key, ask.cost, ~told.at_us, ask.holder)])
+            undone.append(told._replace(remaining=min(told.limit, told.remaining + ask.cost)))
+        return undone
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """
@@ -159,13 +226,15 @@ class FallingBackLimitStore:
         decisions = [fixed_decision(rule, cost) for rule, _, cost, _ in asks]
         for (index, _), decision in zip(counted, self.local.decide_now(looked), strict=True):
             decisions[index] = decision._replace(at_us=~decision.at_us)
-        if owed and not denied:
-            passes = all(decision[0] or ask[0].shadow for ask, decision in zip(asks, decisions, strict=True))
-            for index, _ in counted if passes else ():
-                rule, key, cost, _ = asks[index]
-                if cost and decisions[index].allowed and rule.kind != "c":
-                    self.owe(rule, key, cost)
+        if owed and not denied and let_through(asks, decisions):
+            self.owe_for(asks, decisions)
         return decisions
+
+    def owe_for(self, asks: Sequence[Ask], decisions: Sequence[Decision]) -> None:
+        """Remember what a request that passed here has spent without the store's knowledge."""
+        for (rule, key, cost, _), decision in zip(asks, decisions, strict=True):
+            if cost and decision.allowed and rule.kind != "c" and rule.when_down in COUNTED:
+                self.owe(rule, key, cost)
 
     def owe(self, rule: LimitRule, key: str, cost: int) -> None:
         """Remember that the store does not know of *cost* uses."""
@@ -178,11 +247,32 @@ class FallingBackLimitStore:
         else:
             self.uncharged += cost
 
+    def charge_if_due(self) -> None:
+        """Begin to charge the store, unless all who are owed are still away."""
+        if self.charging is not None:
+            return
+        if self.spread:
+            now_s = self.clock.monotonic_s()
+            if now_s < self.look_again_s:
+                return
+            self.look_again_s = now_s + LOOK_AGAIN_S
+            if self.store.partly_away == self.away_when_charged:
+                return
+        self.charging = asyncio.get_running_loop().create_task(self.charge_owed())
+
+    def next_owed(self) -> list[tuple[tuple[str, str], tuple[LimitRule, int]]]:
+        """Take out the next part of what is owed to those who answer."""
+        owed = self.owed
+        if not self.spread:
+            return [owed.popitem() for _ in range(min(OWED_PER_CALL, len(owed)))]
+        there = (place for place, (rule, _) in owed.items() if self.shared.reaches(rule, place[1]))
+        return [(place, owed.pop(place)) for place in list(islice(there, OWED_PER_CALL))]
+
     async def charge_owed(self) -> None:
         """Charge the store what it does not know of, a part at a time; what fails is not tried again."""
         try:
-            while self.owed and self.store.up:
-                part = [self.owed.popitem() for _ in range(min(OWED_PER_CALL, len(self.owed)))]
+            self.away_when_charged = self.store.partly_away
+            while self.store.up and (part := self.next_owed()):
                 changes = []
                 for (_, key), (rule, cost) in part:
                     look = Change(Op.CHARGE, self.local_rule(rule), key)
@@ -221,3 +311,13 @@ def fixed_decision(rule: LimitRule, cost: int) -> Decision:
     if rule.when_down is WhenDown.DENY and cost:
         return Decision(False, rule.capacity, 0, DENIED_FOR_US, DENIED_FOR_US, -1)
     return Decision(True, rule.capacity, rule.capacity, 0, 0, -1)
+
+
+def let_through(asks: Sequence[Ask], decisions: Sequence[Decision]) -> bool:
+    """Whether a request with these answers passes: shadow limits have no vote."""
+    return all(decision[0] or ask[0].shadow for ask, decision in zip(asks, decisions, strict=True))
+
+
+def never_sent(fault: StoreFault) -> bool:
+    """Whether what failed has certainly not happened."""
+    return isinstance(fault, StoreUnavailable) and not fault.sent

@@ -136,6 +136,10 @@ class LeasingLimitStore:
         self.lost = 0
         self.on_returned: Callable[[Sequence[tuple[LimitRule, str]]], None] = lambda _places: None
 
+    def reaches(self, rule: LimitRule, key: str) -> bool:
+        """Whether whoever counts *key* answers."""
+        return self.shared.reaches(rule, key)
+
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide from what is held here, if that is enough for all that is asked."""
         if len(asks) != 1:

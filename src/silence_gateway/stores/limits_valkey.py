@@ -1,33 +1,22 @@
 """
 Limits that the fleet shares, in Valkey or Redis: decisions of one loop tick travel as one script call.
 
-The decisions themselves are made by the scripts in `scripts/limits/`, on the server's clock. Keys look
-like `fleet:v2:limit:{r2hzXn3V...}login:w`: the braces hold whom it counts, so that all limits of one
-client lie in one slot of a cluster; it is hashed, because it may be an address or a secret, and anyone
-may choose its length.
+The decisions themselves are made by the scripts in `scripts/limits/`, on the server's clock. For one
+server; in a cluster, where a script call must stay in one slot, see `limits_cluster.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Script, ScriptPoster
-from silence_gateway.stores.keys import key
-from silence_gateway.stores.limit_batch import (
-    BLOCK,
-    Waiting,
-    deliver,
-    pack_changes,
-    pack_requests,
-    read_changes,
-)
+from silence_gateway.stores.limit_batch import Waiting, deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.stores.limit_names import BLOCK, LimitNames
 
 MAX_BATCH = 128
 """Asks per script call at most; a call then takes the server about 1 ms, and nothing else runs meanwhile."""
@@ -37,15 +26,6 @@ MIN_PART = 4
 """A batch leaves in parts, one per round of the loop, until so many are on their way: the server decides
 one while we pack the next and hear of the last, and neither ever waits for the other. But no part is
 smaller than this, because every one costs both sides a system call or two (20 us)."""
-
-MAX_NAMES = 50_000
-"""Stored names remembered; hashing one costs 1.5 us, remembering one 0.1 us and 200 bytes."""
-
-MAX_KEY_CHARS = 512
-"""Names of longer keys are not remembered, so that nobody fills the memory with them."""
-
-NOBODY = frozenset(("", "const"))
-"""Keys that count everything together. Their limit's own name is hashed, so that no slot has them all."""
 
 
 def read_script(name: str) -> Script:
@@ -67,14 +47,16 @@ class ValkeyLimitStore:
 
     def __init__(self, scripts: ScriptPoster, fleet: str, *, max_batch: int = MAX_BATCH) -> None:
         self.scripts = scripts
-        self.prefix = key(fleet, "limit")
+        self.names = LimitNames(fleet)
         self.max_batch = max_batch
         self.waiting: list[Waiting] = []
-        self.names: dict[str, dict[str, bytes]] = {}
-        self.names_kept = 0
         self.in_flight = 0
         self.batches = 0
         self.decisions = 0
+
+    def reaches(self, _rule: LimitRule, _key: str) -> bool:
+        """There is one server: whether it answers, the store knows."""
+        return True
 
     def at_once(self, _asks: Sequence[Ask]) -> None:
         """Nothing can be decided without asking the server."""
@@ -90,11 +72,11 @@ class ValkeyLimitStore:
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent."""
-        return read_changes(await self.scripts.run(*pack_changes(changes, self.name_of)))
+        return read_changes(await self.scripts.run(*pack_changes(changes, self.names.name_of)))
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         """Forget what *key* has spent, and that it is blocked."""
-        name = self.name_of(rule, key)
+        name = self.names.name_of(rule, key)
         return bool(await self.scripts.run(RESET, [name, name + BLOCK], []))
 
     def flush(self) -> None:
@@ -121,7 +103,7 @@ class ValkeyLimitStore:
         """Send one batch as one script call."""
         self.batches += 1
         self.decisions += len(batch)
-        script, keys, args = pack_requests(batch, self.name_of)
+        script, keys, args = pack_requests(batch, self.names.name_of)
         self.in_flight += 1
 
         def on_answer(answer: Any) -> None:
@@ -135,22 +117,3 @@ class ValkeyLimitStore:
                     future.set_exception(error)
 
         self.scripts.post(script, keys, args, on_answer, on_failure)
-
-    def name_of(self, rule: LimitRule, whom: str) -> bytes:
-        """Return where *whom* counts in the store."""
-        names = self.names.get(rule.counter)
-        if names is None:
-            names = self.names[rule.counter] = {}
-        name = names.get(whom)
-        if name is None:
-            if self.names_kept >= MAX_NAMES:
-                self.names.clear()
-                names = self.names[rule.counter] = {}
-                self.names_kept = 0
-            tagged = rule.name if whom in NOBODY else whom
-            digest = blake2b(tagged.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            name = b"%b:{%b}%b" % (self.prefix, urlsafe_b64encode(digest)[:22], rule.counter.encode())
-            if len(whom) <= MAX_KEY_CHARS:
-                names[whom] = name
-                self.names_kept += 1
-        return name

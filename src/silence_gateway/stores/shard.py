@@ -183,6 +183,9 @@ class Shard:
             return
         refusal = self.refused if move.new in CALLS_REFUSED else None
         self.hot.refusal = self.general.refusal = refusal
+        if refusal is None:
+            # What a lane met when it last tried speaks against the server no more.
+            self.hot.refused_for = self.general.refused_for = ""
         self.pace.set_away(refusal is not None)
         if move.new in (State.SUSPECT, State.OPEN):
             self.hurry.set()
@@ -255,16 +258,15 @@ class Shard:
                     if not await self.beat():
                         return
             connected = await self.hot.connect()
-        if connected and self.up:
-            # An idle lane that has died is replaced before somebody needs it: unanswered, it counts as
-            # silent and is closed.
-            for lane in (self.hot, self.general):
+        if connected:
+            self.after(self.failover.on_probe_success(self.now_us()))
+            for lane in (self.hot, self.general) if self.up else ():
+                # An idle lane that has died is replaced before somebody needs it: unanswered, it counts as
+                # silent and is closed.
                 if lane.connected:
                     lane.call(b"PING")
                 else:
                     lane.start_connecting()
-        if connected:
-            self.after(self.failover.on_probe_success(self.now_us()))
         else:
             reason = watcher.reason or "a lane could not connect"
             self.after(self.failover.on_probe_failure(watcher.fault, reason, self.now_us()))
