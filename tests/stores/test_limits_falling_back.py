@@ -25,6 +25,7 @@ from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores import limits_falling_back
 from silence_gateway.stores.limits_falling_back import DENIED_FOR_US, FallingBackLimitStore
+from silence_gateway.stores.limits_leasing import LeasingLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
@@ -117,6 +118,30 @@ def test_a_fault_of_the_store_is_no_fault_of_the_request(fault: Exception) -> No
         fleet.fault = fault
 
         assert await count_passes(FallingBackLimitStore(fleet, fleet, clock), rule_of()) == 5
+
+    asyncio.run(scenario())
+
+
+def test_what_a_lease_holds_is_spent_whether_the_store_answers_or_not() -> None:
+    """It counts in the store already; what an outage lets through does not grow by it."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        leasing = LeasingLimitStore(fleet, clock, up=lambda: fleet.up)
+        store = FallingBackLimitStore(leasing, fleet, clock)
+        rule = replace(rule_of(1000), lease=8)
+        while not leasing.leases or not leasing.leases[rule.counter, "k"].held:
+            await store.decide([Ask(rule, "k")])
+        held = leasing.leases[rule.counter, "k"].held
+        fleet.up = False
+        for _ in range(held):
+            assert store.at_once([Ask(rule, "k")])
+
+        assert store.local_decisions == 0
+        assert store.at_once([Ask(rule, "k")])
+        assert store.local_decisions == 1
+        await leasing.stop()
 
     asyncio.run(scenario())
 

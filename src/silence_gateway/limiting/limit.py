@@ -1,7 +1,7 @@
 """
 One declared limit: what programs that use the library ask.
 
-Hot path of leases: one `try_acquire` costs 2 us.
+Hot path of leases: one `try_acquire` costs 1.6 us.
 """
 
 from __future__ import annotations

@@ -96,14 +96,20 @@ class FallingBackLimitStore:
 
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide here if the store is known to be away, or has nothing to ask anybody."""
+        if not self.owed:
+            decisions = self.shared.at_once(asks)
+            if decisions is not None:
+                # From a lease, say: what is held here counts there already, whether it answers or not.
+                return decisions
         if not self.store.up:
             return self.decide_locally(asks, owed=True)
         if self.spread:
             away = [not self.shared.reaches(ask.rule, ask.key) for ask in asks]
             if any(away):
                 return self.decide_locally(asks, owed=True) if all(away) else None
-        if self.owed:
-            self.charge_if_due()
+        if not self.owed:
+            return None
+        self.charge_if_due()
         return self.shared.at_once(asks)
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
