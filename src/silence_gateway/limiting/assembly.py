@@ -63,28 +63,26 @@ class LimitEngine:
 def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = nobody) -> LimitEngine:
     """Join the parts over *store*; nothing is started."""
     scripts = scripts_of(store)
+    cluster = ClusterLimitStore(scripts, fleet) if isinstance(scripts, ClusterLanes) else None
     leasing = None
     shared: LimitStore
-    spread = isinstance(scripts, ClusterLanes)
     if scripts is None:
         shared = MemoryLimitStore(clock)
     else:
-        counted: LimitStore = (
-            ClusterLimitStore(scripts, fleet)
-            if isinstance(scripts, ClusterLanes)
-            else ValkeyLimitStore(scripts, fleet)
+        shared = leasing = LeasingLimitStore(
+            cluster or ValkeyLimitStore(scripts, fleet),
+            clock,
+            instances=lambda: store.live_instances,
+            up=lambda: store.up,
         )
-        leasing = LeasingLimitStore(
-            counted, clock, instances=lambda: store.live_instances, up=lambda: store.up
-        )
-        shared = leasing
-    falling_back = FallingBackLimitStore(shared, store, clock, spread=spread)
+    falling_back = FallingBackLimitStore(shared, store, clock, spread=cluster is not None)
     overrides = Overrides(store.board, clock, observer)
     decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
-    # Another rule may let through what was refused by the old one, and so may uses that a lease gave back.
+    # Another rule may let through what was refused by the old one, and so may uses that were given back.
     overrides.on_changed = decider.denials.clear
-    if leasing is not None:
-        leasing.on_returned = decider.denials.forget
+    for part in (leasing, cluster):
+        if part is not None:
+            part.on_returned = decider.denials.forget
     return LimitEngine(
         decider, falling_back, leasing, overrides, Holds(falling_back, clock, store.instance_id), store
     )
