@@ -233,7 +233,7 @@ def test_a_remembered_refusal_never_outlasts_what_the_store_would_say(
                     asking.add(asyncio.ensure_future(decide(decider, cost)))
                 elif not undoing:
                     now_us = fleet.store.memory.now_us()
-                    assert not fleet.store.memory.judge(Ask(rule, "k", cost), now_us).allowed
+                    assert not fleet.store.memory.judge(rule, "k", now_us, cost).allowed
             await fleet.clock.advance(rng.choice((0.0, 0.001, 0.01, 0.05, 0.3)))
             asking = {task for task in asking if not task.done()}
             # What somebody gives back is news to the others only once the store has confirmed it.

@@ -32,7 +32,7 @@ class LimitEngine:
 
     Attributes:
         decider: Whom to ask.
-        falling_back: What decides while the store is away.
+        falling_back: What decides while the store is away; idle where nothing is shared.
         leasing: What holds leases; None where nothing is shared.
         overrides: Exceptions for single keys.
         holds: Places under concurrency limits.
@@ -76,13 +76,14 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
             up=lambda: store.up,
         )
     falling_back = FallingBackLimitStore(shared, store, clock, spread=cluster is not None)
+    # What is counted in this process is never away.
+    asked = shared if scripts is None else falling_back
     overrides = Overrides(store.board, clock, observer)
-    decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
+    decider = Decider(asked, clock, overrides=overrides, remembers=scripts is not None)
     # Another rule may let through what was refused by the old one, and so may uses that were given back.
     overrides.on_changed = decider.denials.clear
     for part in (leasing, cluster):
         if part is not None:
             part.on_returned = decider.denials.forget
-    return LimitEngine(
-        decider, falling_back, leasing, overrides, Holds(falling_back, clock, store.instance_id), store
-    )
+    holds = Holds(asked, clock, store.instance_id)
+    return LimitEngine(decider, falling_back, leasing, overrides, holds, store)

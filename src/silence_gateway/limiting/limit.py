@@ -31,10 +31,11 @@ class Limit:
         rule: What it counts and how.
     """
 
-    __slots__ = ("limiter", "rule")
+    __slots__ = ("decider", "limiter", "rule")
 
     def __init__(self, limiter: RateLimiter, rule: LimitRule) -> None:
         self.limiter = limiter
+        self.decider = limiter.engine.decider
         self.rule = rule
 
     def __repr__(self) -> str:
@@ -51,11 +52,10 @@ class Limit:
             raise ValueError(NEGATIVE_COST)
         if self.rule.kind == "c" and cost:
             raise ValueError(NEEDS_HOLD)
-        decider = self.limiter.engine.decider
         asks = (Ask(self.rule, key, cost),)
-        decisions = decider.at_once(asks)
+        decisions = self.decider.at_once(asks)
         if decisions is None:
-            decisions = await decider.decide(asks)
+            decisions = await self.decider.decide(asks)
         return decisions[0]
 
     async def acquire(
@@ -120,7 +120,7 @@ class Limit:
             raise ValueError("a cost is at least 0")
         if self.rule.kind == "c":
             raise ValueError(NEEDS_HOLD)
-        await self.limiter.engine.decider.undo([Change(op, self.rule, key, cost, after.at_us)])
+        await self.decider.undo([Change(op, self.rule, key, cost, after.at_us)])
 
     def hold(self, key: str = "", *, wait: bool = False, timeout_s: float | None = None) -> Place:
         """
@@ -142,4 +142,4 @@ class Limit:
         Raises:
             StoreUnavailable: The store did not confirm it.
         """
-        return await self.limiter.engine.decider.reset(self.rule, key)
+        return await self.decider.reset(self.rule, key)
