@@ -201,6 +201,20 @@ def test_what_is_given_back_is_what_has_not_been_earned_back_since() -> None:
     assert (undone_later, later.debt) == (5, 0)
 
 
+def test_giving_back_in_a_moment_leaves_no_more_owed_than_that_moment_earns() -> None:
+    rule = rule_of(9, 3600 * SECOND)
+    bucket, decision = take(rule, None, START_US, 1)
+
+    again, undone = give_back(rule, bucket, START_US + 2_000, decision.at_us, 1)
+
+    assert undone == 1
+    assert judge(rule, again, START_US + 2_000, 9).allowed, "nothing else was owed"
+
+    both, _ = take(rule, bucket, START_US + 1_000, 2)
+    less, _ = give_back(rule, both, START_US + 2_000, decision.at_us, 1)
+    assert judge(rule, less, START_US + 2_000, 0).remaining == 7, "others still owe theirs"
+
+
 def test_what_others_owe_is_not_given_back() -> None:
     rule = rule_of(1, SECOND, burst=10)
     bucket, decision = take(rule, None, START_US, 2)

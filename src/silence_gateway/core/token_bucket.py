@@ -92,14 +92,17 @@ def spend(rule: LimitRule, bucket: Bucket | None, now_us: int, cost: int) -> Buc
 
 
 def give_back(rule: LimitRule, bucket: Bucket, now_us: int, at_us: int, amount: int) -> tuple[Bucket, int]:
-    """Undo *amount* tokens spent at *at_us*, as far as they are still owed; says how many it undid."""
+    """
+    Undo *amount* tokens spent at *at_us*, as far as they are still owed; says how many, rounded up.
+
+    What has been earned since then may have paid for them, and for nothing else: so much stays.
+    """
     debt, since_us = settled(rule, bucket, now_us)
     # No more can be owed than this; it keeps the product exact in Lua.
     amount = min(amount, most_debt(rule) // rule.token_units)
     earned = max(0, now_us - at_us) * rule.earn_units
-    owed = min(amount * rule.token_units - earned, debt)
-    tokens = max(0, owed) // rule.token_units
-    return Bucket(debt - tokens * rule.token_units, since_us), tokens
+    owed = max(0, min(amount * rule.token_units - earned, debt))
+    return Bucket(debt - owed, since_us), -(-owed // rule.token_units)
 
 
 def used_of(rule: LimitRule, bucket: Bucket | None, now_us: int) -> tuple[int, int]:

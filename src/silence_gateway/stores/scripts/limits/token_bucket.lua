@@ -55,13 +55,12 @@ do
     local rule = bucket[RULE]
     local earn_units, token_units = rule.first, rule.second
     amount = min(amount, floor_div(rule.third, token_units))
-    local owed = min(amount * token_units - max(0, now_us - at_us) * earn_units, bucket[DEBT])
-    local tokens = floor_div(max(0, owed), token_units)
-    if tokens > 0 then
-      bucket[DEBT] = bucket[DEBT] - tokens * token_units
+    local owed = max(0, min(amount * token_units - max(0, now_us - at_us) * earn_units, bucket[DEBT]))
+    if owed > 0 then
+      bucket[DEBT] = bucket[DEBT] - owed
       write(bucket)
     end
-    return tokens
+    return ceil_div(owed, token_units)
   end
 
   local function used(bucket)
