@@ -1,8 +1,8 @@
 """
 The limiter of a gateway: which limits a request meets, one decision for all of them, and the counting.
 
-Hot path. With a memory store the whole layer costs 5 us per request for one sliding window and 8 us for two;
-token buckets 7 and 10 us. Headers are 1 us of it, statistics 0.4 us.
+Hot path. With a memory store the whole layer costs 5 us per request for one sliding window and 10 us for
+two, token buckets 6 and 12 us, a place held and released 11 us. Headers are 1 us of it, statistics 0.4 us.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class MemoryLimitStore:
         now_us = self.now_us()
         passes = True
         decisions = []
-        keys = [kept_as(ask[1]) for ask in asks]
+        keys = [ask[1] if len(ask[1]) <= MAX_KEY_CHARS else kept_as(ask[1]) for ask in asks]
         for key, (rule, _, cost, holder) in zip(keys, asks, strict=True):
             decision = self.judge(rule, key, now_us, cost, holder)
             decisions.append(decision)
