@@ -24,7 +24,6 @@ LATER: dict[str, str] = {
     "limits.*.max": "the algorithm concurrency is not there yet; use rate",
     "limits.*.ttl": "the algorithm concurrency is not there yet; use rate",
     "limits.*.lease": "every use is decided in the store",
-    "rls": "the Envoy rate limit service is not there yet",
     "realtime.tokens.jwks": "use hmac_secret",
     "realtime.sessions.per_user": "sessions are not capped",
     "realtime.sessions.total": "sessions are not capped; server.max_connections bounds them",
