@@ -127,6 +127,13 @@ def test_an_instance_that_is_told_asks_again() -> None:
     assert len(asked.counters.asked) == 1
 
 
+def test_hits_for_others_are_counted_beside_those_given_back() -> None:
+    asked = over()
+
+    assert asked.codes("tenant=a", refund(2)) == ["OK", "OK", "OK"]
+    assert asked.codes("addr=1") == ["OK", "OK"]
+
+
 def test_no_answer_to_a_refund_is_taken_for_one() -> None:
     asked = over()
     asked.counters.error = StoreUnavailable("gone")

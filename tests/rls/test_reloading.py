@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
 from tests.rls.asking import Asked, rules_of, run
 
 from silence_gateway.app.config.rls_files import fingerprint, load_rules
@@ -185,5 +186,18 @@ def test_nothing_is_read_where_nothing_may_have_changed() -> None:
         asked = Asked(RULES)
         await RuleWatcher(asked.service, load, lambda: 1, 1, asked.clock).look()
         assert asked.events == []
+
+    run(scenario())
+
+
+def test_a_mistake_in_the_program_is_not_swallowed() -> None:
+    async def scenario() -> None:
+        def broken() -> object:
+            raise ZeroDivisionError
+
+        asked = Asked(RULES)
+        with pytest.raises(ZeroDivisionError):
+            async with RuleWatcher(asked.service, lambda: rules_of(OTHER), broken, 1, asked.clock):
+                await asked.clock.advance(1)
 
     run(scenario())

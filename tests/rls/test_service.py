@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.rls.asking import Asked, described, rules_of, run
 
 from silence_gateway.errors import BadRequest, RpcError, StoreUnavailable
@@ -439,3 +441,38 @@ def test_only_some_questions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(3):
         run(asked.service.should_rate_limit(long))
     assert long not in planner.plans
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from(
+                    ["addr=1", "addr=banned", "tenant=a", "free=1", "watched=1", "quota=1", "x=1"]
+                ),
+                st.integers(0, 3),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=6,
+    )
+)
+def test_headers_agree_with_the_statuses(questions: list[list[tuple[str, int]]]) -> None:
+    asked = Asked(RULES, RlsSettings(headers=HeaderNames()))
+    for question in questions:
+        answer = asked.answer(*(described(text, hitsAddend=hits) for text, hits in question))
+        limited = [status for status in answer.statuses if status.current_limit is not None]
+        said = [int(line.value) for line in answer.response_headers_to_add]
+
+        assert bool(said) is bool(limited)
+        if said:
+            assert said[1] == min(status.limit_remaining for status in limited)
+            assert said in [
+                [
+                    status.current_limit.requests_per_unit,
+                    status.limit_remaining,
+                    status.duration_until_reset.seconds,
+                ]
+                for status in limited
+            ]

@@ -1,7 +1,7 @@
 """
 What Envoy is told beside the decision, as `dynamic_metadata`: what was asked, and what rules have to say.
 
-Only made where `dynamic_metadata` is on; it costs about 20 us.
+Only made where `dynamic_metadata` is on; it costs about 15 us.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Rules anew while the service runs: a set that cannot be used changes nothing, and is counted and told.
 
-A file is looked at once a second and not watched by the kernel: configuration that is mounted into a
+Files are looked at now and then and not watched by the kernel: configuration that is mounted into a
 container is often exchanged by moving a link, which no watch on a file sees.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Self, TypeAlias
 
 from silence_gateway.clock import Clock
@@ -83,19 +82,21 @@ class RuleWatcher:
         self.seen = seen
         self.clock = clock
         self.elsewhere = elsewhere
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Begin to look."""
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.tasks.append(asyncio.get_running_loop().create_task(self.run()))
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Stop looking."""
-        if self.task is not None:
-            self.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self.task
+        for task in self.tasks:
+            task.cancel()
+        # What ended a task by itself is a mistake in this program, and raised here.
+        for ended in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     async def run(self) -> None:
         """Look once a second, for ever."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 class WindowCount(NamedTuple):
     """
-    Hits for one counter. Name, window and key together say which; each may be any text or length.
+    Hits for one counter. Name, window and key together say which; a name may be any text.
 
     Attributes:
         name: Group of counters, such as the domain; there are few of them.
