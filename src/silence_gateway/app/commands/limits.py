@@ -260,16 +260,38 @@ def grant(asking: Asking, name: str, key: str, uses: int) -> int:
 @asks
 @click.argument("name")
 @click.argument("key")
-@click.option("--rate", show_default="the limit's", help="Another rate, such as 500/minute.")
 @click.option(
-    "--burst", type=click.IntRange(1), show_default="the limit's", help="Another size of its bucket."
-)
-@click.option("--max", "most", type=click.IntRange(1), show_default="the limit's", help="More at once.")
-@click.option("--unlimited", is_flag=True, show_default=True, help="Nothing is counted or refused.")
-@click.option("--blocked", is_flag=True, show_default=True, help="Everything is refused.")
-@click.option("--ttl", show_default="for ever", help="For how long, such as 10m.")
-@click.option("--reason", show_default="none", help="Why, for those who find it later.")
-@click.option("--remove", is_flag=True, show_default=True, help="Take back what holds for it.")
+    "--rate", envvar="SILENCE_LIMITS_RATE", show_envvar=True, show_default="the limit's",
+    help="Another rate, such as 500/minute.",
+)  # fmt: skip
+@click.option(
+    "--burst", type=click.IntRange(1), envvar="SILENCE_LIMITS_BURST", show_envvar=True,
+    show_default="the limit's", help="Another size of its bucket.",
+)  # fmt: skip
+@click.option(
+    "--max", "most", type=click.IntRange(1), envvar="SILENCE_LIMITS_MAX", show_envvar=True,
+    show_default="the limit's", help="Another number at once.",
+)  # fmt: skip
+@click.option(
+    "--unlimited", is_flag=True, envvar="SILENCE_LIMITS_UNLIMITED", show_envvar=True, show_default=True,
+    help="Nothing is counted or refused.",
+)  # fmt: skip
+@click.option(
+    "--blocked", is_flag=True, envvar="SILENCE_LIMITS_BLOCKED", show_envvar=True, show_default=True,
+    help="Everything is refused.",
+)  # fmt: skip
+@click.option(
+    "--ttl", envvar="SILENCE_LIMITS_TTL", show_envvar=True, show_default="for ever",
+    help="For how long, such as 10m.",
+)  # fmt: skip
+@click.option(
+    "--reason", envvar="SILENCE_LIMITS_REASON", show_envvar=True, show_default="none",
+    help="Why, for those who find it later.",
+)  # fmt: skip
+@click.option(
+    "--remove", is_flag=True, envvar="SILENCE_LIMITS_REMOVE", show_envvar=True, show_default=True,
+    help="Take back what holds for it.",
+)  # fmt: skip
 def override(asking: Asking, name: str, key: str, *, remove: bool, most: int | None, **wanted: Any) -> int:
     """
     Let something else hold for KEY than for all others of the limit NAME.
