@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.grpc_messages import Fault, MessageCutter, MessageFault, framed, gunzip
+from silence_gateway.core.grpc_messages import Fault, MessageFault, MessageInbox, RawMessage, framed, gunzip
+
+
+def all_of(inbox: MessageInbox) -> list[RawMessage]:
+    """Take every message that is there."""
+    found = []
+    while (raw := inbox.take()) is not None:
+        found.append(raw)
+    return found
 
 
 @settings(deadline=None)
@@ -21,23 +29,47 @@ def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: 
     for message, packed in messages:
         content = gzip.compress(message) if packed else message
         wire += bytes((packed,)) + framed(content)[1:]
-    reader = MessageCutter(b"gzip", 1_000)
+    reader = MessageInbox(b"gzip", 1_000)
     got = []
     for cut in [*cuts, len(wire) + 1]:
-        got += [reader.unpack(raw) for raw in reader.feed(wire[:cut])]
+        reader.put(wire[:cut])
+        got += [reader.unpack(raw) for raw in all_of(reader)]
         wire = wire[cut:]
 
     assert got == [message for message, _ in messages]
     assert reader.pending == reader.missing == 0
 
 
+def test_single_bytes_do_not_become_objects_of_their_own() -> None:
+    """A peer may send a message byte by byte; what waits must not take forty times its size."""
+    inbox = MessageInbox(b"", 100_000)
+    wire = framed(bytes(100_000))
+    for byte in wire[:-1]:
+        inbox.put(bytes((byte,)))
+
+    assert inbox.take() is None
+    assert len(inbox._chunks) < 10
+    inbox.put(wire[-1:])
+    assert inbox.take() == (False, bytes(100_000))
+    assert inbox.pending == 0
+
+
+def test_messages_are_cut_off_when_they_are_taken() -> None:
+    inbox = MessageInbox(b"", 10)
+    inbox.put(framed(b"") * 10_000)
+
+    assert len(inbox._chunks) == 1
+    assert len(all_of(inbox)) == 10_000
+
+
 @settings(deadline=None)
 @given(message=st.binary(max_size=50), cut=st.integers(0, 54))
 def test_a_message_that_has_begun_says_what_it_still_needs(message: bytes, cut: int) -> None:
     wire = framed(message)
-    reader = MessageCutter(b"", 50)
+    reader = MessageInbox(b"", 50)
 
-    whole = reader.feed(wire[:cut])
+    reader.put(wire[:cut])
+    whole = all_of(reader)
 
     expected = len(wire) - cut if cut >= 5 else 5 - cut
     assert reader.missing == (0 if whole or not cut else expected)
@@ -46,10 +78,11 @@ def test_a_message_that_has_begun_says_what_it_still_needs(message: bytes, cut: 
 @settings(deadline=None)
 @given(pieces=st.lists(st.binary(max_size=40), max_size=8))
 def test_arbitrary_bytes_raise_only_faults(pieces: list[bytes]) -> None:
-    reader = MessageCutter(b"gzip", 100)
+    reader = MessageInbox(b"gzip", 100)
     for piece in pieces:
+        reader.put(piece)
         try:
-            messages = [reader.unpack(raw) for raw in reader.feed(piece)]
+            messages = [reader.unpack(raw) for raw in all_of(reader)]
         except MessageFault:
             return
         assert all(len(message) <= 100 for message in messages)
@@ -92,9 +125,11 @@ def test_only_one_whole_gzip_member_is_a_message(packed: bytes, text: str) -> No
     ],
 )
 def test_faults_are_told_apart(encoding: bytes, wire: bytes, fault: Fault) -> None:
-    reader = MessageCutter(encoding, 100)
+    reader = MessageInbox(encoding, 100)
+
+    reader.put(wire)
 
     with pytest.raises(MessageFault) as caught:
-        reader.unpack(reader.feed(wire)[0])
+        reader.unpack(all_of(reader)[0])
 
     assert caught.value.fault is fault

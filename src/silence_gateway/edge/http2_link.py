@@ -128,7 +128,8 @@ class Http2Link(asyncio.Protocol):
     def flush(self) -> None:
         """Give everything to the socket."""
         self.flush_due = False
-        if not self.pieces or self.phase >= LINGERING:
+        if not self.pieces or self.phase >= LINGERING or self.transport.is_closing():
+            # uvloop raises for a client that left meanwhile.
             self.pieces.clear()
             return
         data = b"".join(self.pieces)
@@ -229,19 +230,20 @@ class Http2Link(asyncio.Protocol):
     def say_goodbye(self, code: ErrorCode, reason: str) -> None:
         """Tell the client why, and end."""
         debug = reason.encode("ascii", "replace")[:200]
-        self.drop_all()
         self.write(h2.goaway_frame(self.last_stream, code, debug))
         self.linger()
+        self.drop_all()
 
     def drop_all(self) -> None:
         """Let go of every stream; those who answer them are told."""
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
-            if stream.outbox is not None:
-                stream.outbox.wake()
+        for stream in list(self.streams.values()):
+            self.drop(stream)
             if not stream.answered:
                 stream.on_gone()
+
+    def drop(self, stream: Http2Stream) -> None:
+        """Forget a stream."""
+        self.streams.pop(stream.id, None)
 
     def linger(self) -> None:
         """

@@ -159,8 +159,7 @@ class Http2Sending(Http2Link):
 
     def drop(self, stream: Http2Stream) -> None:
         """Forget a stream, and give back what it held."""
-        if self.streams.pop(stream.id, None) is None:
-            return
+        super().drop(stream)
         self.discard_unsent(stream)
         if stream.borrowed:
             self.take_back_room(stream)
