@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.edge.http2_scene import CHAT, ECHO, LATER, run, scene
 
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.grpc_messages import framed
@@ -10,7 +11,6 @@ from silence_gateway.core.h2_frames import ErrorCode, Setting
 from silence_gateway.core.hpack import encode
 from silence_gateway.edge.http2 import NOT_HTTP2, TURN_BYTES
 from silence_gateway.testing.h2_client import call, data, head_of, headers
-from tests.edge.http2_scene import CHAT, ECHO, LATER, run, scene
 
 
 def test_a_call_is_answered_with_head_message_and_trailers() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.edge.http2_scene import CHAT, ECHO, LATER, Scene, run, scene
 
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.grpc_messages import framed
@@ -16,7 +17,6 @@ from silence_gateway.edge.http2_sending import MAX_REMEMBERED_STREAMS
 from silence_gateway.edge.http2_statistics import Cap
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.h2_client import call, data, head_of, headers
-from tests.edge.http2_scene import CHAT, ECHO, LATER, Scene, run, scene
 
 NOWHERE = b"/no.Such/Method"
 
@@ -201,12 +201,19 @@ def made_reset(number: int) -> bytes:
     return call(stream, LATER) + h2.window_update_frame(stream, 0)
 
 
+def reset_of_a_short_call(number: int) -> bytes:
+    """A deadline that is nearly due from the beginning is no excuse."""
+    stream = 2 * number + 3
+    return call(stream, LATER, b"", (b"grpc-timeout", b"9m")) + h2.rst_stream_frame(stream, ErrorCode.CANCEL)
+
+
 def malformed(number: int) -> bytes:
     return headers(2 * number + 3, [(b":method", b"POST")], end=True)
 
 
 FLOODS: list[Any] = [
     pytest.param(rapid_reset, Noise.RESETS, id="rapid-reset"),
+    pytest.param(reset_of_a_short_call, Noise.RESETS, id="rapid-reset-with-short-deadlines"),
     pytest.param(made_reset, Noise.RESETS, id="resets-made-by-the-server"),
     pytest.param(malformed, Noise.RESETS, id="malformed-requests"),
     pytest.param(lambda _: h2.settings_frame([(4, 1)]), Noise.SETTINGS, id="settings"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+from tests.edge.http2_scene import CHAT, ECHO, LATER, PUSH, Scene, run, scene
 
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.grpc_messages import framed
 from silence_gateway.core.h2_frames import ErrorCode, Setting
 from silence_gateway.core.hpack import NO_TABLE
-from silence_gateway.edge.http2_sending import TICK_BYTES
+from silence_gateway.edge.http2_sending import PADDING_BYTES, TICK_BYTES
 from silence_gateway.edge.http2_statistics import Cap
 from silence_gateway.testing.h2_client import H2Client, call, data, head_of, headers
-from tests.edge.http2_scene import CHAT, ECHO, LATER, PUSH, Scene, run, scene
 
 
 def window(size: int) -> bytes:
@@ -130,7 +132,7 @@ def test_large_answers_take_turns() -> None:
 
             turns = [frame[2] for frame in (await client.all_of(h2.DATA))[first:]]
             assert len(turns) >= 8
-            assert all(one != other for one, other in zip(turns, turns[1:], strict=False))
+            assert all(one != other for one, other in pairwise(turns))
             client.send(h2.rst_stream_frame(1, 8), h2.rst_stream_frame(3, 8))
 
     run(scenario())
@@ -271,7 +273,7 @@ def test_a_large_message_is_given_room_for_exactly_the_rest_at_once() -> None:
             client = served.client()
             message = bytes(1_000_000)
             client.send(headers(1, head_of(ECHO)), h2.frame(h2.DATA, 0, 1, framed(message)[:100]))
-            assert await room(client, 1) == 1_000_005
+            assert await room(client, 1) == 1_000_005 + PADDING_BYTES
 
             client.send(data(1, framed(message)[100:], end=True))
             for _ in range(4):
@@ -290,14 +292,16 @@ def test_large_messages_together_borrow_no_more_than_the_bound() -> None:
             client.send(headers(stream, head_of(LATER)) + data(stream, framed(bytes(500_000))[:100]))
         rooms = {stream: await room(client, stream) for stream in streams}
         assert sum(size > 65_535 for size in rooms.values()) == 2
-        assert rooms[1] == rooms[3] == 500_005
+        assert rooms[1] == rooms[3] == 500_005 + PADDING_BYTES
 
         client.send(data(1, framed(bytes(500_000))[100:], end=True))
         for _ in range(3):
             await client.hear()
-        assert await room(client, 5) == 500_005, "the next in the line has what the first gave back"
+        assert await room(client, 5) == 500_005 + PADDING_BYTES, (
+            "the next in the line has what the first gave back"
+        )
         client.send(h2.rst_stream_frame(7, 8), h2.rst_stream_frame(3, 8))
-        assert await room(client, 9) == 500_005
+        assert await room(client, 9) == 500_005 + PADDING_BYTES
         assert await room(client, 11) == 65_535
 
     async def main() -> None:
@@ -314,12 +318,12 @@ def test_one_message_larger_than_the_bound_gets_through_alone() -> None:
             wire = framed(bytes(300_000))
             for stream in (1, 3):
                 client.send(headers(stream, head_of(ECHO)) + data(stream, wire[:100]))
-            assert [await room(client, 1), await room(client, 3)] == [300_005, 65_535]
+            assert [await room(client, 1), await room(client, 3)] == [300_005 + PADDING_BYTES, 65_535]
 
             client.send(data(1, wire[100:], end=True))
             for _ in range(3):
                 await client.hear()
-            assert await room(client, 3) == 300_005
+            assert await room(client, 3) == 300_005 + PADDING_BYTES
             client.send(h2.rst_stream_frame(1, 8), h2.rst_stream_frame(3, 8))
 
     run(scenario())

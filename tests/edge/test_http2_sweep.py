@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.edge.http2_scene import CHAT, ECHO, LATER, PUSH, Scene, run, scene
 
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.grpc_messages import framed
@@ -10,7 +11,6 @@ from silence_gateway.core.h2_frames import ErrorCode, Setting
 from silence_gateway.core.hpack import encode
 from silence_gateway.edge.http2_statistics import Cap
 from silence_gateway.testing.h2_client import H2Client, call, data, head_of, headers
-from tests.edge.http2_scene import CHAT, ECHO, LATER, PUSH, Scene, run, scene
 
 
 async def drip(served: Scene, client: H2Client, wire: bytes, every_s: float) -> float:

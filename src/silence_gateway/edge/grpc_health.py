@@ -10,9 +10,9 @@ import asyncio
 from enum import IntEnum
 
 from silence_gateway.core.status import Code
-from silence_gateway.edge.grpc_calls import UnaryCall, unary
 from silence_gateway.edge.grpc_methods import Method
 from silence_gateway.edge.grpc_streams import StreamCall, streaming
+from silence_gateway.edge.grpc_unary import UnaryCall, unary
 from silence_gateway.errors import BadRequest, RpcError
 from silence_gateway.transcoding.wire import read_fields, text_of, write_bytes
 

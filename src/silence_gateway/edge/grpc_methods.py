@@ -18,9 +18,9 @@ from silence_gateway.edge.grpc_answers import ALWAYS_FITS, Metadata, Status, err
 from silence_gateway.edge.http2_streams import Http2Head, Open
 
 if TYPE_CHECKING:
-    from silence_gateway.edge.grpc_calls import UnaryCall
     from silence_gateway.edge.grpc_server import GrpcServer
     from silence_gateway.edge.grpc_streams import StreamCall
+    from silence_gateway.edge.grpc_unary import UnaryCall
 
 UnaryHandler: TypeAlias = "Callable[[bytes, UnaryCall], bytes | Awaitable[bytes]]"
 """Answers one message with one. An answer given at once costs no task; an awaitable costs one."""
@@ -35,7 +35,7 @@ NOT_GRPC = encode([(b":status", b"415"), (b"content-length", b"0")])
 
 class Method:
     """
-    One method of a service; made by `grpc_calls.unary` or `grpc_streams.streaming`.
+    One method of a service; made by `grpc_unary.unary` or `grpc_streams.streaming`.
 
     Attributes:
         handler: What answers its calls.

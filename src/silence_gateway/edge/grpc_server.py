@@ -16,9 +16,10 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.hpack import HeaderPairs
 from silence_gateway.core.status import Code
 from silence_gateway.edge.grpc_answers import ALWAYS_FITS, Status, error_block
-from silence_gateway.edge.grpc_calls import RefusedCall, UnaryCall, unary
+from silence_gateway.edge.grpc_calls import RefusedCall
 from silence_gateway.edge.grpc_methods import GrpcHead, Method
 from silence_gateway.edge.grpc_streams import StreamCall, streaming
+from silence_gateway.edge.grpc_unary import UnaryCall, unary
 from silence_gateway.edge.http2_server import Http2Server
 from silence_gateway.edge.http2_settings import MEBIBYTE, Http2Settings
 from silence_gateway.edge.http2_streams import Open

@@ -162,10 +162,9 @@ class StreamCall(GrpcCall):
     def make_room(self) -> None:
         """Make sure that the message that the handler waits for can come."""
         missing = self.inbox.missing
-        if missing > self.room and self.owed:
+        if missing > self.room // 2 and self.owed:
             self.pay()
-        if missing > self.room and not self.borrowed:
-            self.connection.lend_room(self, missing - self.room)
+        self.connection.make_room(self, missing)
 
     def pay(self) -> None:
         """Give back what is owed."""

@@ -72,9 +72,10 @@ class Http2Connection(Http2Control):
             self.peer = address[0].removeprefix("::ffff:")
         tls = transport.get_extra_info("ssl_object")
         if not self.server.admit(self):
-            self.statistics.capped[Cap.CONNECTIONS] += 1
-            self.write(h2.settings_frame(()))
-            self.say_goodbye(ErrorCode.NO_ERROR, "this server has as many connections as it may have")
+            # Without SETTINGS: a client that has got them takes itself for connected, and comes back at once
+            # instead of after a pause.
+            self.server.count_capped(Cap.CONNECTIONS, self.peer, "it was turned away")
+            self.transport.abort()
             return
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self.say_goodbye(ErrorCode.HTTP_1_1_REQUIRED, "this server speaks HTTP/2 (ALPN h2) only")

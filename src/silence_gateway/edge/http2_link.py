@@ -28,9 +28,6 @@ MAX_UNREAD = 1_048_576
 GOODBYE = b"goodbye?"
 """The content of the PING behind the first GOAWAY; its answer says that the client has read both."""
 
-NEARLY_DUE_S = 0.01
-"""A caller that gives up within this of its own deadline gave up because of it: both clocks are right."""
-
 CAP_OF_NOISE: dict[Noise, Cap] = {noise: Cap[noise.name] for noise in Noise}
 
 
@@ -176,13 +173,13 @@ class Http2Link(asyncio.Protocol):
 
     def count_reset(self, stream: Http2Stream) -> None:
         """
-        Count a request that was taken back; one whose time is up anyway costs nothing.
+        Count a request that was taken back; one that its client had waited for long enough costs nothing.
 
         Raises:
             Capped: If that was one too many.
         """
         now_s = self.server.clock.monotonic_s()
-        if stream.deadline_s - now_s > NEARLY_DUE_S and not self.budget.spend(Noise.RESETS, now_s, self.work):
+        if not stream.was_waited_for(now_s) and not self.budget.spend(Noise.RESETS, now_s, self.work):
             raise Capped(Cap.RESETS, "more requests are taken back than is allowed")
 
     # The end.

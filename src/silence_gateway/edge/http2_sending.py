@@ -1,7 +1,7 @@
 """
 What leaves an HTTP/2 connection of a client under flow control: answers, and how their streams end.
 
-A small answer is written at once, as the windows allow (`grpc_calls.py` does it by itself where it can).
+A small answer is written at once, as the windows allow (`grpc_unary.py` does it by itself where it can).
 What does not fit waits in an outbox of its stream; outboxes take turns, one frame each, so that a large
 answer holds up no other. Nothing here knows what is sent.
 """
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Content given to the socket in one loop tick: enough to keep a fast client busy until the next one.
 TICK_BYTES = 262_144
+
+# A client that pads cannot send the last byte of a message without room for the padding.
+PADDING_BYTES = 256
 
 # Streams that we ended before their client did, whose late frames are no fault of the client's.
 MAX_REMEMBERED_STREAMS = 1_024
@@ -114,9 +117,15 @@ class Http2Sending(Http2Link):
             stream.room += size
             self.write(h2.window_update_frame(stream.id, size))
 
-    def lend_room(self, stream: Http2Stream, size: int) -> None:
-        """Allow the client *size* bytes above the usual window, now or when others have given back."""
-        if not any(each is stream for each, _ in self.grants.waiting) and self.grants.ask(stream, size):
+    def make_room(self, stream: Http2Stream, missing: int) -> None:
+        """Let the client send *missing* bytes, above the usual window if need be and when others allow."""
+        size = missing + PADDING_BYTES - stream.room
+        if (
+            size > 0
+            and not stream.borrowed
+            and not any(each is stream for each, _ in self.grants.waiting)
+            and self.grants.ask(stream, size)
+        ):
             self.lend(stream, size)
 
     def take_back_room(self, stream: Http2Stream) -> int:

@@ -60,6 +60,7 @@ class Http2Server:
         self.scheme = b"http"
         self.draining = False
         self.connections: set[Http2Connection] = set()
+        self.lingering: set[asyncio.Future[object]] = set()  # work of streams that are gone
         self.loop: asyncio.AbstractEventLoop
         self.listeners: list[asyncio.Server] = []
         self.sweeper: Timer | None = None
@@ -128,20 +129,18 @@ class Http2Server:
         return await self.abort()
 
     async def abort(self) -> int:
-        """Cut off what is still open, at once; return how many there were."""
+        """Cut off what is still open, and wait for cancelled handlers; return how many connections it was."""
         self.stop_accepting()
         self.draining = True
         left = list(self.connections)
-        work = {task for connection in left for task in connection.lingering}
         self.empty = asyncio.Event()
         for connection in left:
             connection.transport.abort()
         if left:
             # Aborting is carried out on the loop's next turns.
             await self.empty.wait()
-        work.update(*(connection.lingering for connection in left))
-        if work:
-            await asyncio.wait(work)
+        if self.lingering:
+            await asyncio.wait(self.lingering)
         if self.sweeper is not None:
             self.sweeper.cancel()
             self.sweeper = None

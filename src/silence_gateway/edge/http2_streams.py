@@ -164,6 +164,10 @@ class Http2Stream:
         """Its time is up."""
         raise NotImplementedError
 
+    def was_waited_for(self, _now_s: float) -> bool:
+        """Whether a client that takes it back now has a good reason: the time it had announced is over."""
+        return False
+
     def waits_for_content(self) -> bool:
         """Whether the client owes us content now, so that it can be too slow."""
         return self.receiving and not self.answered
