@@ -3,7 +3,7 @@ What a client's header block means: the head of a request, or its trailers (RFC 
 
 Pure. A block that breaks a rule is not repaired and raises nothing: what is wrong with it is kept as
 text, because a malformed request costs only its stream. Heads that repeat byte for byte are read once
-(see `hpack.BlockReader`), a new one of ten fields costs about 5 us.
+(see `hpack.BlockReader`); a new one of ten fields costs 5 us, and reading its block 11 us.
 """
 
 from __future__ import annotations

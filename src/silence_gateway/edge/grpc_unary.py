@@ -5,7 +5,9 @@ Hot path: one object per call, and no task for a handler that answers at once. A
 frame and the client's windows is three pieces of the connection's next write, two of them made by one
 `pack` each; everything else takes the general way of `http2_sending.py`.
 
-FIGURE
+Measured with h2load, 64 callers on one connection, uvloop and one core: an empty handler costs 5.2 us of CPU
+per call if it answers at once and 8.1 us if it is a coroutine; one of grpcio 1.85 costs 96 us, of grpcio.aio
+181 us (`bench/grpc_server.py`). With one caller per connection it is 13 and 16 us, system calls included.
 """
 
 from __future__ import annotations
