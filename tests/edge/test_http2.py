@@ -278,6 +278,7 @@ def test_ping_is_answered_with_its_content() -> None:
     ("wire", "answer"),
     [
         pytest.param(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", NOT_HTTP2, id="http-1"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", b"the preface of HTTP/2 is wrong", id="tls"),
         pytest.param(h2.PREFACE[:-1] + b"x", b"the preface of HTTP/2 is wrong", id="preface-wrong"),
         pytest.param(
             h2.PREFACE + h2.ping_frame(b"12345678"), b"the first frame is not SETTINGS", id="ping-first"

@@ -296,7 +296,7 @@ def test_a_connection_with_a_call_is_not_idle() -> None:
 
 def test_an_old_connection_is_sent_away_and_its_calls_have_a_grace() -> None:
     async def scenario() -> None:
-        async with scene(max_age_s=100.0, age_grace_s=20.0) as served:
+        async with scene(max_age_s=100.0, age_grace_s=30.0) as served:
             client = served.client()
             client.send(call(1, LATER))
             await served.clock.advance(89)
@@ -306,7 +306,7 @@ def test_an_old_connection_is_sent_away_and_its_calls_have_a_grace() -> None:
             assert served.capped() == {Cap.AGE: 1}
             assert len(served.running) == 1
 
-            await served.clock.advance(22)
+            await served.clock.advance(32)
             assert served.running == []
             assert client.transport.eof
 
