@@ -46,7 +46,7 @@ async def silence(port: int, callers: int, seconds: float) -> float:
     limiter = RateLimiter(store, fleet=store.fleet)
     rate = await paced(limiter.limit("bench", "100/minute").try_acquire, callers, seconds)
     await store.stop()
-    if limiter.limits_store.local_decisions:
+    if limiter.engine.falling_back.local_decisions:
         raise SystemExit("some decisions were made without the store: the measurement is void")
     return rate
 

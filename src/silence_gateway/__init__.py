@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         UpstreamTimeout,
         UpstreamUnavailable,
     )
-    from silence_gateway.limiting.rate_limiter import Limit, RateLimiter
+    from silence_gateway.limiting.limit import Limit
+    from silence_gateway.limiting.rate_limiter import RateLimiter
     from silence_gateway.realtime.door import SessionHub
     from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
     from silence_gateway.stores.open import open_store
@@ -105,7 +106,8 @@ _HOMES = {
         "UpstreamTimeout",
         "UpstreamUnavailable",
     ),
-    "limiting.rate_limiter": ("Limit", "RateLimiter"),
+    "limiting.limit": ("Limit",),
+    "limiting.rate_limiter": ("RateLimiter",),
     "realtime.door": ("SessionHub",),
     "realtime.settings": ("NamespaceSettings", "RealtimeSettings", "TokenSettings"),
     "stores.open": ("open_store",),

@@ -25,7 +25,7 @@ from silence_gateway.core.limits import (
 from silence_gateway.core.rates import Rate, rate_per_months
 from silence_gateway.stores.limit_batch import deliver, pack_changes, pack_requests, read_changes
 from silence_gateway.stores.limit_names import BLOCK
-from silence_gateway.stores.limits_memory import MemoryLimitStore, Table
+from silence_gateway.stores.limits_memory import Key, MemoryLimitStore, Table
 
 pytestmark = pytest.mark.valkey
 
@@ -62,7 +62,7 @@ class SteppedStore(MemoryLimitStore):
     def forget(self, rule: LimitRule, table: Table, now_us: int) -> None:
         """Keep everything: what was forgotten in time does not come back when time does."""
 
-    def forget_blocks(self, blocks: dict[str, int], now_us: int) -> None:
+    def forget_blocks(self, blocks: dict[Key, int], now_us: int) -> None:
         """Likewise."""
 
 

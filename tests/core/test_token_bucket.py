@@ -37,8 +37,8 @@ def take(rule: LimitRule, bucket: Bucket | None, now_us: int, cost: int = 1) -> 
     return (spend if decision.allowed else unspent)(rule, bucket, now_us, cost), decision
 
 
-def unspent(rule: LimitRule, bucket: Bucket | None, now_us: int, _cost: int) -> Bucket:
-    return settled(rule, bucket, now_us)
+def unspent(rule: LimitRule, bucket: Bucket | None, now_us: int, _cost: int = 0) -> Bucket:
+    return Bucket(*settled(rule, bucket, now_us))
 
 
 def told(decision: Decision) -> Decision:
@@ -140,7 +140,7 @@ def test_waiting_as_told_is_enough_and_not_too_long(
     for gap_us, step_cost in trace:
         now_us += gap_us
         bucket, _ = take(rule, bucket, now_us, step_cost)
-    refused = judge(rule, settled(rule, bucket, now_us), now_us, cost)
+    refused = judge(rule, unspent(rule, bucket, now_us), now_us, cost)
     if refused.allowed:
         return
     if refused.retry_after_us == NEVER:
@@ -160,7 +160,7 @@ def test_a_refusal_spends_nothing(rule: LimitRule, trace: list[tuple[int, int]])
     bucket, now_us = FULL, START_US
     for gap_us, cost in trace:
         now_us += gap_us
-        before = settled(rule, bucket, now_us)
+        before = unspent(rule, bucket, now_us)
         bucket, decision = take(rule, bucket, now_us, cost)
         if not decision.allowed:
             assert bucket == before
@@ -174,7 +174,7 @@ def test_after_the_reset_time_the_bucket_is_full(rule: LimitRule, trace: list[tu
         bucket, decision = take(rule, bucket, now_us, cost)
 
     assert (
-        judge(rule, settled(rule, bucket, now_us + decision.reset_us), now_us, 0).remaining == rule.capacity
+        judge(rule, unspent(rule, bucket, now_us + decision.reset_us), now_us, 0).remaining == rule.capacity
     )
 
 

@@ -199,6 +199,16 @@ def test_two_programs_with_one_limiter_on_a_real_server() -> None:
     assert second == [line for line in second if line.startswith("try again in ")]
 
 
+def test_places_and_costs_in_one_process_and_on_a_real_server() -> None:
+    with ValkeyServer() as server:
+        alone, shared = run_example("concurrency.py"), run_example("concurrency.py", server.url)
+
+    for lines in (alone, shared):
+        assert [line.partition(" begins")[0] for line in lines[:6]] == [f"report {n}" for n in range(6)]
+        assert [line.partition(", ")[2] for line in lines[:3]] == ["2 more may", "1 more may", "0 more may"]
+        assert lines[6:] == ["three at once, and no more", "520 of 1000 tokens are left"]
+
+
 def stubs(folder: Path) -> Path:
     """Make stubs of the sample service, as its users would."""
     import grpc_tools

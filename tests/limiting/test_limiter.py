@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 
-from silence_gateway.core.http import Request
-from silence_gateway.core.limits import Algorithm, LimitRule, Mode
+from silence_gateway.core.http import HeaderList, Request
+from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, Op
 from silence_gateway.core.rates import parse_rate
-from silence_gateway.errors import NotFound, RateLimited
+from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreUnavailable
+from silence_gateway.limiting.admission import Admission
 from silence_gateway.limiting.cost import Cost
+from silence_gateway.limiting.decider import Decider
+from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import MAX_MATCHES, Limiter
+from silence_gateway.limiting.overrides import Overrides
+from silence_gateway.stores.memory import MemoryStore
+from silence_gateway.testing import settle
+from silence_gateway.testing.clock import FakeClock
+from silence_gateway.testing.distant_limits import DistantLimitStore
 from silence_gateway.testing.limiters import local_limiter
 
 
@@ -195,3 +203,318 @@ def test_a_limit_on_a_path_is_not_passed_by_calling_the_method_by_its_name() -> 
     assert matched is not None
     assert [one.rule.name for one in matched.specs] == ["login", "orders"]
     assert limiter.match("POST", "/auth.Auth/Login", "auth.Auth/Login") is None
+
+
+def test_answers_for_very_long_paths_are_not_remembered() -> None:
+    limiter = limiter_of(spec("l", path="/a/**"))
+
+    assert names(limiter, "GET", "/a/" + "x" * 5000) == ["l"]
+    assert limiter.matches == {}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        LimitRule(name="l", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.SLIDING_COUNTER, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.TOKEN_BUCKET, rate=parse_rate("5/hour")),
+        LimitRule(name="l", algorithm=Algorithm.FIXED_WINDOW, rate=parse_rate("5/hour")),
+    ],
+    ids=lambda rule: rule.algorithm.value,
+)
+def test_an_operator_may_grant_uses(rule: LimitRule) -> None:
+    async def scenario() -> None:
+        limiter = limiter_of(LimitSpec(rule=rule, any=True))
+        for _ in range(5):
+            await ask(limiter)
+        assert await limiter.grant("l", "10.0.0.1", 2) == 2
+        assert (await limiter.state("l", "10.0.0.1")).remaining == 2
+        assert await limiter.grant("l", "10.0.0.1", 9) == 3
+        assert await limiter.grant("l", "nobody", 9) == 0
+        with pytest.raises(BadRequest, match="limit l: grant at least one use, not 0"):
+            await limiter.grant("l", "10.0.0.1", 0)
+        with pytest.raises(NotFound):
+            await limiter.grant("x", "10.0.0.1", 1)
+
+    asyncio.run(scenario())
+
+
+def test_places_are_not_granted_and_not_every_limiter_has_exceptions() -> None:
+    async def scenario() -> None:
+        limiter = limiter_of(places())
+        with pytest.raises(BadRequest, match="limit places: it gives places, which are free when"):
+            await limiter.grant("places", "k", 1)
+        with pytest.raises(BadRequest, match="no exceptions"):
+            await limiter.put_override("places", "k", {"blocked": True}, "ops")
+        with pytest.raises(NotFound):
+            await limiter.remove_override("x", "k", "ops")
+
+    asyncio.run(scenario())
+
+
+# -- requests that are not over when they have passed ------------------------------------------------
+
+
+class Gate:
+    """A limiter over a distant store, and requests that pass it."""
+
+    def __init__(self, *specs: LimitSpec) -> None:
+        self.clock = FakeClock()
+        self.store = DistantLimitStore(self.clock)
+        self.overrides = Overrides(MemoryStore().board, self.clock)
+        self.overrides.start()
+        decider = Decider(self.store, self.clock, overrides=self.overrides)
+        self.limiter = Limiter(specs, decider, Holds(self.store, self.clock, "test"))
+
+    async def admit(self, headers: dict[bytes, bytes] | None = None) -> Admission:
+        matched = self.limiter.match("GET", "/", "")
+        assert matched is not None
+        assert not matched.fixed
+        return await self.limiter.admit_for_now(Request("GET", "/", headers or {}, peer="ann"), matched)
+
+    async def settle(self, admission: Admission, told: HeaderList | None) -> list[tuple[Op, int]]:
+        """End a request; returns what the store was told about that."""
+        before = len(self.store.changes)
+        admission.end(told)
+        await settle()
+        return [(change.op, change.amount) for change in self.store.changes[before:]]
+
+    def used(self, name: str) -> int:
+        return self.store.used(self.limiter.specs[name].rule, "ann")
+
+
+def places(name: str = "places", most: int = 1, mode: Mode = Mode.ENFORCE) -> LimitSpec:
+    return LimitSpec(
+        rule=LimitRule(name=name, algorithm=Algorithm.CONCURRENCY, max=most, mode=mode), any=True
+    )
+
+
+TOKENS = spec("tokens", "100/minute", any=True, cost=Cost(amount=10, answer_header=b"x-tokens"))
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "used"),
+    [
+        pytest.param([(b"x-tokens", b"4")], [(Op.GIVE_BACK, 6)], 4, id="refund"),
+        pytest.param([(b"x-tokens", b"25")], [(Op.CHARGE, 15)], 25, id="charge"),
+        pytest.param([(b"x-tokens", b"10")], [], 10, id="as-reserved"),
+        pytest.param([(b"x-tokens", b"150")], [(Op.CHARGE, 140)], 150, id="beyond-the-limit"),
+        pytest.param([(b"grpc-trailer-x-tokens", b"0")], [(Op.GIVE_BACK, 10)], 0, id="nothing-spent"),
+        pytest.param(None, [(Op.GIVE_BACK, 10)], 0, id="nobody-worked"),
+        pytest.param([], [], 10, id="silence"),
+        pytest.param([(b"x-tokens", b"lots")], [], 10, id="noise"),
+    ],
+)
+def test_what_an_answer_tells_is_settled(
+    told: HeaderList | None, changes: list[tuple[Op, int]], used: int
+) -> None:
+    async def scenario() -> None:
+        gate = Gate(TOKENS)
+        admission = await gate.admit()
+        assert gate.used("tokens") == 10
+
+        assert await gate.settle(admission, told) == changes
+        assert gate.used("tokens") == used
+        assert gate.limiter.untold == (told in ([], [(b"x-tokens", b"lots")]))
+        assert await gate.settle(admission, [(b"x-tokens", b"99")]) == [], "a request is over once"
+
+    asyncio.run(scenario())
+
+
+def test_a_charge_beyond_the_limit_makes_the_next_ones_wait() -> None:
+    async def scenario() -> None:
+        gate = Gate(TOKENS)
+        await gate.settle(await gate.admit(), [(b"x-tokens", b"150")])
+        with pytest.raises(RateLimited):
+            await gate.admit()
+        await gate.clock.advance(61)
+
+        assert (await gate.admit()).lines
+
+    asyncio.run(scenario())
+
+
+def test_what_a_header_of_the_request_tells_is_spent() -> None:
+    async def scenario() -> None:
+        gate = Gate(spec("l", "10/minute", any=True, cost=Cost(header=b"x-cost")))
+        for cost in (b"4", b"0", b"5"):
+            await gate.settle(await gate.admit({b"x-cost": cost}), [])
+        await gate.admit()
+        assert gate.used("l") == 10
+        with pytest.raises(BadRequest):
+            await gate.admit({b"x-cost": b"x"})
+        with pytest.raises(RateLimited) as refused:
+            await gate.admit({b"x-cost": b"11"})
+
+        assert refused.value.retry_after_s is None
+        assert [change for change in gate.store.changes if change.op is not Op.CHARGE] == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", ["away", "loses_answers"])
+def test_what_the_store_does_not_hear_of_a_cost_is_counted(fault: str) -> None:
+    async def scenario() -> None:
+        gate = Gate(TOKENS)
+        admission = await gate.admit()
+        setattr(gate.store, fault, True)
+        await gate.settle(admission, [(b"x-tokens", b"4")])
+
+        assert gate.limiter.unsettled == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_place_is_held_until_the_request_is_over() -> None:
+    async def scenario() -> None:
+        gate = Gate(places())
+        admission = await gate.admit()
+        with pytest.raises(RateLimited) as refused:
+            await gate.admit()
+        assert refused.value.retry_after_s == 1.0
+        await gate.clock.advance(100)
+        with pytest.raises(RateLimited):
+            await gate.admit()
+
+        assert await gate.settle(admission, []) == [(Op.RELEASE, 0)]
+        await gate.admit()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_another_limit_refuses_takes_no_place() -> None:
+    async def scenario() -> None:
+        gate = Gate(places("places", 9), spec("l", "1/minute"))
+        await gate.admit()
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await gate.admit()
+
+        assert gate.used("places") == 1
+        assert len(gate.limiter.holds.held) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_shadow_limit_on_places_lets_everybody_in_and_holds_only_what_there_is() -> None:
+    async def scenario() -> None:
+        gate = Gate(places(mode=Mode.SHADOW))
+        admissions = [await gate.admit() for _ in range(3)]
+        counts = gate.limiter.statistics["places"]
+        assert (counts.allowed, counts.shadow_denied, gate.used("places")) == (1, 2, 1)
+        for admission in admissions:
+            admission.end([])
+        await settle()
+
+        assert gate.used("places") == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("late", [0.0, 0.003])
+def test_a_caller_who_leaves_before_it_was_decided_leaves_no_place_behind(late: float) -> None:
+    async def scenario() -> None:
+        gate = Gate(places(), spec("l", "10/minute"))
+        gate.store.there_s = gate.store.back_s = 0.002
+        asking = asyncio.ensure_future(gate.admit())
+        await gate.clock.advance(late)
+        asking.cancel()
+        await gate.clock.advance(0.02)
+
+        assert asking.cancelled()
+        assert gate.used("places") == 0
+        assert gate.limiter.holds.held == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_fails_leaves_no_place_behind_that_it_may_have_given() -> None:
+    async def scenario() -> None:
+        gate = Gate(places())
+        gate.store.loses_answers = True
+        with pytest.raises(StoreUnavailable):
+            await gate.admit()
+        await settle()
+
+        assert gate.used("places") == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_free_from_a_limit_takes_no_place_and_settles_nothing() -> None:
+    async def scenario() -> None:
+        gate = Gate(places(), TOKENS)
+        for name in ("places", "tokens"):
+            rule = gate.limiter.specs[name].rule
+            await gate.overrides.put(rule, "ann", "ann", {"unlimited": True}, "test")
+        admissions = [await gate.admit() for _ in range(3)]
+        await gate.clock.advance(100)
+
+        assert gate.limiter.holds.held == {}
+        assert await gate.settle(admissions[0], [(b"x-tokens", b"99")]) == []
+        assert (gate.used("places"), gate.used("tokens")) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_limit_that_was_not_asked_has_decided_nothing() -> None:
+    async def scenario() -> None:
+        gate = Gate(spec("wide", "100/minute"), spec("tight", "1/minute"), places("places", 9))
+        (await gate.admit()).end([])
+        for _ in range(3):
+            with pytest.raises(RateLimited) as refused:
+                await gate.admit()
+        assert gate.limiter.decider.denials.answered == 2
+
+        counts = gate.limiter.statistics
+        assert (counts["wide"].allowed, counts["tight"].denied, counts["wide"].near) == (2, 3, 0)
+        assert counts["places"].allowed == 2
+        assert refused.value.limits == ("tight",)
+        assert dict(refused.value.headers)[b"RateLimit"] == b'"tight";r=0;t=60'
+
+    asyncio.run(scenario())
+
+
+def test_stopping_settles_what_is_being_settled_and_releases_every_place() -> None:
+    async def scenario() -> None:
+        gate = Gate(places("places", 9), TOKENS)
+        over, _running = await gate.admit(), await gate.admit()
+        gate.store.there_s = 0.002
+        over.end([(b"x-tokens", b"4")])
+        stopping = asyncio.ensure_future(gate.limiter.stop())
+        await gate.clock.advance(0.01)
+        await stopping
+
+        assert (gate.used("tokens"), gate.used("places")) == (14, 0)
+        assert gate.limiter.unsettled == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        LimitRule(name="l", algorithm=Algorithm.SLIDING_COUNTER, rate=parse_rate("2/hour")),
+        LimitRule(name="l", algorithm=Algorithm.TOKEN_BUCKET, rate=parse_rate("1/hour"), burst=2),
+        LimitRule(name="l", algorithm=Algorithm.FIXED_WINDOW, rate=parse_rate("2/month")),
+        LimitRule(
+            name="l", algorithm=Algorithm.FIXED_WINDOW, rate=parse_rate("2/hour"), align=Alignment.FIRST_HIT
+        ),
+        LimitRule(
+            name="l", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("2/hour"), block_us=7_200_000_000
+        ),
+    ],
+    ids=lambda rule: f"{rule.algorithm.value}-{rule.align.value}-{rule.block_us}",
+)
+def test_every_algorithm_is_a_limit_to_callers(rule: LimitRule) -> None:
+    async def scenario() -> None:
+        limiter = limiter_of(LimitSpec(rule=rule, any=True))
+        remaining = [dict(await ask(limiter))[b"RateLimit"].partition(b";t")[0] for _ in range(2)]
+        with pytest.raises(RateLimited):
+            await ask(limiter)
+
+        assert remaining == [b'"l";r=1', b'"l";r=0']
+        counts = limiter.statistics["l"]
+        assert (counts.allowed, counts.denied) == (2, 1)
+
+    asyncio.run(scenario())

@@ -88,7 +88,14 @@ def test_a_key_can_be_reset() -> None:
     [
         ({"rate": "often"}, "is not a rate"),
         ({"rate": "1/s", "algorithm": "leaky"}, "'leaky' is not a valid"),
+        ({"rate": "1/s", "algorithm": "concurrency"}, "takes max, and no rate"),
         ({"rate": "1/s", "burst": 5}, "burst belongs to"),
+        ({"rate": "1/s", "align": "first_hit"}, "align belongs to fixed_window"),
+        ({"rate": "1/s", "algorithm": "fixed_window", "align": "noon"}, "'noon' is not a valid"),
+        ({"rate": "1/month"}, "months and years have no one length"),
+        ({"rate": "5/s", "block_for_s": -1}, "block_for is 0s to 366d"),
+        ({"rate": "5/s", "lease": 6}, "a lease of 6 is more than the limit of 5"),
+        ({"rate": "5/s", "lease": 2, "block_for_s": 1}, "do not go together"),
         ({"rate": "1/s", "when_down": "panic"}, "'panic' is not a valid"),
         ({"rate": "1/s", "name": "a b"}, "1 to 64 letters"),
     ],
@@ -96,6 +103,48 @@ def test_a_key_can_be_reset() -> None:
 def test_a_limit_that_makes_no_sense_is_refused(values: dict[str, Any], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         RateLimiter().limit(**({"name": "a"} | values))
+
+
+@pytest.mark.parametrize(
+    ("most", "ttl_s", "hint"),
+    [
+        (0, 30.0, "max is 1 to 100000, not 0"),
+        (1, 0.5, "ttl is 1s to 24h, not 0.5s"),
+        (1, 1e6, "ttl is 1s to"),
+    ],
+)
+def test_a_concurrency_limit_that_makes_no_sense_is_refused(most: int, ttl_s: float, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        RateLimiter().concurrency("a", most, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"algorithm": "sliding_window"},
+        {"algorithm": "sliding_counter"},
+        {"algorithm": "token_bucket", "burst": 3},
+        {"algorithm": "fixed_window"},
+        {"algorithm": "fixed_window", "align": "first_hit"},
+        {"block_for_s": 7200},
+        {"lease": 2},
+        {"when_down": "deny"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_limit_limits(values: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with RateLimiter(clock=FakeClock()) as limiter:
+            limit = limiter.limit("a", "3/hour", **values)
+            assert [(await limit.try_acquire("k")).allowed for _ in range(4)] == [True, True, True, False]
+            with pytest.raises(RateLimited) as refused:
+                await limit.acquire("k")
+
+            assert refused.value.retry_after_s
+            assert values.get("block_for_s", 0) <= refused.value.retry_after_s
+            assert repr(limit) == f"<Limit a {values.get('algorithm', 'sliding_window')} 3/h>"
+
+    asyncio.run(scenario())
 
 
 def test_asking_senselessly_is_refused() -> None:

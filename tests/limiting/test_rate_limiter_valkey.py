@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from silence_gateway.core.limits import Decision
-from silence_gateway.limiting.rate_limiter import Limit, RateLimiter
+from silence_gateway.errors import RateLimited
+from silence_gateway.limiting.limit import Limit
+from silence_gateway.limiting.rate_limiter import RateLimiter
+from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.valkey import fresh_fleet, valkey_server
 
@@ -47,6 +51,77 @@ def test_two_programs_share_their_limits() -> None:
             assert (await limits[0].peek("k")).remaining == 0
             assert await limits[1].reset("k")
             assert (await limits[0].peek("k")).remaining == 10
+
+    with valkey_server() as server:
+        asyncio.run(scenario(server.url))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"algorithm": "sliding_counter"},
+        {"algorithm": "token_bucket"},
+        {"algorithm": "fixed_window"},
+        {"algorithm": "fixed_window", "align": "first_hit"},
+        {"block_for_s": 60},
+        {"lease": 3},
+    ],
+    ids=str,
+)
+def test_two_programs_share_every_kind_of_limit(values: dict[str, Any]) -> None:
+    async def scenario(url: str) -> None:
+        settings = StoreSettings(url=url, deadline_s=5.0)
+        fleet = fresh_fleet()
+        stores = [ValkeyStore(settings, fleet) for _ in range(2)]
+        for store in stores:
+            await store.start()
+        async with RateLimiter(stores[0], fleet=fleet) as one, RateLimiter(stores[1], fleet=fleet) as other:
+            limits = [limiter.limit("shared", "10/hour", **values) for limiter in (one, other)]
+            shares = await asyncio.gather(*(passes(limit, "k", 20) for limit in limits))
+            # What one of them holds in a lease passes when it is spent, or given back and asked for again.
+            async with asyncio.timeout(10):
+                while sum(shares) < 10:
+                    shares += [await passes(limit, "k", 1) for limit in limits]
+                    await asyncio.sleep(0.01)
+
+            assert sum(shares) == 10
+            spent = await limits[0].try_acquire("j", 4)
+            await limits[1].charge("j", 3, spent)
+            await limits[1].give_back("j", 6, spent)
+            # A bucket has earned a little back meanwhile, which is not given back once more.
+            assert (await limits[0].peek("j")).remaining in (8, 9)
+        for store in stores:
+            await store.stop()
+
+    with valkey_server() as server:
+        asyncio.run(scenario(server.url))
+
+
+def test_two_programs_share_places_and_each_gives_back_its_own() -> None:
+    """Also where both use one and the same store."""
+
+    async def scenario(url: str) -> None:
+        fleet = fresh_fleet()
+        store = ValkeyStore(StoreSettings(url=url, deadline_s=5.0), fleet)
+        await store.start()
+        limiters = [
+            RateLimiter(store, fleet=fleet),
+            RateLimiter(store, fleet=fleet),
+            RateLimiter(url, fleet=fleet),
+        ]
+        async with limiters[0], limiters[1], limiters[2]:
+            places = [limiter.concurrency("places", 2) for limiter in limiters]
+            async with places[0].hold("k"):
+                async with places[1].hold("k"):
+                    assert (await places[0].peek("k")).remaining == 0
+                    with pytest.raises(RateLimited):
+                        await places[0].hold("k").__aenter__()
+                waiting = places[1].hold("k", wait=True, timeout_s=5)
+                async with waiting:
+                    assert (await places[0].peek("k")).remaining == 0
+            async with places[2].hold("k", wait=True, timeout_s=5) as last:
+                assert last.allowed
+        await store.stop()
 
     with valkey_server() as server:
         asyncio.run(scenario(server.url))

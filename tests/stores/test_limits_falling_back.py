@@ -25,6 +25,7 @@ from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores import limits_falling_back
 from silence_gateway.stores.limits_falling_back import DENIED_FOR_US, FallingBackLimitStore
+from silence_gateway.stores.limits_leasing import LeasingLimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
@@ -117,6 +118,30 @@ def test_a_fault_of_the_store_is_no_fault_of_the_request(fault: Exception) -> No
         fleet.fault = fault
 
         assert await count_passes(FallingBackLimitStore(fleet, fleet, clock), rule_of()) == 5
+
+    asyncio.run(scenario())
+
+
+def test_what_a_lease_holds_is_spent_whether_the_store_answers_or_not() -> None:
+    """It counts in the store already; what an outage lets through does not grow by it."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        leasing = LeasingLimitStore(fleet, clock, up=lambda: fleet.up)
+        store = FallingBackLimitStore(leasing, fleet, clock)
+        rule = replace(rule_of(1000), lease=8)
+        while not leasing.leases or not leasing.leases[rule.counter, "k"].held:
+            await store.decide([Ask(rule, "k")])
+        held = leasing.leases[rule.counter, "k"].held
+        fleet.up = False
+        for _ in range(held):
+            assert store.at_once([Ask(rule, "k")])
+
+        assert store.local_decisions == 0
+        assert store.at_once([Ask(rule, "k")])
+        assert store.local_decisions == 1
+        await leasing.stop()
 
     asyncio.run(scenario())
 
@@ -265,6 +290,67 @@ def test_who_holds_a_place_is_known_here_when_the_store_goes_away() -> None:
         assert not (await store.decide([Ask(rule, "k", 1, "c")]))[0].allowed
         await store.adjust([Change(Op.RELEASE, rule, "k", holder="a")])
         assert (await store.decide([Ask(rule, "k", 1, "c")]))[0].allowed
+
+    asyncio.run(scenario())
+
+
+def test_changes_here_and_there_are_answered_in_their_order() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        places = LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=4)
+        [there] = await store.decide([Ask(rule, "there", 6)])
+        fleet.up = False
+        [here] = await store.decide([Ask(rule, "here", 5)])
+        fleet.up = True
+
+        done = await store.adjust(
+            [
+                Change(Op.GIVE_BACK, rule, "there", 1, there.at_us),
+                Change(Op.GIVE_BACK, rule, "here", 2, here.at_us),
+                Change(Op.RENEW, places, "c", holder="a"),
+                Change(Op.CHARGE, rule, "there", 3, there.at_us),
+            ]
+        )
+
+        assert [(one.amount, one.used) for one in done] == [(1, 5), (2, 3), (1, 1), (3, 8)]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_spent_there_cannot_be_changed_while_the_store_is_away_but_holders_can() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        renew = Change(Op.RENEW, LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=4), "c", holder="a")
+        fleet.up, fleet.fault = False, StoreUnavailable("away")
+
+        [renewed] = await store.adjust([renew])
+        assert (renewed.amount, fleet.adjusted) == (1, [])
+        with pytest.raises(StoreUnavailable):
+            await store.adjust([renew, Change(Op.CHARGE, rule, "k", 1, 7)])
+
+    asyncio.run(scenario())
+
+
+def test_what_an_answer_told_while_the_store_was_away_is_charged_on_its_return_too() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        rule = rule_of()
+        fleet.up = False
+        [reserved] = await store.decide([Ask(rule, "k", 1)])
+        await store.adjust([Change(Op.CHARGE, rule, "k", 4, reserved.at_us)])
+        fleet.up = True
+        await store.decide([Ask(rule, "other")])
+        await settle()
+
+        assert fleet.adjusted == [Change(Op.CHARGE, rule, "k", 5)]
 
     asyncio.run(scenario())
 

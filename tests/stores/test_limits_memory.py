@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from silence_gateway.core.limits import Algorithm, Ask, LimitRule
+from silence_gateway.core.limits import Algorithm, Ask, Change, LimitRule, Op
 from silence_gateway.core.rates import Rate
-from silence_gateway.stores.limits_memory import MemoryLimitStore
+from silence_gateway.stores.limits_memory import MAX_KEY_CHARS, MemoryLimitStore, kept_as
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.limit_checks import check_limit_store
 
@@ -57,3 +58,47 @@ def test_refused_and_looked_at_keys_take_no_room() -> None:
         store.decide_now([Ask(ONE_PER_SECOND, key, 0), Ask(BUCKET, key, 2)])
 
     assert store.keys_kept() == 0
+
+
+def test_a_key_with_a_longer_window_than_its_limit_is_not_forgotten_before_that() -> None:
+    """An exception may give one key another rate; a sliding window goes on with the same counter."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        store = MemoryLimitStore(clock)
+        hourly = replace(ONE_PER_SECOND, rate=Rate(1, 3_600_000_000))
+        assert hourly.counter == ONE_PER_SECOND.counter
+        store.decide_now([Ask(hourly, "special")])
+        for number in range(100):
+            await clock.advance(1.0)
+            store.decide_now([Ask(ONE_PER_SECOND, str(number))])
+
+        assert not store.decide_now([Ask(hourly, "special")])[0].allowed
+        assert store.keys_kept() < 20
+
+    asyncio.run(scenario())
+
+
+def test_long_keys_are_kept_as_their_hash_and_never_meet_another() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        store = MemoryLimitStore(clock)
+        blocking = replace(ONE_PER_SECOND, name="b", block_us=60_000_000)
+        places = LimitRule(name="c", algorithm=Algorithm.CONCURRENCY, max=1)
+        long, other = "x" * (MAX_KEY_CHARS + 1), "x" * MAX_KEY_CHARS + "y"
+        short = kept_as(long)
+        assert isinstance(short, bytes)
+        for key in (long, other, short.decode("latin-1"), short.hex()):
+            for rule in (ONE_PER_SECOND, blocking):
+                assert store.decide_now([Ask(rule, key)])[0].allowed
+                assert not store.decide_now([Ask(rule, key)])[0].allowed
+                assert not store.decide_now([Ask(rule, key), Ask(BUCKET, key)])[0].allowed
+            assert store.decide_now([Ask(places, key, 1, "h")])[0].allowed
+            [released] = store.adjust_now([Change(Op.RELEASE, places, key, holder="h")])
+            assert released.amount == 1
+            assert await store.reset(blocking, key)
+
+        kept = [key for table in store.tables.values() for key in table]
+        assert all(len(key) <= MAX_KEY_CHARS for key in kept)
+
+    asyncio.run(scenario())

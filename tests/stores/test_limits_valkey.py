@@ -200,9 +200,24 @@ def test_a_caller_who_left_is_no_trouble_to_the_others() -> None:
     async def scenario() -> None:
         store = ValkeyLimitStore(AnsweringRunner([5, 99, 0, 7, 98, 0, 7]), "f")
         left, stayed = store.decide([Ask(HOURLY, "k")]), store.decide([Ask(HOURLY, "k")])
+        await asyncio.sleep(0)
         left.cancel()
 
         assert await stayed == [Decision(True, 100, 98, 0, 7, 5)]
+
+    asyncio.run(scenario())
+
+
+def test_who_left_before_anything_was_sent_is_not_asked_for() -> None:
+    async def scenario() -> None:
+        store = ValkeyLimitStore(AnsweringRunner([5, 99, 0, 7]), "f")
+        left, stayed = store.decide([Ask(HOURLY, "k")]), store.decide([Ask(HOURLY, "k")])
+        left.cancel()
+        assert await stayed == [Decision(True, 100, 99, 0, 7, 5)]
+
+        store.decide([Ask(HOURLY, "k")]).cancel()
+        await asyncio.sleep(0)
+        assert (store.batches, store.decisions, store.waiting) == (1, 1, [])
 
     asyncio.run(scenario())
 
@@ -214,3 +229,6 @@ def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert len(names) == 25
     assert store.names.kept <= 10
+    kept = store.names.kept
+    assert store.names.name_of(HOURLY, "x" * 5000) == store.names.name_of(HOURLY, "x" * 5000)
+    assert store.names.kept == kept, "a long key would fill the memory"

@@ -82,3 +82,30 @@ def test_presence_is_read_back_as_it_was_written(user: str) -> None:
     presence = Presence(user, b'{"a":":"}')
 
     assert decode_presence(encode_presence(presence)) == presence
+
+
+@pytest.mark.valkey
+def test_large_payloads_are_stored_compressed_and_damaged_ones_count_as_missing(
+    valkey: ValkeyServer, fleet: str
+) -> None:
+    async def scenario(client: redis.asyncio.Redis) -> None:
+        store, other = ValkeySessions(Scripts(client), fleet), ValkeySessions(Scripts(client), fleet)
+        info = b'{"text":"' + b"abc" * 1000 + b'"}'
+        big = SessionRecord(id="big", instance="one", channels=tuple(f"channel-{n}" for n in range(300)))
+        await store.write([big, SessionRecord(id="odd", instance="one")], 60)
+        await store.join("room", {"a": Presence("ann", info)}, 60)
+        await store.beat("one", 60, info)
+        # Another threshold reads it all the same.
+        other.compression.over = 1_000_000
+
+        assert await client.strlen(store.key("s", "big")) < 2000
+        assert await other.get("big") == big
+        assert await other.presence("room", 10) == {"a": Presence("ann", info)}
+        assert [each.info for each in await other.instances()] == [info]
+
+        await client.set(store.key("s", "odd"), b"\x28\xb5\x2f\xfd odd", keepttl=True)
+        assert await other.get("odd") is None
+        assert [each.id for each in (await other.list_by_instance("one", "", 10)).sessions] == ["big"]
+        assert other.unreadable == 2
+
+    with_client(valkey, scenario)

@@ -67,6 +67,48 @@ def test_an_empty_stream_is_an_empty_array_or_no_lines(watching: Callable[..., D
     assert watching().ask("GET", "/v1/watch/x", b"", LINES).body == b""
 
 
+def trailers_of(response: object) -> object:
+    """Return what whoever watches the pieces reads behind them."""
+    assert isinstance(response, StreamingResponse)
+    return getattr(response.chunks, "trailers", None)
+
+
+def test_what_came_behind_the_messages_is_known_at_their_end(watching: Callable[..., Desk]) -> None:
+    desk = watching(1, 2)
+    desk.caller.trailing_metadata = [(b"x-tokens", b"7"), (b"grpc-status", b"0")]
+
+    async def scenario() -> None:
+        response = await desk.send("GET", "/v1/watch/x")
+        assert isinstance(response, StreamingResponse)
+        await anext(response.chunks)
+        assert trailers_of(response) == []
+        await response.chunks.aclose()  # type: ignore[attr-defined]
+        assert trailers_of(response) == []
+
+    asyncio.run(scenario())
+    response, _, _ = desk.collect("GET", "/v1/watch/x", LINES)
+    assert trailers_of(response) == [(b"grpc-trailer-x-tokens", b"7")]
+
+
+def test_so_is_what_came_with_an_error(watching: Callable[..., Desk]) -> None:
+    error = RpcError(8, "enough", trailing_metadata=[(b"x-tokens", b"7")])
+
+    assert trailers_of(watching(1, error).collect("GET", "/v1/watch/x")[0]) == [
+        (b"grpc-trailer-x-tokens", b"7")
+    ]
+    assert trailers_of(watching(1, UpstreamTimeout("late")).collect("GET", "/v1/watch/x")[0]) == []
+
+
+def test_an_empty_stream_says_in_its_head_what_came_behind_it(watching: Callable[..., Desk]) -> None:
+    desk = watching()
+    desk.caller.trailing_metadata = [(b"x-tokens", b"7")]
+
+    assert desk.ask("GET", "/v1/watch/x").headers[1:] == [
+        (b"grpc-metadata-shelf", b"3"),
+        (b"grpc-trailer-x-tokens", b"7"),
+    ]
+
+
 def test_an_error_before_the_first_message_has_its_http_status(watching: Callable[..., Desk]) -> None:
     response = watching(RpcError(5, "no such shelf")).ask("GET", "/v1/watch/x")
 

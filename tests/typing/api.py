@@ -25,6 +25,21 @@ async def limits() -> None:
         left: int = decision.remaining
         both: Sequence[Decision] = await limiter.acquire_all([(login, "alice", 1), (login, "bob", left)])
         assert both
+        waited: Decision = await login.acquire("bob", wait=True, timeout_s=1.5)
+        await login.charge("bob", 2, waited)
+        await login.give_back("bob", 1, waited)
+        busy: Limit = limiter.limit(
+            "busy", "1000/s", algorithm="sliding_counter", lease=50, when_down="local_full"
+        )
+        quota: Limit = limiter.limit("quota", "900/month", algorithm="fixed_window", align="calendar")
+        jail: Limit = limiter.limit("jail", "5/minute", block_for_s=600)
+        forgotten: bool = await jail.reset("bob")
+        assert busy is not quota
+        assert forgotten
+        reports: Limit = limiter.concurrency("reports", 3, ttl_s=10)
+        async with reports.hold("acme", wait=True, timeout_s=5) as place:
+            more: int = place.remaining
+            assert more
 
 
 async def upstreams() -> None:

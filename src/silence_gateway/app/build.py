@@ -185,7 +185,7 @@ def _hub(config: GatewayConfig, store: Store, clock: Clock, observer: Observer) 
         return None
     sessions: SessionStore
     if isinstance(store, ValkeyStore):
-        sessions = ValkeySessions(store.general, config.name)
+        sessions = ValkeySessions(store.general, config.name, compress_over=store.settings.compress_over)
     else:
         sessions = MemorySessions(clock)
     return RealtimeHub(

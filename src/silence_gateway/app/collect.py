@@ -14,6 +14,7 @@ from silence_gateway.watch.engines import (
     upstream_families,
 )
 from silence_gateway.watch.families import Family, Sample
+from silence_gateway.watch.limits import limit_engine_families
 
 
 def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped: int) -> list[Family]:
@@ -26,6 +27,8 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
         local = engine.falling_back.local_decisions if engine is not None else 0
         unique = gateway.limit_counts.unique if gateway.limit_counts is not None else {}
         families += limit_families(gateway.limiter, local, unique)
+        if engine is not None:
+            families += limit_engine_families(gateway.limiter, engine)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)
     families += store_families(gateway.store)

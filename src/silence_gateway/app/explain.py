@@ -21,7 +21,7 @@ from silence_gateway.layers.identify import identify
 from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
 from silence_gateway.limiting.access_entry import Verdict
 from silence_gateway.limiting.limit_spec import LimitSpec
-from silence_gateway.limiting.limiter import steps_of
+from silence_gateway.limiting.matched_limits import steps_of
 from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.transcoding.service import TranscodedService
 

@@ -226,7 +226,7 @@ def misfit(rule: LimitRule) -> str:
     if rule.align is not Alignment.CALENDAR and algorithm is not Algorithm.FIXED_WINDOW:
         return "align belongs to fixed_window: remove it, or write algorithm: fixed_window"
     if not 0 <= rule.block_us <= MAX_BLOCK_US:
-        return f"block_for is at most 366d, not {rule.block_us / 1_000_000:g}s"
+        return f"block_for is 0s to 366d, not {rule.block_us / 1_000_000:g}s"
     if rule.block_us and rule.lease:
         return "block_for and lease do not go together: a lease is spent without asking who is blocked"
     most = rule.burst or (rule.rate.count if rule.rate is not None else 0)

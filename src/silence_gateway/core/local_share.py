@@ -8,7 +8,8 @@ stay, so the guarantees within the part are those of the whole.
 When the store is back, it goes on with what it had counted, and each instance charges it what it let
 through meanwhile and what still counts, once per key; the local counts stay as well, so that they hold
 should the store go away again. So in any one window, however often the store comes and goes, K
-instances together admit at most the limit (from the store) plus max(limit, K) (locally).
+instances together admit at most the limit (from the store) plus max(limit, K) (locally). Leases add at
+most K x `lease` to that (`stores/limits_leasing.py`).
 """
 
 from __future__ import annotations

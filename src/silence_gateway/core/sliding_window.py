@@ -33,31 +33,38 @@ class Log:
         totals: Running total after each moment, strictly rising.
         start: Running total before the first use that counts, where that is not told by the moments: none
             before the first of them, and those that were given back.
+        window_us: The window of the rule that it was spent by last: keys of one limit can have their own.
     """
 
-    __slots__ = ("start", "times", "totals")
+    __slots__ = ("start", "times", "totals", "window_us")
 
     def __init__(self) -> None:
         self.times: list[int] = []
         self.totals: list[int] = []
         self.start = 0
+        self.window_us = 0
 
 
-def is_over(rule: LimitRule, log: Log, now_us: int) -> bool:
-    """Whether *log* no longer matters: its last use has left the window."""
-    return not log.times or not -rule.window_us < log.times[-1] - now_us < rule.window_us
+def is_over(_rule: LimitRule, log: Log, now_us: int) -> bool:
+    """Whether *log* no longer matters: its last use has left the window of its own rule."""
+    return not log.times or not -log.window_us < log.times[-1] - now_us < log.window_us
 
 
 def used_of(rule: LimitRule, log: Log | None, now_us: int) -> tuple[int, int]:
     """Return how many uses count now, and how long until none does."""
-    if log is None or is_over(rule, log, now_us):
+    if log is None or not log.times:
         return 0, 0
-    times, totals = log.times, log.totals
+    times, totals, start = log.times, log.totals, log.start
+    window_us = rule.window_us
     ahead_us = times[-1] - now_us
+    if not -window_us < ahead_us < window_us:
+        return 0, 0
     # A newest use ahead of the clock means that time has stepped back: it stands still there.
-    gone = uses_gone(times, (now_us if ahead_us < 0 else times[-1]) - rule.window_us)
-    used = totals[-1] - (max(log.start, totals[gone - 1]) if gone else log.start)
-    return used, ahead_us + rule.window_us if used else 0
+    horizon_us = (now_us if ahead_us < 0 else times[-1]) - window_us
+    if times[0] <= horizon_us:
+        start = max(start, totals[bisect_right(times, horizon_us) - 1])
+    used = totals[-1] - start
+    return used, ahead_us + window_us if used else 0
 
 
 def judge(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Decision:
@@ -87,8 +94,8 @@ def spend(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Log:
     if log is None:
         log = Log()
     times, totals = log.times, log.totals
+    log.window_us = window_us = rule.window_us
     if times:
-        window_us = rule.window_us
         ahead_us = times[-1] - now_us
         if ahead_us >= 0 and ahead_us < window_us:
             totals[-1] += cost

@@ -47,21 +47,20 @@ def most_debt(rule: LimitRule) -> int:
 
 def is_over(rule: LimitRule, bucket: Bucket, now_us: int) -> bool:
     """Whether *bucket* no longer matters: it is full again."""
-    return settled(rule, bucket, now_us).debt == 0
+    return settled(rule, bucket, now_us)[0] == 0
 
 
-def settled(rule: LimitRule, bucket: Bucket | None, now_us: int) -> Bucket:
-    """Return the bucket with everything earned until *now_us*."""
+def settled(rule: LimitRule, bucket: Bucket | None, now_us: int) -> tuple[int, int]:
+    """Return debt and moment of the bucket with everything earned until *now_us*."""
     if bucket is None:
-        return Bucket(0, now_us)
+        return 0, now_us
     debt, at_us = bucket
     elapsed_us = now_us - at_us
-    # Compared before multiplied: a long silence times the rate could leave the exact numbers.
-    if elapsed_us >= -(-debt // rule.earn_units) or -elapsed_us >= fill_time_us(rule):
-        return Bucket(0, now_us)
-    if elapsed_us < 0:
-        return bucket
-    return Bucket(debt - elapsed_us * rule.earn_units, now_us)
+    if elapsed_us >= 0:
+        # Compared before multiplied: a long silence times the rate could leave the exact numbers.
+        earn_units = rule.earn_units
+        return (debt - elapsed_us * earn_units if elapsed_us < -(-debt // earn_units) else 0), now_us
+    return bucket if -elapsed_us < fill_time_us(rule) else (0, now_us)
 
 
 def judge(rule: LimitRule, bucket: Bucket | None, now_us: int, cost: int) -> Decision:
@@ -109,4 +108,4 @@ def give_back(rule: LimitRule, bucket: Bucket, now_us: int, at_us: int, amount: 
 def used_of(rule: LimitRule, bucket: Bucket | None, now_us: int) -> tuple[int, int]:
     """Return how many tokens are owed, rounded up, and how long until none is."""
     decision = judge(rule, bucket, now_us, 0)
-    return -(-settled(rule, bucket, now_us).debt // rule.token_units), decision.reset_us
+    return -(-settled(rule, bucket, now_us)[0] // rule.token_units), decision.reset_us

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from silence_gateway.core.http import Handler, HeaderList, Layer, Request, Response
-from silence_gateway.limiting.limiter import Limiter, MatchedLimits
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.matched_limits import MatchedLimits
 
 
 def limit_rate(limiter: Limiter) -> Layer:
@@ -33,8 +34,8 @@ def limit_rate(limiter: Limiter) -> Layer:
             request.extra_headers += admission.lines
             try:
                 return told(request, admission.of(await inner(request)), admission.lines)
-            except BaseException:
-                admission.end(None)
+            except BaseException as error:
+                admission.fail(error)
                 raise
 
         return handle

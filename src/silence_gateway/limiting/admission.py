@@ -8,35 +8,43 @@ there will be no answer at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from silence_gateway.core.http import HeaderList, Response, StreamingResponse, UpgradeResponse
 from silence_gateway.core.sockets import Socket, SocketListener
+from silence_gateway.errors import RpcError, UpstreamFault
 
-Finish = Callable[[Iterable[tuple[bytes, bytes]] | None], None]
-"""Told once, with the answer's headers (a stream's trailers behind them), or None if there is no answer."""
+Told: TypeAlias = "Sequence[tuple[bytes, bytes]] | None"
+"""The headers of an answer and its trailers behind them; None if provably nobody has worked on it."""
+
+NOTHING: HeaderList = []
 
 
 class Admission:
     """
-    A request that passed, until `finish` is told how it ended.
+    A request that passed, until it is over.
 
-    Attributes:
+    Args:
         lines: Header lines for its answer.
+        finish: Called once, with what the answer told.
     """
 
     __slots__ = ("_finish", "lines")
 
-    def __init__(self, lines: HeaderList, finish: Finish) -> None:
+    def __init__(self, lines: HeaderList, finish: Callable[[Told], None]) -> None:
         self.lines = lines
-        self._finish: Finish | None = finish
+        self._finish: Callable[[Told], None] | None = finish
 
-    def end(self, headers: Iterable[tuple[bytes, bytes]] | None) -> None:
+    def end(self, told: Told) -> None:
         """The request is over; harmless when it was already."""
         finish, self._finish = self._finish, None
         if finish is not None:
-            finish(headers)
+            finish(told)
+
+    def fail(self, error: BaseException) -> None:
+        """The request is over, without an answer that it could be sent with."""
+        self.end(told_by(error))
 
     def of(self, response: Response) -> Response:
         """Return *response* as it must be sent so that its end is noticed."""
@@ -44,10 +52,31 @@ class Admission:
             response.chunks = WatchedChunks(response.chunks, self, response.headers)
         elif isinstance(response, UpgradeResponse):
             response.listener = WatchedSocket(response.listener, self)
-            response.on_refused = lambda: self.end(None)
+            refused = response.on_refused
+
+            def on_refused() -> None:
+                self.end(None)
+                if refused is not None:
+                    refused()
+
+            response.on_refused = on_refused
         else:
             self.end(response.headers)
         return response
+
+
+def told_by(error: BaseException) -> Told:
+    """
+    Return what a request that ended with *error* tells of its cost.
+
+    An upstream that was never reached has not worked on it. Of anything else nobody knows, a client that
+    has left included: it costs what was reserved.
+    """
+    if isinstance(error, RpcError):
+        return [*error.initial_metadata, *error.trailing_metadata]
+    if isinstance(error, UpstreamFault) and not error.sent:
+        return None
+    return NOTHING
 
 
 class WatchedChunks:
@@ -59,6 +88,12 @@ class WatchedChunks:
         self.chunks = chunks
         self.admission = admission
         self.headers = headers
+
+    @property
+    def trailers(self) -> HeaderList:
+        """What came behind the pieces."""
+        trailers: HeaderList = getattr(self.chunks, "trailers", NOTHING)
+        return trailers
 
     def __aiter__(self) -> WatchedChunks:
         return self
@@ -73,12 +108,11 @@ class WatchedChunks:
 
     def over(self) -> None:
         """There are no more pieces; what came behind them tells as much as what came before."""
-        trailers: HeaderList = getattr(self.chunks, "trailers", [])
-        self.admission.end([*self.headers, *trailers])
+        self.admission.end([*self.headers, *self.trailers])
 
     async def aclose(self) -> None:
         """End the answer, if it has not ended."""
-        close: Callable[[], Any] | None = getattr(self.chunks, "aclose", None)
+        close: Callable[[], Awaitable[None]] | None = getattr(self.chunks, "aclose", None)
         try:
             if close is not None:
                 await close()
@@ -112,7 +146,7 @@ class WatchedSocket:
         try:
             self.listener.on_close(code, reason)
         finally:
-            self.admission.end([])
+            self.admission.end(NOTHING)
 
     def on_drained(self) -> None:
         """There is room again."""

@@ -32,7 +32,7 @@ class LimitEngine:
 
     Attributes:
         decider: Whom to ask.
-        falling_back: What decides while the store is away.
+        falling_back: What decides while the store is away; idle where nothing is shared.
         leasing: What holds leases; None where nothing is shared.
         overrides: Exceptions for single keys.
         holds: Places under concurrency limits.
@@ -57,30 +57,33 @@ class LimitEngine:
         if self.leasing is not None:
             await self.leasing.stop()
         await self.falling_back.stop()
-        self.decider.denials.stop()
+        await self.decider.denials.stop()
 
 
 def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = nobody) -> LimitEngine:
     """Join the parts over *store*; nothing is started."""
     scripts = scripts_of(store)
+    cluster = ClusterLimitStore(scripts, fleet) if isinstance(scripts, ClusterLanes) else None
     leasing = None
     shared: LimitStore
-    spread = isinstance(scripts, ClusterLanes)
     if scripts is None:
         shared = MemoryLimitStore(clock)
     else:
-        counted: LimitStore = (
-            ClusterLimitStore(scripts, fleet)
-            if isinstance(scripts, ClusterLanes)
-            else ValkeyLimitStore(scripts, fleet)
+        shared = leasing = LeasingLimitStore(
+            cluster or ValkeyLimitStore(scripts, fleet),
+            clock,
+            instances=lambda: store.live_instances,
+            up=lambda: store.up,
         )
-        leasing = LeasingLimitStore(counted, clock, lambda: store.live_instances)
-        shared = leasing
-    falling_back = FallingBackLimitStore(shared, store, clock, spread=spread)
+    falling_back = FallingBackLimitStore(shared, store, clock, spread=cluster is not None)
+    # What is counted in this process is never away.
+    asked = shared if scripts is None else falling_back
     overrides = Overrides(store.board, clock, observer)
-    decider = Decider(falling_back, clock, overrides=overrides, remembers=scripts is not None)
-    # Another rule may let through what was refused by the old one.
+    decider = Decider(asked, clock, overrides=overrides, remembers=scripts is not None)
+    # Another rule may let through what was refused by the old one, and so may uses that were given back.
     overrides.on_changed = decider.denials.clear
-    return LimitEngine(
-        decider, falling_back, leasing, overrides, Holds(falling_back, clock, store.instance_id), store
-    )
+    for part in (leasing, cluster):
+        if part is not None:
+            part.on_returned = decider.denials.forget
+    holds = Holds(asked, clock, store.instance_id)
+    return LimitEngine(decider, falling_back, leasing, overrides, holds, store)

@@ -18,10 +18,10 @@ from silence_gateway.errors import BadRequest
 MAX_COST = 1_000_000
 """The most that one request may cost, whoever says so."""
 
-NUMBER = re.compile(rb"[0-9]{1,7}")
+NUMBER = re.compile(rb"[0-9]{1,18}")
 
-METADATA_PREFIXES = (b"", b"grpc-metadata-", b"grpc-trailer-")
-"""A header of the answer by its own name; else the same metadata of a gRPC upstream, initial or trailing."""
+METADATA_PREFIXES = (b"", b"grpc-trailer-", b"grpc-metadata-")
+"""A header of the answer by its own name; else the same metadata of a gRPC upstream, the last word first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +73,23 @@ class Cost:
         if told is None:
             return self.amount
         cost = number_of(told)
-        if cost is None:
+        if cost is None or cost > MAX_COST:
             name = self.header.decode("latin-1")
             raise BadRequest(f"the header {name} tells what this costs: a number from 0 to {MAX_COST}")
         return cost
 
     def of_answer(self, headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-        """Return what the answer says that the request has spent; None if it says nothing readable."""
+        """
+        Return what the answer says that the request has spent; None if it says nothing readable.
+
+        More than MAX_COST counts as that.
+        """
         told = {name.lower(): value for name, value in headers}
         for prefix in METADATA_PREFIXES:
             value = told.get(prefix + self.answer_header)
             if value is not None:
-                return number_of(value)
+                cost = number_of(value)
+                return None if cost is None else min(cost, MAX_COST)
         return None
 
 
@@ -93,8 +98,6 @@ ONE = Cost()
 
 
 def number_of(told: bytes) -> int | None:
-    """Read a cost; None if it is no number from 0 to MAX_COST."""
+    """Read a cost; None if it is no whole number."""
     told = told.strip()
-    if NUMBER.fullmatch(told) is None or int(told) > MAX_COST:
-        return None
-    return int(told)
+    return int(told) if NUMBER.fullmatch(told) else None

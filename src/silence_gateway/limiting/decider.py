@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Decision, LimitRule
+from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.limiting.denials import Denials
-from silence_gateway.limiting.overrides import Override, Overrides
+from silence_gateway.limiting.override_entry import Override
+from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
 
 
@@ -33,7 +34,7 @@ class Decider:
         self.clock = clock
         self.overrides = overrides
         self.remembers = remembers
-        self.denials = Denials()
+        self.denials = Denials(clock)
         self.undoable: set[str] = set()
 
     def forgets(self, rule: LimitRule) -> None:
@@ -44,9 +45,9 @@ class Decider:
         """Decide about one request if nobody has to be waited for; None if `decide` must be asked."""
         overrides = self.overrides
         if overrides is not None and overrides.by_limit:
-            asks, refusal = self.with_overrides(asks, overrides)
-            if refusal is not None:
-                return refusal
+            asks, known = self.with_overrides(asks, overrides)
+            if known is not None:
+                return known
         denials = self.denials
         if denials.by_place:
             refusal = denials.look(asks, self.clock.monotonic_s())
@@ -63,9 +64,9 @@ class Decider:
         """
         overrides = self.overrides
         if overrides is not None and overrides.by_limit:
-            asks, refusal = self.with_overrides(asks, overrides)
-            if refusal is not None:
-                return refusal
+            asks, known = self.with_overrides(asks, overrides)
+            if known is not None:
+                return known
         if not self.remembers:
             return await self.store.decide(asks)
         asked_s = self.clock.monotonic_s()
@@ -89,63 +90,102 @@ class Decider:
         ]
         self.denials.learn([ask for ask, _ in pairs], [decision for _, decision in pairs], asked_s)
 
+    # -- exceptions for single keys -------------------------------------------------------------------
+
     def with_overrides(
         self, asks: Sequence[Ask], overrides: Overrides
     ) -> tuple[Sequence[Ask], list[Decision] | None]:
-        """Return what to ask where exceptions hold, and a refusal if one of them is a block."""
+        """Return what to ask where exceptions hold, and the decisions if nobody need be asked."""
         changed: list[Ask] | None = None
         refusal: list[Decision] | None = None
+        free = 0
         for index, ask in enumerate(asks):
-            override = overrides.find(ask.rule.name, ask.key)
+            rule = ask.rule
+            override = overrides.find(rule.name, ask.key)
             if override is None:
                 continue
             if override.blocked:
-                if ask.cost and not ask.rule.shadow:
+                if not rule.shadow and (ask.cost or len(asks) == 1):
                     if refusal is None:
                         refusal = [Decision(True, each.rule.capacity, NOT_ASKED, 0, 0) for each in asks]
-                    refusal[index] = self.blocked(ask.rule, override)
+                    refusal[index] = self.blocked(rule, override, ask.cost)
                 continue
             changed = changed or list(asks)
-            # Nothing is spent by an ask of no cost, and nothing refused.
-            changed[index] = (
-                ask._replace(cost=0)
-                if override.unlimited
-                else ask._replace(rule=overrides.rule_for(override, ask.rule))
-            )
+            if override.unlimited:
+                # Nothing is spent by an ask of no cost, and nothing refused.
+                changed[index] = ask._replace(cost=0)
+                free += 1
+            else:
+                changed[index] = ask._replace(rule=overrides.rule_for(override, rule))
+        if refusal is None and free and free == len(asks):
+            return asks, [Decision(True, ask.rule.capacity, ask.rule.capacity, 0, 0) for ask in asks]
         return changed or asks, refusal
 
-    def is_unlimited(self, limit: str, key: str) -> bool:
-        """Whether an exception says that nothing is counted for *key*."""
+    def counts(self, asks: Sequence[Ask]) -> list[bool]:
+        """Say which of *asks* count at all: not those of keys that an exception frees from their limit."""
         overrides = self.overrides
         if overrides is None or not overrides.by_limit:
-            return False
-        override = overrides.find(limit, key)
-        return override is not None and override.unlimited
+            return [True] * len(asks)
+        found = (overrides.find(ask.rule.name, ask.key) for ask in asks)
+        return [override is None or not override.unlimited for override in found]
 
-    def blocked(self, rule: LimitRule, override: Override) -> Decision:
-        """Return the refusal of a key that somebody has blocked."""
+    def blocked(self, rule: LimitRule, override: Override, cost: int) -> Decision:
+        """Return what a blocked key meets; looking passes as ever, and sees nothing left."""
         wait_us = NEVER
         if override.until_us:
             wait_us = max(1, override.until_us - self.clock.now_us())
-        return Decision(False, rule.capacity, 0, wait_us, max(0, wait_us))
+        return Decision(not cost, rule.capacity, 0, wait_us if cost else 0, max(0, wait_us))
 
-    async def undo(self, changes: Sequence[Change]) -> None:
+    def rule_of(self, rule: LimitRule, key: str) -> LimitRule:
+        """Return the rule that holds for *key*: where it counts, too."""
+        overrides = self.overrides
+        if overrides is None or not overrides.by_limit:
+            return rule
+        override = overrides.find(rule.name, key)
+        return rule if override is None else overrides.rule_for(override, rule)
+
+    # -- changes --------------------------------------------------------------------------------------
+
+    async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
+        """
+        Change what keys have spent, of limits whose refusals are not remembered.
+
+        Raises:
+            StoreUnavailable: The store did not answer; some changes may have been made.
+        """
+        overrides = self.overrides
+        if overrides is not None and overrides.by_limit:
+            changes = [change._replace(rule=self.rule_of(change.rule, change.key)) for change in changes]
+        return await self.store.adjust(changes)
+
+    async def undo(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """
         Change what keys have spent, and let every instance forget that they were refused.
 
         Raises:
-            StoreUnavailable: The store did not answer.
+            StoreUnavailable: The store did not answer; some changes may have been made.
         """
-        await self.store.adjust(changes)
-        self.denials.forget([(change.rule, change.key) for change in changes])
+        try:
+            return await self.adjust(changes)
+        finally:
+            self.denials.forget(
+                [
+                    (self.rule_of(change.rule, change.key), change.key)
+                    for change in changes
+                    if change.op is Op.GIVE_BACK
+                ]
+            )
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         """
         Forget what *key* has spent; returns whether there was anything.
 
         Raises:
-            StoreUnavailable: The store did not answer.
+            StoreUnavailable: The store did not answer; it may be forgotten.
         """
-        done = await self.store.reset(rule, key)
-        self.denials.forget([(rule, key)])
-        return done
+        # Where it counts now, and where it counts without the exception it may have.
+        rules = {one.counter: one for one in (rule, self.rule_of(rule, key))}.values()
+        try:
+            return any([await self.store.reset(one, key) for one in rules])
+        finally:
+            self.denials.forget([(one, key) for one in rules])

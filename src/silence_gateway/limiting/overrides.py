@@ -8,100 +8,33 @@ hash again where the key may be a secret.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import LimitRule
-from silence_gateway.core.rates import parse_rate
-from silence_gateway.errors import BadRequest
-from silence_gateway.events import Event, Observer, nobody
+from silence_gateway.errors import BadRequest, StoreMisconfigured
+from silence_gateway.events import Observer, nobody
+from silence_gateway.limiting.override_entry import (
+    MAX_TEXT,
+    Override,
+    OverrideChanged,
+    OverrideUnreadable,
+    read,
+    wished,
+    written,
+)
 from silence_gateway.stores.contracts import Board
 
 ROOM = "limit-overrides"
 MAX_OVERRIDES = 9_000
 """In the whole fleet: a room of the board holds 10,000. Whoever needs more wants another limit."""
 
-MAX_TTL_S = 366 * 86_400
-MAX_TEXT = 200
 MAX_DIGESTS = 20_000
-WANTS = ("rate", "burst", "max", "unlimited", "blocked")
-KEYS = frozenset((*WANTS, "ttl", "reason"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """
-    What holds for one key of one limit instead.
-
-    Attributes:
-        limit: Name of the limit.
-        shown: The key, as people may see it.
-        rate: As a limit's `rate`; empty for its own.
-        burst: As a limit's `burst`; None for its own, or for the count of *rate*.
-        max: As a concurrency limit's `max`; None for its own.
-        unlimited: Nothing is counted or refused.
-        blocked: Everything is refused.
-        reason: Why, in the words of whoever made it.
-        by: Who made it.
-        added_us: When, in microseconds since the epoch.
-        until_us: When it ends by itself; 0 means never.
-    """
-
-    limit: str
-    shown: str
-    rate: str = ""
-    burst: int | None = None
-    max: int | None = None
-    unlimited: bool = False
-    blocked: bool = False
-    reason: str = ""
-    by: str = ""
-    added_us: int = 0
-    until_us: int = 0
-
-    def rule_of(self, rule: LimitRule) -> LimitRule:
-        """
-        Return the rule that holds for this key.
-
-        Raises:
-            ValueError: Its numbers do not go with the limit's algorithm.
-        """
-        if self.max is not None:
-            return replace(rule, max=self.max)
-        if not self.rate and self.burst is None:
-            return rule
-        rate = parse_rate(self.rate) if self.rate else rule.rate
-        burst = self.burst if self.burst is not None or self.rate else rule.burst
-        most = burst or (rate.count if rate is not None else 0)
-        return replace(rule, rate=rate, burst=burst, lease=min(rule.lease, most))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverrideChanged(Event):
-    """Somebody made or removed an exception for one key: a line for the audit."""
-
-    change: str
-    limit: str
-    key: str
-    what: str = ""
-    reason: str = ""
-    by: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverrideUnreadable(Event):
-    """The board holds an exception that this version cannot read; it is not applied."""
-
-    name: str
-
-    @property
-    def level(self) -> str:
-        """Somebody wrote it by hand, or runs another version."""
-        return "warning"
+MAX_KEY_CHARS = 512
+"""Hashes of longer keys are not remembered, so that nobody fills the memory with them."""
 
 
 class Overrides:
@@ -136,10 +69,11 @@ class Overrides:
         """Return the hash of a key; 1.5 us, or 0.1 for one seen before."""
         digest = self.digests.get(key)
         if digest is None:
-            if len(self.digests) >= MAX_DIGESTS:
-                self.digests.clear()
-            raw = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
-            digest = self.digests[key] = raw.hexdigest()
+            digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            if len(key) <= MAX_KEY_CHARS:
+                if len(self.digests) >= MAX_DIGESTS:
+                    self.digests.clear()
+                self.digests[key] = digest
         return digest
 
     def rule_for(self, override: Override, rule: LimitRule) -> LimitRule:
@@ -155,27 +89,36 @@ class Overrides:
             known = self.rules[id(rule), override] = (rule, made)
         return known[1]
 
-    async def put(self, rule: LimitRule, key: str, shown: str, said: Mapping[str, Any], by: str) -> Override:
+    async def put(
+        self, rule: LimitRule, key: str, shown: str, said: Mapping[str, Any], by: str, *, cost: int = 1
+    ) -> Override:
         """
         Make an exception for *key*, or replace the one it has.
 
-        *said* is what its maker wants: the fields of `Override` that hold, `ttl` in seconds.
+        *shown* is the key as people may see it; the key itself is stored nowhere. *said* is what its maker
+        wants: the fields of `Override` that hold, `ttl` in seconds. *cost* is what a request costs at least.
 
         Raises:
             BadRequest: It cannot be had.
             StoreUnavailable: It holds on this instance; the fleet learns of it when the store is back.
+            StoreMisconfigured: The store refused it; it does not hold.
         """
-        override, ttl_s = self.read_wish(rule, shown, said, by)
+        override, ttl_s = wished(rule, shown, said, by=by, cost=cost, now_us=self.clock.now_us())
         is_new = self.find(rule.name, key) is None
         if is_new and sum(map(len, self.by_limit.values())) >= MAX_OVERRIDES:
-            raise BadRequest(f"there are {MAX_OVERRIDES} overrides already; remove some, or make a limit")
-        what = ", ".join(f"{name} {said[name]}" for name in WANTS if name in said)
-        self.observer(
-            OverrideChanged(
-                change="made", limit=rule.name, key=shown, what=what, reason=override.reason, by=by
-            )
+            raise BadRequest(f"there are {MAX_OVERRIDES} overrides already: remove some, or make a limit")
+        made = OverrideChanged(
+            change="made",
+            limit=rule.name,
+            key=override.shown,
+            what=override.what(),
+            reason=override.reason,
+            by=override.by,
+            ttl_s=ttl_s,
         )
-        await self.board.put(ROOM, self.name_of(rule.name, key), written(override), ttl_s)
+        await self.tell_and_do(
+            made, self.board.put(ROOM, self.name_of(rule.name, key), written(override), ttl_s)
+        )
         return override
 
     async def remove(self, limit: str, key: str, shown: str, by: str) -> bool:
@@ -184,12 +127,24 @@ class Overrides:
 
         Raises:
             StoreUnavailable: It is gone here; the fleet learns of it when the store is back.
+            StoreMisconfigured: The store refused; it goes on.
         """
-        known = self.find(limit, key) is not None
-        if known:
-            self.observer(OverrideChanged(change="removed", limit=limit, key=shown, by=by))
-        await self.board.remove(ROOM, self.name_of(limit, key))
-        return known
+        removing = self.board.remove(ROOM, self.name_of(limit, key))
+        if self.find(limit, key) is None:
+            await removing
+            return False
+        gone = OverrideChanged(change="removed", limit=limit, key=shown[:MAX_TEXT], by=by[:MAX_TEXT])
+        await self.tell_and_do(gone, removing)
+        return True
+
+    async def tell_and_do(self, change: OverrideChanged, doing: Coroutine[Any, Any, None]) -> None:
+        """Tell of a change that holds here from now on, whatever becomes of the call that asked for it."""
+        self.observer(change)
+        try:
+            await doing
+        except StoreMisconfigured:
+            self.observer(replace(change, change="refused"))
+            raise
 
     def listed(self, limit: str) -> list[Override]:
         """Return the exceptions of one limit, in the order of their keys."""
@@ -198,50 +153,6 @@ class Overrides:
     def name_of(self, limit: str, key: str) -> str:
         """Return the name on the board of the exception for *key*."""
         return f"{limit} {self.digest(key)}"
-
-    def read_wish(
-        self, rule: LimitRule, shown: str, said: Mapping[str, Any], by: str
-    ) -> tuple[Override, float | None]:
-        """
-        Return what is wanted, and for how many seconds.
-
-        Raises:
-            BadRequest: It cannot be had.
-        """
-        unknown = said.keys() - KEYS
-        if unknown:
-            wrong, right = ", ".join(sorted(unknown))[:100], ", ".join(sorted(KEYS))
-            raise BadRequest(f"{wrong} is not known here; there are {right}")
-        ttl_s = said.get("ttl")
-        if ttl_s is not None and not 0 < ttl_s <= MAX_TTL_S:
-            raise BadRequest(f"ttl is above 0s and at most 366d, not {ttl_s:g} s")
-        reason = str(said.get("reason", ""))
-        if len(reason) > MAX_TEXT:
-            raise BadRequest(f"a reason has at most {MAX_TEXT} characters, not {len(reason)}")
-        wanted = [name for name in WANTS if said.get(name)]
-        if not wanted:
-            raise BadRequest("say what holds for this key: rate, burst, max, unlimited or blocked")
-        if len(wanted) > 1 and wanted != ["rate", "burst"]:
-            raise BadRequest(f"{' and '.join(wanted)} do not go together")
-        now_us = self.clock.now_us()
-        override = Override(
-            limit=rule.name,
-            shown=shown[:MAX_TEXT],
-            rate=str(said.get("rate", "")),
-            burst=said.get("burst"),
-            max=said.get("max"),
-            unlimited=bool(said.get("unlimited")),
-            blocked=bool(said.get("blocked")),
-            reason=reason,
-            by=by[:MAX_TEXT],
-            added_us=now_us,
-            until_us=0 if ttl_s is None else now_us + round(ttl_s * 1_000_000),
-        )
-        try:
-            override.rule_of(rule)
-        except ValueError as exc:
-            raise BadRequest(str(exc)) from None
-        return override, ttl_s
 
     def on_change(self, name: str, value: bytes | None) -> None:
         """The board has a new, changed or ended exception."""
@@ -258,33 +169,3 @@ class Overrides:
             return
         self.by_limit.setdefault(limit, {})[digest] = override
         self.on_changed()
-
-
-def written(override: Override) -> bytes:
-    """Write an exception as the board keeps it."""
-    said = {
-        name: getattr(override, name)
-        for name in Override.__dataclass_fields__
-        if name != "limit" and getattr(override, name) not in ("", None, False, 0)
-    }
-    return json.dumps(said).encode()
-
-
-def read(limit: str, value: bytes) -> Override | None:
-    """Read an exception as the board keeps it; None if that is none."""
-    try:
-        said = json.loads(value)
-        override = Override(limit=limit, **said)
-    except (ValueError, TypeError):
-        return None
-    numbers = (override.added_us, override.until_us)
-    optional = (override.burst, override.max)
-    texts = (override.shown, override.rate, override.reason, override.by)
-    fits = (
-        all(type(number) is int for number in numbers)
-        and all(number is None or type(number) is int for number in optional)
-        and all(isinstance(text, str) for text in texts)
-        and type(override.unlimited) is bool
-        and type(override.blocked) is bool
-    )
-    return override if fits else None

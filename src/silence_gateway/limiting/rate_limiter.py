@@ -14,8 +14,6 @@ The limiter as a library: shared limits for any asyncio program.
 Limits are declared once and are fixed from then on. All decisions of one round of the event loop travel
 to the store in one trip, so make them concurrently. While the store is away each limit decides as its
 `when_down` says, at once. Nothing here is specific to HTTP.
-
-Hot path of leases: one `try_acquire` costs 2 us.
 """
 
 from __future__ import annotations
@@ -29,197 +27,18 @@ from silence_gateway.core.limits import (
     Algorithm,
     Alignment,
     Ask,
-    Change,
     Decision,
     LimitRule,
-    Op,
     WhenDown,
     refusal_of,
 )
 from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.assembly import limit_engine
+from silence_gateway.limiting.limit import NEEDS_HOLD, NEGATIVE_COST, Limit
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
-
-NEGATIVE_COST = "a cost is at least 0; use give_back to undo what was spent"
-NEEDS_HOLD = "a concurrency limit gives places, not uses: `async with limit.hold(key)`"
-NO_PLACES = "only a concurrency limit gives places; use acquire"
-
-WAIT_MARGIN_S = 0.001
-"""Waited longer than told, so that a timer that fires early does not ask in vain."""
-
-
-class Limit:
-    """
-    One declared limit; made by `RateLimiter.limit` and `RateLimiter.concurrency`.
-
-    Attributes:
-        rule: What it counts and how.
-    """
-
-    __slots__ = ("limiter", "rule")
-
-    def __init__(self, limiter: RateLimiter, rule: LimitRule) -> None:
-        self.limiter = limiter
-        self.rule = rule
-
-    def __repr__(self) -> str:
-        return f"<Limit {self.rule.name} {self.rule.algorithm.value} {self.rule.rate or self.rule.max}>"
-
-    async def try_acquire(self, key: str = "", cost: int = 1) -> Decision:
-        """
-        Spend *cost* for *key* if that is allowed; the decision says whether it was.
-
-        Raises:
-            ValueError: The cost is below 0, or this is a concurrency limit.
-        """
-        if cost < 0:
-            raise ValueError(NEGATIVE_COST)
-        if self.rule.kind == "c" and cost:
-            raise ValueError(NEEDS_HOLD)
-        decider = self.limiter.engine.decider
-        asks = (Ask(self.rule, key, cost),)
-        decisions = decider.at_once(asks)
-        if decisions is None:
-            decisions = await decider.decide(asks)
-        return decisions[0]
-
-    async def acquire(
-        self, key: str = "", cost: int = 1, *, wait: bool = False, timeout_s: float | None = None
-    ) -> Decision:
-        """
-        Spend *cost* for *key*.
-
-        Args:
-            key: Whom to count.
-            cost: How many uses.
-            wait: Whether to wait until it is allowed; nothing is spent or reserved meanwhile, so whoever
-                asks at the right moment is first.
-            timeout_s: The longest wait; None for as long as it takes.
-
-        Raises:
-            RateLimited: It is not allowed now, or not before *timeout_s*; nothing was spent.
-            ValueError: As for `try_acquire`.
-        """
-        if not wait:
-            [decision] = await self.limiter.acquire_all([(self, key, cost)])
-            return decision
-        clock = self.limiter.clock
-        end_s = float("inf") if timeout_s is None else clock.monotonic_s() + timeout_s
-        while True:
-            decision = await self.try_acquire(key, cost)
-            if decision.allowed:
-                return decision
-            if decision.retry_after_us == NEVER:
-                raise RateLimited((self.rule.name,), None)
-            wait_s = decision.retry_after_us / 1_000_000
-            if clock.monotonic_s() + wait_s > end_s:
-                raise RateLimited((self.rule.name,), wait_s)
-            await clock.sleep(wait_s + WAIT_MARGIN_S)
-
-    async def peek(self, key: str = "") -> Decision:
-        """Say what *key* has left; nothing is spent."""
-        return await self.try_acquire(key, 0)
-
-    async def charge(self, key: str, cost: int, after: Decision) -> None:
-        """
-        Spend *cost* more than was asked for in the decision *after*, whether the limit allows it or not.
-
-        Raises:
-            ValueError: The cost is below 0.
-            StoreUnavailable: The store did not confirm it.
-        """
-        await self._change(Op.CHARGE, key, cost, after)
-
-    async def give_back(self, key: str, cost: int, after: Decision) -> None:
-        """
-        Undo *cost* of what was spent in the decision *after*, as far as it still counts.
-
-        Raises:
-            ValueError: The cost is below 0.
-            StoreUnavailable: The store did not confirm it.
-        """
-        await self._change(Op.GIVE_BACK, key, cost, after)
-
-    async def _change(self, op: Op, key: str, cost: int, after: Decision) -> None:
-        if cost < 0:
-            raise ValueError("a cost is at least 0")
-        if self.rule.kind == "c":
-            raise ValueError(NEEDS_HOLD)
-        await self.limiter.engine.decider.undo([Change(op, self.rule, key, cost, after.at_us)])
-
-    def hold(self, key: str = "", *, wait: bool = False, timeout_s: float | None = None) -> Place:
-        """
-        Return a context manager that holds a place of a concurrency limit.
-
-        Entering it raises RateLimited if there is none (with *wait*: none before *timeout_s*).
-
-        Raises:
-            ValueError: This is no concurrency limit.
-        """
-        if self.rule.kind != "c":
-            raise ValueError(NO_PLACES)
-        return Place(self, key, wait=wait, timeout_s=timeout_s)
-
-    async def reset(self, key: str = "") -> bool:
-        """
-        Forget what *key* has spent; returns whether there was anything.
-
-        Raises:
-            StoreUnavailable: The store did not confirm it.
-        """
-        return await self.limiter.engine.decider.reset(self.rule, key)
-
-
-class Place:
-    """
-    A place of a concurrency limit, held while its block runs.
-
-    It is renewed meanwhile; should the process die, it is free after the limit's time to live.
-    """
-
-    __slots__ = ("holder", "key", "limit", "timeout_s", "wait")
-
-    def __init__(self, limit: Limit, key: str, *, wait: bool, timeout_s: float | None) -> None:
-        self.limit = limit
-        self.key = key
-        self.wait = wait
-        self.timeout_s = timeout_s
-        self.holder = ""
-
-    async def __aenter__(self) -> Decision:
-        """
-        Take a place.
-
-        Raises:
-            RateLimited: There is none, or none in time.
-        """
-        limiter = self.limit.limiter
-        rule, clock, holds = self.limit.rule, limiter.clock, limiter.engine.holds
-        end_s = float("inf") if self.timeout_s is None else clock.monotonic_s() + self.timeout_s
-        holder = holds.name()
-        while True:
-            asks = (Ask(rule, self.key, 1, holder),)
-            decider = limiter.engine.decider
-            decisions = decider.at_once(asks)
-            if decisions is None:
-                decisions = await decider.decide(asks)
-            decision = decisions[0]
-            if decision.allowed:
-                self.holder = holder
-                holds.hold(holder, asks)
-                return decision
-            wait_s = decision.retry_after_us / 1_000_000
-            never = decision.retry_after_us == NEVER
-            if never or not self.wait or clock.monotonic_s() + wait_s > end_s:
-                raise RateLimited((rule.name,), None if never else wait_s)
-            await clock.sleep(wait_s)
-
-    async def __aexit__(self, *_exc: object) -> None:
-        """Release the place."""
-        self.limit.limiter.engine.holds.release(self.holder)
 
 
 class RateLimiter:

@@ -62,7 +62,7 @@ class SessionHub(RealtimeHub):
         verifier: Verifier | None = None,
     ) -> None:
         if isinstance(store, ValkeyStore) and sessions is None:
-            sessions = ValkeySessions(store.general, store.fleet)
+            sessions = ValkeySessions(store.general, store.fleet, compress_over=store.settings.compress_over)
         if (store is None) != (sessions is None):
             raise ValueError("give both a store and its sessions, or neither")
         clock = clock or SystemClock()

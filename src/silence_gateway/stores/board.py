@@ -20,6 +20,7 @@ from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavaila
 from silence_gateway.stores import keys
 from silence_gateway.stores.board_room import Push, Room
 from silence_gateway.stores.bus import ValkeyBus
+from silence_gateway.stores.compression import Compression, unpack
 from silence_gateway.stores.contracts import Script, ScriptRunner
 from silence_gateway.stores.rooms import Cell, OnChange, OnEnd, RoomCopy, check_fact
 
@@ -43,7 +44,11 @@ LEAD = read_script("board_lead")
 
 
 class ValkeyBoard:
-    """The `Board` of one `ValkeyStore`. Plain counters: `pushes`, `missed`, `reads`, `restored`."""
+    """
+    The `Board` of one `ValkeyStore`.
+
+    Plain counters: `pushes`, `missed`, `reads`, `restored`, `unreadable`.
+    """
 
     def __init__(
         self,
@@ -54,8 +59,10 @@ class ValkeyBoard:
         *,
         fleet: str,
         instance_id: str,
+        compress_over: int = 1024,
     ) -> None:
         self.general = general
+        self.compression = Compression(compress_over)
         self.bus = bus
         self.clock = clock
         self.draw = draw
@@ -67,7 +74,7 @@ class ValkeyBoard:
         self.started = False
         self.background: set[asyncio.Task[None]] = set()
         self.one_at_a_time = asyncio.Lock()
-        self.pushes = self.missed = self.reads = self.restored = 0
+        self.pushes = self.missed = self.reads = self.restored = self.unreadable = 0
 
     # -- the contract ---------------------------------------------------------------------------------
 
@@ -133,9 +140,8 @@ class ValkeyBoard:
         """Call the writing script for one value."""
         channel = keys.bus_channel(self.fleet, self.channel(entry.name))
         ttl_us = 0 if ttl_s is None else micros(ttl_s)
-        return self.general.run(
-            WRITE, [entry.key], [channel, op, name.encode(), ttl_us, value or b"", MAX_VALUES]
-        )
+        stored = self.compression.pack(value) if value else b""
+        return self.general.run(WRITE, [entry.key], [channel, op, name.encode(), ttl_us, stored, MAX_VALUES])
 
     async def send(self, entry: Room, name: str, cell: Cell, ttl_s: float | None) -> None:
         """
@@ -212,9 +218,18 @@ class ValkeyBoard:
         elif version > known:
             values: dict[str, tuple[bytes, float | None]] = {
                 bytes(name).decode(): (value, (expires_us - now_us) / 1_000_000 if expires_us else None)
-                for name, expires_us, value in zip(answer[3::3], answer[4::3], answer[5::3], strict=True)
+                for name, expires_us, stored in zip(answer[3::3], answer[4::3], answer[5::3], strict=True)
+                if (value := self.unpacked(stored)) is not None
             }
             entry.stale = not entry.take(version, values)
+
+    def unpacked(self, stored: bytes) -> bytes | None:
+        """Return the value in what is stored; None, and counted, where nobody can read it."""
+        try:
+            return unpack(stored)
+        except ValueError:
+            self.unreadable += 1
+            return None
 
     async def restore(self, entry: Room) -> None:
         """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from silence_gateway.stores.compression import unpack
 from silence_gateway.stores.contracts import Subscription
 from silence_gateway.stores.rooms import Cell, RoomCopy
 
@@ -38,7 +39,7 @@ class Push:
         self.version = version
         self.before = before
         self.name = body[:length].decode()
-        self.value: bytes | None = None if expires_us < 0 else body[length:]
+        self.value: bytes | None = None if expires_us < 0 else unpack(body[length:])
         self.left_s = (expires_us - now_us) / 1_000_000 if expires_us > 0 else None
 
 

@@ -44,6 +44,7 @@ class ClusterLimitStore:
         spread: Those that needed more than one slot.
         given_back: Reservations given back because another limit of the request refused.
         lost: Those that could not be given back.
+        on_returned: Told which keys have got something back, for others may be remembered as refused.
     """
 
     def __init__(self, scripts: Reaching, fleet: str, *, max_batch: int = MAX_BATCH) -> None:
@@ -52,6 +53,7 @@ class ClusterLimitStore:
         self.max_batch = max_batch
         self.waiting: dict[int, list[Waiting]] = {}
         self.batches = self.decisions = self.spread = self.given_back = self.lost = 0
+        self.on_returned: Callable[[Sequence[tuple[LimitRule, str]]], None] = ignore
 
     def reaches(self, rule: LimitRule, key: str) -> bool:
         """Whether the server that counts *key* answers, as far as is known."""
@@ -129,10 +131,13 @@ class ClusterLimitStore:
         """Give back reservations of one slot, now; nobody waits for it."""
         self.given_back += len(changes)
 
+        def on_answer(_answer: Any) -> None:
+            self.on_returned([(change.rule, change.key) for change in changes if change.op is Op.GIVE_BACK])
+
         def on_failure(_error: StoreFault) -> None:
             self.lost += len(changes)
 
-        self.scripts.post(*pack_changes(changes, self.names.name_of), ignore, on_failure)
+        self.scripts.post(*pack_changes(changes, self.names.name_of), on_answer, on_failure)
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         """Forget what *key* has spent, and that it is blocked."""
@@ -218,5 +223,5 @@ class Reservation:
             self.store.give_back(changes)
 
 
-def ignore(_answer: Any) -> None:
-    """It was given back."""
+def ignore(_places: Sequence[tuple[LimitRule, str]]) -> None:
+    """Nobody remembers whom it refused."""

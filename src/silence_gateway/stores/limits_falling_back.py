@@ -96,14 +96,20 @@ class FallingBackLimitStore:
 
     def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision] | None:
         """Decide here if the store is known to be away, or has nothing to ask anybody."""
+        if not self.owed:
+            decisions = self.shared.at_once(asks)
+            if decisions is not None:
+                # From a lease, say: what is held here counts there already, whether it answers or not.
+                return decisions
         if not self.store.up:
             return self.decide_locally(asks, owed=True)
         if self.spread:
             away = [not self.shared.reaches(ask.rule, ask.key) for ask in asks]
             if any(away):
                 return self.decide_locally(asks, owed=True) if all(away) else None
-        if self.owed:
-            self.charge_if_due()
+        if not self.owed:
+            return None
+        self.charge_if_due()
         return self.shared.at_once(asks)
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
@@ -166,19 +172,26 @@ class FallingBackLimitStore:
         Raises:
             StoreUnavailable: What is about the shared store may not have been changed.
         """
-        here = [change.at_us < 0 for change in changes]
-        if not any(here) and not any(change.op in ABOUT_HOLDERS for change in changes):
+        if not any(change.at_us < 0 or change.op in ABOUT_HOLDERS for change in changes):
             return await self.shared.adjust(changes)
-        local = [
-            change._replace(rule=self.local_rule(change.rule), at_us=~change.at_us if is_here else 0)
-            for change, is_here in zip(changes, here, strict=True)
-            if is_here or change.op in ABOUT_HOLDERS
-        ]
-        changed = self.local.adjust_now(local)
-        there = [change for change, is_here in zip(changes, here, strict=True) if not is_here]
-        if there and self.store.up:
-            await self.shared.adjust(there)
-        return changed
+        done: dict[int, Changed] = {}
+        there = []
+        for index, change in enumerate(changes):
+            is_here = change.at_us < 0
+            if is_here or change.op in ABOUT_HOLDERS:
+                rule, at_us = self.local_rule(change.rule), ~change.at_us if is_here else 0
+                [done[index]] = self.local.adjust_now([change._replace(rule=rule, at_us=at_us)])
+            if not is_here:
+                there.append(index)
+            elif change.op is Op.CHARGE and change.amount:
+                self.owe(change.rule, change.key, change.amount)
+        # While the store is away holders are known here; everything else has to fail.
+        if not self.store.up and all(changes[index].op in ABOUT_HOLDERS for index in there):
+            there = []
+        if there:
+            answers = await self.shared.adjust([changes[index] for index in there])
+            done.update(zip(there, answers, strict=True))
+        return [done[index] for index in range(len(changes))]
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         """

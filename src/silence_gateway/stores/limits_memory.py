@@ -3,13 +3,14 @@ Limits in this process only: the reference store, the fallback, and all that one
 
 The algorithms are in core; this file keeps their states in dicts, one per counter, in the order of last
 use. Every few decisions drop twice as many states that are over, so that memory follows the keys in use.
-One decision costs 2.5 us (sliding window) or 3.5 us (token bucket).
+One decision costs 2 us (sliding window) or 3.2 us (token bucket).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -19,12 +20,19 @@ from silence_gateway.core.algorithms import ARITHMETIC
 from silence_gateway.core.concurrency import Places
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.core.penalty import standing_block, with_block
+from silence_gateway.core.sliding_window import Log
 
-Table: TypeAlias = "OrderedDict[str, Any]"
+Key: TypeAlias = "str | bytes"
+"""Whom a counter counts: a text, or the hash of a long one."""
+
+Table: TypeAlias = "OrderedDict[Key, Any]"
 """What each key of one counter has spent, in whatever form its algorithm keeps it."""
 
 MAX_KEYS = 100_000
 """Keys kept per counter. Beyond it the key unused for longest is forgotten, and counted in `evicted`."""
+
+MAX_KEY_CHARS = 512
+"""Longer keys are kept as their hash, so that nobody fills the memory with them."""
 
 FORGET_EVERY = 8
 """Decisions that spend between two looks at what is over."""
@@ -42,17 +50,13 @@ class MemoryLimitStore:
         self.clock = clock
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
-        self.blocks: dict[str, dict[str, int]] = {}
+        self.blocks: dict[str, dict[Key, int]] = {}
         self.evicted = 0
         self.spends = 0
 
     def reaches(self, _rule: LimitRule, _key: str) -> bool:
         """It is here."""
         return True
-
-    def at_once(self, asks: Sequence[Ask]) -> Sequence[Decision]:
-        """Decide about one request; this store never has to wait."""
-        return self.decide_now(asks)
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """Decide about one request; never waits."""
@@ -64,9 +68,10 @@ class MemoryLimitStore:
 
     async def reset(self, rule: LimitRule, key: str) -> bool:
         """Forget what *key* has spent, and that it is blocked."""
-        blocked = self.blocks.get(rule.counter, {}).pop(key, 0) > self.now_us()
+        kept = kept_as(key)
+        blocked = self.blocks.get(rule.counter, {}).pop(kept, 0) > self.now_us()
         table = self.tables.get(rule.counter)
-        state = table.pop(key, None) if table is not None else None
+        state = table.pop(kept, None) if table is not None else None
         return blocked or (state is not None and not is_over(rule, state, self.now_us()))
 
     def now_us(self) -> int:
@@ -75,26 +80,55 @@ class MemoryLimitStore:
 
     def decide_now(self, asks: Sequence[Ask]) -> list[Decision]:
         """Decide about one request. No lock: nothing awaits between the reads and the writes."""
+        if len(asks) == 1:
+            return [self.decide_one(asks[0])]
         now_us = self.now_us()
         passes = True
         decisions = []
-        for ask in asks:
-            decision = self.judge(ask, now_us)
+        keys = [ask[1] if len(ask[1]) <= MAX_KEY_CHARS else kept_as(ask[1]) for ask in asks]
+        for key, (rule, _, cost, holder) in zip(keys, asks, strict=True):
+            decision = self.judge(rule, key, now_us, cost, holder)
             decisions.append(decision)
-            if not decision[0] and not ask[0].shadow:
+            if not decision[0] and not rule.shadow:
                 passes = False
-        for index, (rule, key, cost, holder) in enumerate(asks):
+        for index, (rule, _, cost, holder) in enumerate(asks):
             if not decisions[index][0] or not cost:
                 continue
             if passes:
-                self.spend(rule, key, now_us, cost, holder)
+                self.spend(rule, keys[index], now_us, cost, holder)
             else:
-                decisions[index] = self.judge(Ask(rule, key, 0), now_us)
+                decisions[index] = self.judge(rule, keys[index], now_us, 0)
         return decisions
 
-    def judge(self, ask: Ask, now_us: int) -> Decision:
-        """Return what a limit says to *ask*; begins a block where a limit that blocks refuses."""
-        rule, key, cost, holder = ask
+    at_once = decide_now  # this store never has to wait
+
+    def decide_one(self, ask: Ask) -> Decision:
+        """Decide about a request of one limit, the usual case: with the fewest looks at anything."""
+        rule, whom, cost, holder = ask
+        key = whom if len(whom) <= MAX_KEY_CHARS else kept_as(whom)
+        now_us = self.now_us()
+        if rule.kind == "c" or rule.block_us:
+            decision = self.judge(rule, key, now_us, cost, holder)
+            if decision[0] and cost:
+                self.spend(rule, key, now_us, cost, holder)
+            return decision
+        arithmetic = ARITHMETIC[rule.kind]
+        table = self.tables.get(rule.counter)
+        state = table.get(key) if table is not None else None
+        decision = arithmetic.judge(rule, state, now_us, cost)
+        if decision[0] and cost:
+            if table is None or state is None:
+                self.spend(rule, key, now_us, cost)
+            else:
+                table[key] = arithmetic.spend(rule, state, now_us, cost)
+                table.move_to_end(key)
+                self.spends += 1
+                if not self.spends % FORGET_EVERY:
+                    self.forget(rule, table, now_us)
+        return decision
+
+    def judge(self, rule: LimitRule, key: Key, now_us: int, cost: int, holder: str = "") -> Decision:
+        """Return what a limit says to an ask; begins a block where a limit that blocks refuses."""
         table = self.tables.get(rule.counter)
         state = table.get(key) if table is not None else None
         if rule.kind == "c":
@@ -109,7 +143,7 @@ class MemoryLimitStore:
                 self.forget_blocks(blocks, now_us)
         return decision
 
-    def spend(self, rule: LimitRule, key: str, now_us: int, cost: int, holder: str = "") -> None:
+    def spend(self, rule: LimitRule, key: Key, now_us: int, cost: int, holder: str = "") -> None:
         """Write the spending down, and drop what is over."""
         table = self.tables.get(rule.counter)
         if table is None:
@@ -132,7 +166,8 @@ class MemoryLimitStore:
 
     def change(self, change: Change, now_us: int) -> Changed:
         """Make one change."""
-        op, rule, key, amount, at_us, holder = change
+        op, rule, whom, amount, at_us, holder = change
+        key = kept_as(whom)
         arithmetic = ARITHMETIC.get(rule.kind)
         table = self.tables.get(rule.counter)
         state = table.get(key) if table is not None else None
@@ -167,10 +202,13 @@ class MemoryLimitStore:
             elif len(table) > self.max_keys:
                 del table[oldest]
                 self.evicted += 1
+            elif type(table[oldest]) is Log and table[oldest].window_us > rule.window_us:
+                # One key with a longer window of its own must not stand before all others.
+                table.move_to_end(oldest)
             else:
                 break
 
-    def forget_blocks(self, blocks: dict[str, int], now_us: int) -> None:
+    def forget_blocks(self, blocks: dict[Key, int], now_us: int) -> None:
         """Drop the oldest blocks of one limit that have ended, or are too many; all last equally long."""
         for key in list(islice(blocks, 2)):
             if blocks[key] <= now_us or len(blocks) > self.max_keys:
@@ -179,6 +217,13 @@ class MemoryLimitStore:
     def keys_kept(self) -> int:
         """How many keys are remembered."""
         return sum(map(len, self.tables.values()))
+
+
+def kept_as(key: str) -> Key:
+    """Return what stands for *key* here; no text is ever the same as the hash of another."""
+    if len(key) <= MAX_KEY_CHARS:
+        return key
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def is_over(rule: LimitRule, state: Any, now_us: int) -> bool:

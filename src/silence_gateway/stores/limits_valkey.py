@@ -81,7 +81,11 @@ class ValkeyLimitStore:
 
     def flush(self) -> None:
         """Send what waits, or a part of it if that is much; the rest goes in the next rounds of the loop."""
-        waiting = self.waiting
+        # Who has left before anything was sent has spent nothing, and holds no place.
+        waiting = [one for one in self.waiting if not one[1].done()]
+        self.waiting = []
+        if not waiting:
+            return
         room = IN_FLIGHT - self.in_flight
         part = min(self.max_batch, max(MIN_PART, -(-len(waiting) // max(1, room))))
         size = at = 0
@@ -90,8 +94,8 @@ class ValkeyLimitStore:
             if at and size > part:
                 break
             at += 1
-        self.waiting = waiting[at:]
-        if self.waiting:
+        if at < len(waiting):
+            self.waiting = waiting[at:]
             asyncio.get_running_loop().call_soon(self.flush)
         self.send(waiting[:at])
 

@@ -2,7 +2,7 @@
 Sessions in Valkey or Redis, where the whole fleet sees them.
 
 Keys are `fleet:v2:session:` and then `s:{id}` a record, `u:{user}` and `i:{instance}` indexes of session
-ids, `c:{channel}:p`, `:l` and `:u` a channel's presence, `n:{all}:l` and `:i` the instances. What must
+ids, `c:{channel}:p`, `:l` and `:u` a channel's presence, `n:{fleet}:l` and `:i` the instances. What must
 change together shares a hash tag; nothing else does, so a cluster spreads the load. Names that clients
 chose are made safe by `keys.part`. Every call of one loop tick travels in one trip (`ScriptRunner`).
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
+from silence_gateway.stores.compression import Compression, unpack
 from silence_gateway.stores.contracts import Script, ScriptRunner
 from silence_gateway.stores.keys import VERSION, part
 from silence_gateway.stores.session_contract import (
@@ -24,6 +25,8 @@ from silence_gateway.stores.session_contract import (
     SessionPage,
     SessionRecord,
 )
+
+T = TypeVar("T")
 
 # Ids that one script call takes: far below what would hold up the server's other clients.
 CHUNK = 256
@@ -45,10 +48,18 @@ INSTANCES = load("sessions_instances")
 
 
 class ValkeySessions:
-    """A `SessionStore` over anything that runs scripts."""
+    """
+    A `SessionStore` over anything that runs scripts; payloads above *compress_over* bytes are compressed.
 
-    def __init__(self, scripts: ScriptRunner, fleet: str) -> None:
+    Attributes:
+        unreadable: Records found that are no records of ours; they count as missing.
+    """
+
+    def __init__(self, scripts: ScriptRunner, fleet: str, *, compress_over: int = 1024) -> None:
         self.scripts = scripts
+        self.fleet = fleet
+        self.compression = Compression(compress_over)
+        self.unreadable = 0
         self.prefix = f"{part(fleet)}:{VERSION}:session:"
 
     def key(self, kind: str, name: str, suffix: str = "") -> bytes:
@@ -59,7 +70,9 @@ class ValkeySessions:
         """Write these sessions, and find them by user and by instance, for *ttl_s* seconds."""
         ttl_ms = milliseconds(ttl_s)
         calls = [
-            self.scripts.run(WRITE, [self.key("s", record.id)], [ttl_ms, encode(record)])
+            self.scripts.run(
+                WRITE, [self.key("s", record.id)], [ttl_ms, self.compression.pack(encode(record))]
+            )
             for record in records
         ]
         for index, ids in self.indexes(records).items():
@@ -96,7 +109,8 @@ class ValkeySessions:
         for at in range(0, len(entries), CHUNK):
             args: list[bytes | int] = []
             for client, presence in entries[at : at + CHUNK]:
-                args += (client.encode(), encode_presence(presence))
+                packed = Presence(presence.user, self.compression.pack(presence.info))
+                args += (client.encode(), encode_presence(packed))
             calls.append(self.in_channel(channel, [lease_us, len(args) // 2, 0, 0, *args]))
         await asyncio.gather(*calls)
 
@@ -111,7 +125,10 @@ class ValkeySessions:
     async def presence(self, channel: str, limit: int) -> dict[str, Presence]:
         """Return who is in *channel*, those who came or were confirmed last first."""
         answer = await self.in_channel(channel, [1, 0, 0, limit])
-        return {answer[at].decode(): decode_presence(answer[at + 1]) for at in range(2, len(answer), 2)}
+        found = {
+            answer[at].decode(): self.read(decode_presence, answer[at + 1]) for at in range(2, len(answer), 2)
+        }
+        return {client: there for client, there in found.items() if there is not None}
 
     async def presence_stats(self, channel: str) -> PresenceStats:
         """Return how many are in *channel*."""
@@ -125,7 +142,16 @@ class ValkeySessions:
 
     async def get(self, session_id: str) -> SessionRecord | None:
         """Return one session, or None."""
-        return decode(await self.scripts.run(READ, [self.key("s", session_id)], [0]))
+        return self.read(decode, await self.scripts.run(READ, [self.key("s", session_id)], [0]))
+
+    def read(self, decode: Callable[[bytes], T | None], stored: bytes) -> T | None:
+        """Return what *decode* makes of a payload, or None where it cannot be read."""
+        try:
+            return decode(stored)
+        except (ValueError, LookupError, TypeError):
+            # Whoever may write to the store can write anything; one odd record must not hide the others.
+            self.unreadable += 1
+            return None
 
     async def list_by_user(self, user: str, cursor: str, limit: int) -> SessionPage:
         """Return sessions of *user* with ids above *cursor*."""
@@ -161,7 +187,12 @@ class ValkeySessions:
             *(self.scripts.run(PAGE, [self.key("i", name)], [b"", 0]) for name in names)
         )
         found = [
-            InstanceRecord(name, bool(answer[3 * at + 1]), int(counts[at][0]), bytes(answer[3 * at + 2]))
+            InstanceRecord(
+                name,
+                bool(answer[3 * at + 1]),
+                int(counts[at][0]),
+                self.read(unpack, answer[3 * at + 2]) or b"",
+            )
             for at, name in enumerate(names)
         ]
         return tuple(sorted(found, key=lambda record: record.id))
@@ -174,8 +205,9 @@ class ValkeySessions:
         self, action: bytes, instance: str = "", lease_us: int = 0, info: bytes = b""
     ) -> Any:
         """Run the script about the list of instances."""
-        keys = [self.key("n", "all", ":l"), self.key("n", "all", ":i")]
-        args: list[bytes | int] = [action, instance.encode(), lease_us, info, INSTANCES_TTL_MS]
+        keys = [self.key("n", self.fleet, ":l"), self.key("n", self.fleet, ":i")]
+        told = self.compression.pack(info)
+        args: list[bytes | int] = [action, instance.encode(), lease_us, told, INSTANCES_TTL_MS]
         return await self.scripts.run(INSTANCES, keys, args)
 
 
@@ -208,7 +240,7 @@ def decode(stored: bytes) -> SessionRecord | None:
     """Return the record in what `encode` made, or None where there is none."""
     if not stored:
         return None
-    values = json.loads(stored)
+    values = json.loads(unpack(stored))
     return SessionRecord(
         id=values[0],
         instance=values[1],
@@ -233,4 +265,4 @@ def encode_presence(presence: Presence) -> bytes:
 def decode_presence(stored: bytes) -> Presence:
     """Return what `encode_presence` was given."""
     size, _, rest = stored.partition(b":")
-    return Presence(rest[: int(size)].decode(errors="surrogatepass"), rest[int(size) :])
+    return Presence(rest[: int(size)].decode(errors="surrogatepass"), unpack(rest[int(size) :]))

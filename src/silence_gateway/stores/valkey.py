@@ -115,7 +115,13 @@ class ValkeyStore:
             instance_id=self.id,
         )
         self.valkey_board = ValkeyBoard(
-            self.general, self.valkey_bus, self.clock, draw, fleet=fleet, instance_id=self.id
+            self.general,
+            self.valkey_bus,
+            self.clock,
+            draw,
+            fleet=fleet,
+            instance_id=self.id,
+            compress_over=self.settings.compress_over,
         )
         self.bus: Bus = self.valkey_bus
         self.board: Board = self.valkey_board

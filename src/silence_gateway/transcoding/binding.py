@@ -172,10 +172,12 @@ class Binding:
         try:
             messages = aiter(stream)
             first = await anext(messages, None)
-            headers = headers_of(await stream.initial_metadata())
+            initial = await stream.initial_metadata()
             form, media, write = self.form_of(request)
             if first is None:
+                headers = headers_of(initial, await stream.trailing_metadata())
                 return Response(200, [media, *headers], form.empty)
+            headers = headers_of(initial)
             if plan.raw:
                 # One content type for the whole body: that of the first message.
                 media = (b"content-type", plan.raw_of(first)[0])

@@ -67,7 +67,7 @@ class BodyPieces:
         registry: Where the types of error details are looked up.
 
     Attributes:
-        trailers: Trailing metadata of a call that ended well, as header lines; empty before that.
+        trailers: Trailing metadata of a call that has ended, as header lines; empty before that.
     """
 
     __slots__ = ("failed", "first", "form", "messages", "over", "registry", "stream", "trailers", "write")
@@ -123,6 +123,8 @@ class BodyPieces:
         except (RpcError, UpstreamFault) as error:
             self.stream.cancel()
             self.failed = error
+            if isinstance(error, RpcError):
+                self.trailers = headers_of((), error.trailing_metadata)
             if not form.says_errors:
                 raise
             return form.between + error_record(error, self.registry) + form.after_each

