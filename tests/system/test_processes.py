@@ -208,7 +208,7 @@ def test_an_embedded_store_that_dies_comes_back(yard: Yard, cafe: Cafe) -> None:
         until(lambda: load.statuses()[200] > 40, "requests are answered")
         os.kill(store, signal.SIGKILL)
         # It may be back before enough calls have failed for anybody to call it lost.
-        until(lambda: "the embedded store died and is started again" in gateway.output(), "it is started again")
+        until(lambda: "the embedded store died and is started again" in gateway.output(), "a new start")
         until(lambda: valkeys(gateway.pid) not in ([], [store]), "another one runs", 3)
         gateway.becomes("ready", 3)
         back_s = time.monotonic()
