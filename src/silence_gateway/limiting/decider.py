@@ -6,7 +6,7 @@ What both doors of the limiter share: the gateway's (`limiter.py`) and the libra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
@@ -15,6 +15,8 @@ from silence_gateway.limiting.override_entry import Override
 from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
+
+NO_EXCEPTIONS: Mapping[str, Mapping[str, Override]] = {}
 
 
 class Decider:
@@ -37,8 +39,9 @@ class Decider:
         self.remembers = remembers
         self.denials = Denials(clock)
         self.undoable: set[str] = set()
-        # A store that is this process, and so decides at once whatever happens.
+        # A store that is this process, and so decides at once whatever happens; and the exceptions there are.
         self.here = store if isinstance(store, MemoryLimitStore) else None
+        self.excepts = overrides.by_limit if overrides is not None else NO_EXCEPTIONS
 
     def forgets(self, rule: LimitRule) -> None:
         """Costs of *rule* are settled afterwards, so that its refusals may end at any time."""
@@ -57,14 +60,6 @@ class Decider:
             if refusal is not None:
                 return refusal
         return self.store.at_once(asks)
-
-    def one_at_once(self, rule: LimitRule, key: str, cost: int) -> Decision | None:
-        """Decide about one limit, as `at_once` does, on the shortest way there is."""
-        here = self.here
-        if here is not None and (self.overrides is None or not self.overrides.by_limit):
-            return here.decide_one(rule, key, cost)
-        decisions = self.at_once((Ask(rule, key, cost),))
-        return None if decisions is None else decisions[0]
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """

@@ -12,6 +12,9 @@ from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule,
 from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.place import Place
 
+# What the constructor of a named tuple does, without looking at names and defaults.
+new_tuple = tuple.__new__
+
 if TYPE_CHECKING:
     from silence_gateway.limiting.rate_limiter import RateLimiter
 
@@ -48,10 +51,20 @@ class Limit:
         Raises:
             ValueError: The cost is below 0, or this is a concurrency limit.
         """
-        decision = self.try_acquire_now(key, cost)
-        if decision is None:
-            [decision] = await self.decider.decide((Ask(self.rule, key, cost),))
-        return decision
+        rule, decider = self.rule, self.decider
+        here = decider.here
+        if here is not None and cost > 0 and rule.kind != "c" and not decider.excepts:
+            # Counted in this process, and no key has an exception: the shortest way.
+            return here.decide_one(rule, key, cost)
+        if cost < 0:
+            raise ValueError(NEGATIVE_COST)
+        if rule.kind == "c" and cost:
+            raise ValueError(NEEDS_HOLD)
+        asks = (new_tuple(Ask, (rule, key, cost, "")),)
+        decisions = decider.at_once(asks)
+        if decisions is None:
+            decisions = await decider.decide(asks)
+        return decisions[0]
 
     def try_acquire_now(self, key: str = "", cost: int = 1) -> Decision | None:
         """
@@ -63,12 +76,16 @@ class Limit:
         Raises:
             ValueError: As for `try_acquire`.
         """
+        rule, decider = self.rule, self.decider
+        here = decider.here
+        if here is not None and cost > 0 and rule.kind != "c" and not decider.excepts:
+            return here.decide_one(rule, key, cost)
         if cost < 0:
             raise ValueError(NEGATIVE_COST)
-        rule = self.rule
         if rule.kind == "c" and cost:
             raise ValueError(NEEDS_HOLD)
-        return self.decider.one_at_once(rule, key, cost)
+        decisions = decider.at_once((Ask(rule, key, cost),))
+        return None if decisions is None else decisions[0]
 
     async def acquire(
         self, key: str = "", cost: int = 1, *, wait: bool = False, timeout_s: float | None = None

@@ -47,7 +47,7 @@ class MemoryLimitStore:
     """
 
     def __init__(self, clock: Clock, *, max_keys: int = MAX_KEYS) -> None:
-        self.clock = clock
+        self.monotonic_s = clock.monotonic_s
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
         self.blocks: dict[str, dict[Key, int]] = {}
@@ -76,7 +76,7 @@ class MemoryLimitStore:
 
     def now_us(self) -> int:
         """Time of this store: the clock that never steps back."""
-        return int(self.clock.monotonic_s() * 1_000_000)
+        return int(self.monotonic_s() * 1_000_000)
 
     def decide_now(self, asks: Sequence[Ask]) -> list[Decision]:
         """Decide about one request. No lock: nothing awaits between the reads and the writes."""
@@ -105,7 +105,7 @@ class MemoryLimitStore:
     def decide_one(self, rule: LimitRule, whom: str, cost: int, holder: str = "") -> Decision:
         """Decide about a request of one limit, the usual case: with the fewest looks at anything."""
         key = whom if len(whom) <= MAX_KEY_CHARS else kept_as(whom)
-        now_us = int(self.clock.monotonic_s() * 1_000_000)
+        now_us = int(self.monotonic_s() * 1_000_000)
         kind = rule.kind
         if kind == "c" or rule.block_us:
             decision = self.judge(rule, key, now_us, cost, holder)
@@ -117,7 +117,10 @@ class MemoryLimitStore:
         if kind == "w" and table is not None and state is not None:
             quick = spend_at_once(rule, state, now_us, cost)
             if quick is not None:
-                self.was_used(rule, table, key, now_us)
+                table.move_to_end(key)
+                self.spends = spends = self.spends + 1
+                if not spends % FORGET_EVERY:
+                    self.forget(rule, table, now_us)
                 return quick
         arithmetic = ARITHMETIC[kind]
         decision = arithmetic.judge(rule, state, now_us, cost)
@@ -126,15 +129,11 @@ class MemoryLimitStore:
                 self.spend(rule, key, now_us, cost)
             else:
                 table[key] = arithmetic.spend(rule, state, now_us, cost)
-                self.was_used(rule, table, key, now_us)
+                table.move_to_end(key)
+                self.spends += 1
+                if not self.spends % FORGET_EVERY:
+                    self.forget(rule, table, now_us)
         return decision
-
-    def was_used(self, rule: LimitRule, table: Table, key: Key, now_us: int) -> None:
-        """Note that a known key was used last, and now and then drop what is over."""
-        table.move_to_end(key)
-        self.spends += 1
-        if not self.spends % FORGET_EVERY:
-            self.forget(rule, table, now_us)
 
     def judge(self, rule: LimitRule, key: Key, now_us: int, cost: int, holder: str = "") -> Decision:
         """Return what a limit says to an ask; begins a block where a limit that blocks refuses."""
