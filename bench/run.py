@@ -13,6 +13,7 @@ from typing import Any
 import calls
 import decisions
 import fanout
+import grpc_server
 import http_load
 import latency
 from machine import describe_machine, versions
@@ -32,6 +33,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "d": ("limit decisions per second", decisions.measure),
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
+    "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -53,6 +55,7 @@ WANTED = {
     ("b", "silence, limited / envoy"): 1.3,
     ("c", "grpcio.aio / silence (CPU)"): 5.0,
     ("d", "silence / limits (64 callers)"): 5.0,
+    ("g", "silence / better grpcio (1 connection)"): 3.0,
     ("e", "silence / python-socketio"): 8.0,
 }
 

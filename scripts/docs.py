@@ -2,9 +2,9 @@
 """
 Write what the docs take from the code, and check the rest: `make docs`; with --check nothing is written.
 
-Checked: every relative link and its anchor, every `yaml` block as `silence check` would, and that the
-reference pages name everything there is. Problems are printed as file:line: message; then the exit code
-is 1. The blocks themselves are made in `docs_from_code.py`.
+Checked: every relative link and its anchor, every `yaml` block as `silence check` would (`yaml ratelimit` as
+rules of the rate limit service), and that the reference pages name everything there is. Problems are printed
+as file:line: message; then the exit code is 1. The blocks themselves are made in `docs_from_code.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scripts.docs_from_code import block, exposed, metric_names  # noqa: E402 - 
 from silence_gateway.app.config import document  # noqa: E402
 from silence_gateway.app.config.load import load_text  # noqa: E402
 from silence_gateway.app.config.reference import reference_page  # noqa: E402
+from silence_gateway.app.config.rls_files import read_rules  # noqa: E402
 from silence_gateway.errors import ConfigError  # noqa: E402
 
 WHOLE_PAGES = {"docs/reference/config.md": reference_page}
@@ -37,8 +38,11 @@ HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 # What a fragment of a configuration is completed with, so that it can be checked like a whole one.
 SOMETHING_TO_SERVE = "\nupstreams: {cafe: {endpoints: [127.0.0.1:9001]}}\n"
 # Files that configurations in the docs may name.
-NAMED_FILES = ("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem", "blocked.txt")
-KEY_FILE = "keys.yaml"
+NAMED_FILES = {
+    **dict.fromkeys(("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem", "blocked.txt"), ""),
+    "ratelimit.yaml": "domain: shop\n",
+    "keys.yaml": "keys: []\n",
+}
 
 
 class Problem(NamedTuple):
@@ -121,26 +125,37 @@ def check_links(page: str, text: str) -> Iterator[Problem]:
 
 
 def check_yaml(page: str, text: str) -> Iterator[Problem]:
-    """Find configurations that `silence check` would refuse or warn about."""
+    """Find configurations and rules that `silence check` would refuse or warn about."""
+    checks = {"yaml": wrong_with, "yaml ratelimit": wrong_with_rules}
     for found in FENCE.finditer(text):
-        if found[1] != "yaml":
-            continue
         first = line_at(text, found.start()) + 1
-        for where, message in wrong_with(found[2]):
+        for where, message in checks[found[1]](found[2]) if found[1] in checks else ():
             yield Problem(page, first + where - 1, message)
+
+
+def wrong_with_rules(yaml: str) -> list[tuple[int, str]]:
+    """Return line and message of everything wrong with rules in envoyproxy/ratelimit's form."""
+    try:
+        said = read_rules([(Path("rules"), yaml.encode())]).warnings
+    except ConfigError as exc:
+        said = exc.problems
+    return [
+        (int(found[1]), found[2])
+        for one in said
+        if (found := re.match(r"rules:(\d+):\d+: (.*)", one, re.DOTALL))
+    ]
 
 
 def wrong_with(yaml: str) -> list[tuple[int, str]]:
     """Return line and message of everything wrong with a configuration or a part of one."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in NAMED_FILES:
-            Path(folder, name).touch()
-        Path(folder, KEY_FILE).write_text("keys: []\n")
+        for name, content in NAMED_FILES.items():
+            Path(folder, name).write_text(content)
         path = Path(folder, "gateway.yaml")
         try:
             root = document.parse(yaml)
             keys = root.entries.keys() if isinstance(root, document.Mapping) else ()
-            whole = yaml if {"upstreams", "realtime"} & set(keys) else yaml + SOMETHING_TO_SERVE
+            whole = yaml if {"upstreams", "realtime", "rls"} & set(keys) else yaml + SOMETHING_TO_SERVE
             said = load_text(whole, path, AnySecret()).warnings
         except ConfigError as exc:
             said = exc.problems

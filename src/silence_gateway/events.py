@@ -107,6 +107,32 @@ class RuleUnusable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RulesLoaded(Event):
+    """The rules of the rate limit service are in force, or in force anew."""
+
+    domains: int
+    rules: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """What may surprise is worth a look."""
+        return "warning" if self.warnings else "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesRefused(Event):
+    """The rules of the rate limit service were changed and cannot be used; the old ones stay in force."""
+
+    problems: tuple[str, ...]
+
+    @property
+    def level(self) -> str:
+        """Somebody has to correct a file."""
+        return "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noticed(Event):
     """Anything else worth a line: *what* happened, and how loud."""
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from silence_gateway.admin.contracts import Answer, Ask, Readiness
+from silence_gateway.admin.contracts import Ask, Readiness
+from silence_gateway.admin.limit_keys import serve_keys
 from silence_gateway.admin.limits import serve_limits
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.core.http import Request
@@ -29,7 +30,14 @@ def limits_of(*key: str, names: tuple[str, ...] = ("login",)) -> tuple[LocalInst
     limiter = local_limiter(specs)
     made = LocalInstance(lambda: Readiness("ready"), list)
     serve_limits(made, limiter, FleetCounts(limiter.statistics, None, FakeClock(), lambda: True))
+    serve_keys(made, limiter, seconds)
     return made, limiter
+
+
+def seconds(text: str) -> float:
+    if not text.endswith("s"):
+        raise ValueError(f"{text!r} is not a duration")
+    return float(text[:-1])
 
 
 async def meet(limiter: Limiter, times: int = 1, ip: str = "192.0.2.1", **headers: str) -> None:
@@ -173,28 +181,3 @@ def test_a_limit_that_does_not_exist_says_which_do(method: str, path: str) -> No
 
     assert answer.status == 404
     assert "login" in answer.body["error"]
-
-
-@pytest.mark.parametrize(
-    ("key", "path", "headers"),
-    [
-        pytest.param(("client_ip",), "192.0.2.1", {}, id="one-part-is-plain"),
-        pytest.param(("header:x-tenant",), "a%2Cb", {"x_tenant": "a,b"}, id="one-part-decoded"),
-        pytest.param(
-            ("client_ip", "header:x-tenant"), "192.0.2.1,a%2Cb", {"x_tenant": "a,b"}, id="several-parts"
-        ),
-    ],
-)
-def test_one_key_can_be_looked_at_and_reset(key: tuple[str, ...], path: str, headers: dict[str, str]) -> None:
-    async def scenario() -> tuple[Answer, Answer, Answer]:
-        made, limiter = limits_of(*key)
-        await meet(limiter, 1, "192.0.2.1", **headers)
-        state = await made.call(Ask("GET", f"limits/login/keys/{path}"))
-        reset = await made.call(Ask("DELETE", f"limits/login/keys/{path}"))
-        return state, reset, await made.call(Ask("GET", f"limits/login/keys/{path}"))
-
-    state, reset, after = asyncio.run(scenario())
-
-    assert (state.body["remaining"], after.body["remaining"]) == (1, 2)
-    assert (state.body["limit"], state.body["reset_s"]) == (2, 60)
-    assert reset.body["reset"] is True

@@ -72,7 +72,8 @@ def test_the_commands_of_the_contract_are_there() -> None:
     output = CliRunner().invoke(cli.cli, ["--help"]).output
 
     assert {name for name in ALL_COMMANDS if name.startswith("limits ")} == {
-        f"limits {name}" for name in ["list", "show", "top", "reset", "reset-stats", "grant", "explain"]
+        f"limits {name}"
+        for name in ["list", "show", "top", "reset", "reset-stats", "grant", "override", "explain"]
     }
     promised = "run demo check schema routes explain limits sessions upstreams nodes drain healthcheck"
     for name in promised.split():

@@ -223,3 +223,15 @@ def test_settings_out_of_range_are_refused(name: int, value: int) -> None:
 def test_error_codes_have_names() -> None:
     assert h2.error_name(8) == "CANCEL"
     assert h2.error_name(99) == "error 99"
+
+
+def test_a_reader_knows_whether_something_is_unfinished() -> None:
+    reader = FrameReader()
+    head, ping = h2.frame(h2.HEADERS, 0, 1), h2.ping_frame(b"12345678")
+
+    reader.feed(ping + head[:4])
+    assert reader.unfinished
+    reader.feed(head[4:])
+    assert reader.unfinished, "the block has not ended"
+    reader.feed(h2.frame(h2.CONTINUATION, h2.END_HEADERS, 1) + ping)
+    assert not reader.unfinished

@@ -11,6 +11,7 @@ from silence_gateway.core.hpack import (
     MAX_REMEMBERED,
     NO_TABLE,
     BlockReader,
+    HeaderBomb,
     HeaderListTooLarge,
     HeaderPairs,
     HpackError,
@@ -149,3 +150,24 @@ def test_secrets_are_never_indexed() -> None:
     (pair,) = reference.Decoder().decode(encode([(b"authorization", b"Bearer x")]), raw=True)
 
     assert pair.indexable is False
+
+
+def test_a_peer_that_is_not_trusted_cannot_buy_time_with_few_bytes() -> None:
+    ours = BlockReader(lambda pairs: pairs, max_list_size=10_000, bomb_size=40_000)
+    entry = b"\x40\x01a" + integer(3_000, 0x7F) + b"x" * 3_000
+
+    with pytest.raises(HeaderListTooLarge):
+        ours.read(entry + b"\xbe" * 10)
+    with pytest.raises(HeaderBomb, match="40000"):
+        ours.read(b"\xbe" * 60_000)
+
+
+def test_a_block_that_means_much_is_not_remembered() -> None:
+    """A few bytes that stand for thousands are read again each time."""
+    ours = reader()
+    ours.read(b"\x40\x01a" + integer(1_000, 0x7F) + b"x" * 1_000)
+
+    assert len(ours.read(b"\xbe" * 5)) == 5
+    assert ours.known == {}
+    ours.read(b"\xbe")
+    assert list(ours.known) == [b"\xbe"]

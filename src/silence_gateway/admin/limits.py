@@ -1,5 +1,5 @@
 """
-The admin API's answers about limits: how they are used, and single keys.
+The admin API's answers about limits: what they are, and how they are used.
 
 Nothing here decides or counts anything.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.errors import BadRequest
 from silence_gateway.limiting.fleet_counts import FleetCounts
-from silence_gateway.limiting.limit_key import join_key
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.stores.limit_stats_contract import (
@@ -33,13 +31,7 @@ BY: Mapping[str, By] = {"requests": "requests", "denied": "refused"}
 
 
 def serve_limits(instance: LocalInstance, limiter: Limiter, counts: FleetCounts) -> None:
-    """Serve what the limits are, how they are used, and what single keys have left."""
-    serve_statistics(instance, limiter, counts)
-    serve_keys(instance, limiter)
-
-
-def serve_statistics(instance: LocalInstance, limiter: Limiter, counts: FleetCounts) -> None:
-    """Serve how the limits are used."""
+    """Serve what the limits are and how they are used; single keys are served by `limit_keys.py`."""
 
     async def listing(_ask: Ask) -> object:
         uses, of_fleet = await counts.read({("1h", "requests"): DEFAULT_TOP})
@@ -87,35 +79,6 @@ def serve_statistics(instance: LocalInstance, limiter: Limiter, counts: FleetCou
     instance.serve("GET", "limits/{name}", one)
     instance.serve("DELETE", "limits/stats", reset_all)
     instance.serve("DELETE", "limits/{name}/stats", reset_one)
-
-
-def serve_keys(instance: LocalInstance, limiter: Limiter) -> None:
-    """Serve single keys of limits."""
-
-    def place(ask: Ask) -> tuple[str, str]:
-        name, key = ask.captured["name"], ask.captured["key"]
-        if len(limiter.spec(name).key) > 1:
-            # Several parts: each is encoded for itself, so that a comma in one is none between two.
-            key = join_key([unquote(part) for part in ask.path.rpartition("/")[2].split(",")])
-        return name, key
-
-    async def state(ask: Ask) -> object:
-        name, key = place(ask)
-        decision = await limiter.state(name, key)
-        return {
-            "name": name,
-            "key": key,
-            "limit": decision.limit,
-            "remaining": decision.remaining,
-            "reset_s": decision.reset_us / 1_000_000,
-        }
-
-    async def reset(ask: Ask) -> object:
-        name, key = place(ask)
-        return {"name": name, "key": key, "reset": await limiter.reset(name, key)}
-
-    instance.serve("GET", "limits/{name}/keys/{key}", state)
-    instance.serve("DELETE", "limits/{name}/keys/{key}", reset)
 
 
 def described(spec: LimitSpec) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
+from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
 from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
 from silence_gateway.edge.settings import ServerSettings
@@ -21,6 +22,7 @@ from silence_gateway.errors import ConfigError
 from silence_gateway.layers.route import RouteRule
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
+from silence_gateway.rls.settings import HeaderNames, RlsSettings
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.upstreams.settings import (
@@ -215,3 +217,24 @@ def realtime_settings(config: RealtimeConfig) -> RealtimeSettings:
         },
         api_key=config.api_key.get_secret_value() if config.api_key is not None else "",
     )
+
+
+def rls_settings(config: RlsConfig) -> RlsSettings:
+    """Return how the rate limit service behaves; its rules are read by `config.rls_files.load_rules`."""
+    return RlsSettings(
+        headers=header_names(config.headers),
+        request_headers=header_names(config.request_headers),
+        shadow_mode=config.shadow_mode,
+        quota_mode=config.quota_mode,
+        near_limit_ratio=config.near_limit_ratio,
+        local_cache=config.local_cache,
+        dynamic_metadata=config.dynamic_metadata,
+        negative_hits=config.negative_hits,
+    )
+
+
+def header_names(config: RlsHeadersConfig) -> HeaderNames | None:
+    """Return the names of three header lines, or None if they are not sent."""
+    if not config.enabled:
+        return None
+    return HeaderNames(limit=config.limit, remaining=config.remaining, reset=config.reset)

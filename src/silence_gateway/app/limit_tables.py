@@ -46,6 +46,20 @@ def about_key(body: Any, what: str) -> str:
     return printable(f"{cell(state.get('name'))}, {cell(state.get('key'))}: {what}")
 
 
+def overridden(body: Any) -> str:
+    """Return what holds for a key from now on."""
+    held = fields(fields(body).get("override"))
+    what = ", ".join(
+        name if value is True else f"{name} {cell(value)}"
+        for name, value in held.items()
+        if name in ("rate", "burst", "max", "unlimited", "blocked")
+    )
+    since, until = held.get("added_us"), held.get("until_us")
+    if isinstance(since, int) and isinstance(until, int):
+        what += f", for {in_seconds((until - since) / 1_000_000)}"
+    return about_key(body, what)
+
+
 def begun_anew(body: Any) -> str:
     """Return whose statistics were reset."""
     names = words(fields(body).get("reset"))

@@ -8,6 +8,7 @@ from typing import Any
 from silence_gateway.admin.access_lists import serve_access
 from silence_gateway.admin.contracts import Ask
 from silence_gateway.admin.engines import serve_sessions, serve_upstreams
+from silence_gateway.admin.limit_keys import serve_keys
 from silence_gateway.admin.limits import serve_limits
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.app.collect import families_of
@@ -55,6 +56,7 @@ def local_instance(
         # Before the path of a limit of that name.
         instance.serve("GET", "limits/explain", explaining(gateway, gateway.limiter, loaded.config))
         serve_limits(instance, gateway.limiter, gateway.limit_counts)
+        serve_keys(instance, gateway.limiter, parse_duration)
     if gateway.hub is not None:
         serve_sessions(instance, gateway.hub)
     return instance

@@ -174,6 +174,11 @@ class FrameReader:
             self._keep(data[at:], 9)
         return frames
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame, or a header block of several frames, has begun and not ended."""
+        return bool(self._pieces) or self._block is not None
+
     def _keep(self, rest: bytes, needed: int) -> None:
         self._pieces.append(rest)
         self._held = len(rest)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
 
 from silence_gateway.core.hpack_tables import INDEX_OF_FIELD, INDEX_OF_NAME, STATIC_COUNT, STATIC_TABLE
@@ -30,6 +31,8 @@ DEFAULT_TABLE_SIZE = 4096  # RFC 9113 section 6.5.2: SETTINGS_HEADER_TABLE_SIZE 
 # would be remembered for ever. 256 covers every method's usual answers on one connection.
 MAX_REMEMBERED = 256
 MAX_REMEMBERED_BYTES = 1024
+# A block of 1024 bytes can name 1024 fields of the table, so what it means is bounded as well.
+MAX_REMEMBERED_LIST = 4096
 
 NO_TABLE = b"\x20"
 """A table size update to zero: to be sent before the first block of a connection, because we keep no
@@ -41,6 +44,10 @@ _SECRET_NAMES = frozenset((b"authorization", b"cookie", b"proxy-authorization", 
 
 class HpackError(ValueError):
     """A header block breaks the rules; the table is lost, so the connection must end."""
+
+
+class HeaderBomb(HpackError):
+    """A header list is so far beyond what we keep that the rest of its block is not read."""
 
 
 class HeaderListTooLarge(ValueError):
@@ -56,12 +63,15 @@ class BlockReader(Generic[T]):
             its result must not be changed afterwards, because it is handed out again.
         max_table_size: The largest dynamic table that we told the peer it may use, in bytes.
         max_list_size: The most bytes of header list we keep, counted as RFC 9113 section 10.5.1 does.
+        bomb_size: The most bytes we go on counting in order to read the next block. A byte of a block can
+            stand for the whole table, so a peer that is not trusted could buy much time with few bytes.
 
     Attributes:
         known: What blocks mean, by their bytes; valid until the next `read`.
     """
 
     __slots__ = (
+        "_bomb_size",
         "_entries",
         "_interpret",
         "_max_list_size",
@@ -77,10 +87,12 @@ class BlockReader(Generic[T]):
         *,
         max_table_size: int = DEFAULT_TABLE_SIZE,
         max_list_size: int = 65536,
+        bomb_size: int = maxsize,
     ) -> None:
         self._interpret = interpret
         self._max_table_size = max_table_size
         self._max_list_size = max_list_size
+        self._bomb_size = bomb_size
         self._entries: deque[tuple[bytes, bytes]] = deque()
         self._table_limit = min(max_table_size, DEFAULT_TABLE_SIZE)
         self._table_size = 0
@@ -91,23 +103,23 @@ class BlockReader(Generic[T]):
         Read one whole block.
 
         Raises:
-            HpackError: If it breaks the rules.
+            HpackError: If it breaks the rules; a HeaderBomb if it was made to cost us time.
             HeaderListTooLarge: If it keeps them but is too much; the next block can be read.
         """
         known = self.known.get(block)
         if known is not None:
             return known
-        pairs, changed = self._decode(block)
+        pairs, size, changed = self._decode(block)
         meaning = self._interpret(pairs)
         if changed:
             self.known.clear()
-        elif len(block) <= MAX_REMEMBERED_BYTES:
+        elif size <= MAX_REMEMBERED_LIST and len(block) <= MAX_REMEMBERED_BYTES:
             if len(self.known) >= MAX_REMEMBERED:
                 self.known.clear()
             self.known[block] = meaning
         return meaning
 
-    def _decode(self, block: bytes) -> tuple[HeaderPairs, bool]:
+    def _decode(self, block: bytes) -> tuple[HeaderPairs, int, bool]:
         pairs: HeaderPairs = []
         changed = False
         size = at = 0
@@ -139,11 +151,13 @@ class BlockReader(Generic[T]):
             size += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
             if size <= self._max_list_size:
                 pairs.append(field)
+            elif size > self._bomb_size:
+                raise HeaderBomb(f"a header list is above {self._bomb_size} bytes")
         if size > self._max_list_size:
             if changed:
                 self.known.clear()
             raise HeaderListTooLarge(f"a header list of {size} bytes is above {self._max_list_size}")
-        return pairs, changed
+        return pairs, size, changed
 
     def _field(self, index: int) -> tuple[bytes, bytes]:
         if 0 < index <= STATIC_COUNT:

@@ -172,7 +172,9 @@ def explain(address: Address, error: OSError) -> str:
     return f"cannot listen on {address}: {error}"
 
 
-def server_tls(certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+def server_tls(
+    certificate: str, key: str, client_ca: str | None = None, *, protocol: str = "http/1.1"
+) -> ssl.SSLContext:
     """
     Return what a server needs for TLS 1.2 and 1.3.
 
@@ -180,6 +182,7 @@ def server_tls(certificate: str, key: str, client_ca: str | None = None) -> ssl.
         certificate: Path of the certificate chain, PEM.
         key: Path of its private key, PEM.
         client_ca: Path of the authorities whose client certificates are required; None asks for none.
+        protocol: What is spoken, as ALPN calls it: `http/1.1` or `h2`.
 
     Raises:
         ConfigError: If a file is missing or is not what it should be.
@@ -190,7 +193,7 @@ def server_tls(certificate: str, key: str, client_ca: str | None = None) -> ssl.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     # A renegotiation costs us far more than it costs the client that asks for it.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     try:

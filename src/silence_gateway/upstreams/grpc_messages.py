@@ -1,44 +1,34 @@
 """
-Length-prefixed messages inside the DATA of a call: putting them together, unpacking gzip, the size cap.
+The messages of an answer, read by `core/grpc_messages.py`, and what it means when they are broken.
 
 Used where a message does not come in exactly one frame; the usual small answer never gets here.
 """
 
 from __future__ import annotations
 
-import zlib
 from typing import TypeAlias
 
+from silence_gateway.core.grpc_messages import (
+    PREFIX_BYTES,
+    Fault,
+    MessageFault,
+    MessageInbox,
+    RawMessage,
+    framed,
+)
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault, UpstreamProtocolError
 
-PREFIX_BYTES = 5
+__all__ = ["PREFIX_BYTES", "CallError", "MessageReader", "RawMessage", "framed"]
 
 CallError: TypeAlias = RpcError | UpstreamFault
 """How a call can end other than well."""
 
-RawMessage: TypeAlias = "tuple[bool, bytes]"
-"""Whether it is compressed, and its bytes as they came."""
 
+class MessageReader(MessageInbox):
+    """The messages of an answer; see `MessageInbox`."""
 
-class MessageReader:
-    """
-    Cuts DATA into messages.
-
-    Memory is bounded by one message of *max_bytes* plus one frame.
-
-    Attributes:
-        pending: Bytes of a message that is not complete yet.
-    """
-
-    __slots__ = ("_encoding", "_max_bytes", "_needed", "_pieces", "pending")
-
-    def __init__(self, encoding: bytes, max_bytes: int) -> None:
-        self._encoding = encoding
-        self._max_bytes = max_bytes
-        self._pieces: list[bytes] = []
-        self._needed = PREFIX_BYTES
-        self.pending = 0
+    __slots__ = ()
 
     def feed(self, data: bytes) -> list[RawMessage]:
         """
@@ -48,30 +38,13 @@ class MessageReader:
             RpcError: A message is too large.
             UpstreamProtocolError: The prefix is broken.
         """
-        self._pieces.append(data)
-        self.pending += len(data)
+        self.put(data)
         messages: list[RawMessage] = []
-        if self.pending < self._needed:
-            return messages
-        data = b"".join(self._pieces)
-        at, end = 0, len(data)
-        self._needed = PREFIX_BYTES
-        while end - at >= PREFIX_BYTES:
-            size = int.from_bytes(data[at + 1 : at + 5], "big")
-            if size > self._max_bytes:
-                raise too_large(size, self._max_bytes)
-            stop = at + PREFIX_BYTES + size
-            if stop > end:
-                self._needed = PREFIX_BYTES + size
-                break
-            if data[at] > 1:
-                raise UpstreamProtocolError(
-                    f"the upstream sent a message whose first byte is {data[at]}, not 0 or 1"
-                )
-            messages.append((data[at] == 1, data[at + PREFIX_BYTES : stop]))
-            at = stop
-        self._pieces = [data[at:]] if at < end else []
-        self.pending = end - at
+        try:
+            while (raw := self.take()) is not None:
+                messages.append(raw)
+        except MessageFault as fault:
+            raise as_call_error(fault) from fault
         return messages
 
     def unpack(self, raw: RawMessage) -> bytes:
@@ -82,50 +55,20 @@ class MessageReader:
             RpcError: It is too large, or compressed in a way we did not offer.
             UpstreamProtocolError: The compressed bytes are broken.
         """
-        packed, message = raw
-        if not packed:
-            return message
-        if self._encoding == b"gzip":
-            return gunzip(message, self._max_bytes)
-        if self._encoding in (b"", b"identity"):
-            raise RpcError(
-                Code.INTERNAL, "the upstream sent a compressed message without naming its grpc-encoding"
-            )
-        name = self._encoding.decode("ascii", "replace")
-        raise RpcError(Code.UNIMPLEMENTED, f"the upstream compressed with {name!r}; only gzip was offered")
+        try:
+            return super().unpack(raw)
+        except MessageFault as fault:
+            raise as_call_error(fault) from fault
 
 
-def too_large(size: int, limit: int) -> RpcError:
-    """Return the error for a message above the cap, which names both and the setting."""
-    return RpcError(
-        Code.RESOURCE_EXHAUSTED,
-        f"the upstream's message of {size} bytes is above {limit} bytes (max_message of the upstream)",
-    )
-
-
-def gunzip(packed: bytes, limit: int) -> bytes:
-    """
-    Unpack gzip, but never more than *limit* bytes.
-
-    Raises:
-        RpcError: It unpacks to more.
-        UpstreamProtocolError: It is not gzip, is cut off, or something follows it.
-    """
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        message = unpacker.decompress(packed, limit + 1)
-    except zlib.error as exc:
-        raise UpstreamProtocolError(f"the upstream sent a message that is not gzip: {exc}") from exc
-    if len(message) > limit:
-        raise RpcError(
-            Code.RESOURCE_EXHAUSTED,
-            f"the upstream's message unpacks to more than {limit} bytes (max_message of the upstream)",
-        )
-    if not unpacker.eof or unpacker.unused_data:
-        raise UpstreamProtocolError("the upstream sent a gzip message that is cut off or has a tail")
-    return message
-
-
-def framed(message: bytes) -> bytes:
-    """Put the length before *message*; we never compress."""
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+def as_call_error(fault: MessageFault) -> CallError:
+    """Return how a call ends whose answer has *fault*."""
+    if fault.fault is Fault.TOO_LARGE:
+        text = f"the upstream's {fault.text} (max_message of the upstream)"
+        return RpcError(Code.RESOURCE_EXHAUSTED, text)
+    if fault.fault is Fault.UNKNOWN:
+        text = f"the upstream compressed with {fault.text}; only gzip was offered"
+        return RpcError(Code.UNIMPLEMENTED, text)
+    if fault.fault is Fault.UNNAMED:
+        return RpcError(Code.INTERNAL, f"the upstream sent {fault.text}")
+    return UpstreamProtocolError(f"the upstream sent {fault.text}")

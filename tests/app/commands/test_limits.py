@@ -136,10 +136,52 @@ def test_a_key_that_had_spent_nothing_says_so(
 
 
 def test_uses_are_granted(admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]) -> None:
-    answer(admin, f"POST {LIMITS}/pair/keys/10.0.0.1,x/grant?uses=50", {"name": "pair", "key": "10.0.0.1,x"})
+    body = {"name": "pair", "key": "10.0.0.1,x", "given_back": 12}
+    answer(admin, f"POST {LIMITS}/pair/keys/10.0.0.1,x/grant?uses=50", body)
 
     assert run_command(["limits", "grant", "pair", "10.0.0.1,x", "50"]) == 0
-    assert capsys.readouterr().out == "pair, 10.0.0.1,x: 50 more\n"
+    assert capsys.readouterr().out == "pair, 10.0.0.1,x: 12 of what it had spent given back\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "query", "held", "said"),
+    [
+        (
+            ["--rate", "5/s", "--burst", "9", "--ttl", "10m", "--reason", "fair"],
+            "rate=5%2Fs&burst=9&ttl=10m&reason=fair",
+            {"rate": "5/s", "burst": 9, "reason": "fair", "by": "x", "added_us": 5, "until_us": 600_000_005},
+            "rate 5/s, burst 9, for 10m",
+        ),
+        (["--blocked"], "blocked=true", {"blocked": True, "added_us": 5}, "blocked"),
+        (["--unlimited"], "unlimited=true", {"unlimited": True}, "unlimited"),
+        (["--max", "7"], "max=7", {"max": 7}, "max 7"),
+    ],
+)
+def test_something_else_holds_for_a_key(
+    admin: ScriptedAdmin,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    query: str,
+    held: dict[str, Any],
+    said: str,
+) -> None:
+    body = {"name": "login", "key": "k", "override": held}
+    answer(admin, f"PUT {LIMITS}/login/keys/k?{query}", body)
+
+    assert run_command(["limits", "override", "login", "k", *given]) == 0
+    assert capsys.readouterr().out == f"login, k: {said}\n"
+
+
+def test_what_holds_for_a_key_is_taken_back(admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"DELETE {LIMITS}/login/keys/k/override"
+    answer(admin, path, {"name": "login", "key": "k", "removed": True})
+    assert run_command(["limits", "override", "login", "k", "--remove"]) == 0
+    assert capsys.readouterr().out == "login, k: as for all others again\n"
+
+    answer(admin, path, {"error": "nothing special holds for this key"}, 404)
+    assert run_command(["limits", "override", "login", "k", "--remove"]) == 1
+    assert "nothing special" in capsys.readouterr().err
+    assert run_command(["limits", "override", "login", "k", "--remove", "--blocked"]) != 0
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,57 @@ def test_both_parsers_of_pyyaml_read_the_same_values(text: str) -> None:
     slow, fast = read(yaml.SafeLoader), read(document.LOADER)
     if Broken not in (slow, fast):
         assert slow == fast
+
+
+def refusal_with_aliases(text: str) -> str:
+    with pytest.raises(Broken) as caught:
+        parse(text, aliases=True)
+    return caught.value.message
+
+
+def test_an_alias_is_what_it_names() -> None:
+    root = parse("a: &x {b: [1, 2]}\nc: *x\n", aliases=True)
+
+    assert isinstance(root, Mapping)
+    assert root.entries["c"] is root.entries["a"]
+
+
+def test_merged_keys_give_way_to_those_that_are_there() -> None:
+    root = parse("- &x {a: 1, b: 2}\n- &y {b: 3, c: 4}\n- {<<: [*x, *y], a: 5}\n", aliases=True)
+
+    assert isinstance(root, Sequence)
+    merged = root.items[2]
+    assert isinstance(merged, Mapping)
+    assert {key: node.text for key, node in merged.entries.items() if isinstance(node, Scalar)} == {
+        "a": "5", "b": "2", "c": "4",
+    }  # fmt: skip
+    assert merged.key_places["c"] == Place(2, 13)
+
+
+def test_aliases_cannot_make_a_small_file_large() -> None:
+    laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    for level in range(1, 30):
+        laughs += f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n"
+
+    assert "values, aliases (*name) counted out" in refusal_with_aliases(laughs)
+
+
+def test_aliases_cannot_make_a_flat_file_deep() -> None:
+    steps = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 40))
+
+    assert "with this alias" in refusal_with_aliases(steps)
+
+
+def test_an_alias_of_nothing_or_of_itself_is_refused() -> None:
+    assert "nothing above" in refusal_with_aliases("a: *x")
+    assert "inside of what it stands for" in refusal_with_aliases("a: &x [{b: *x}]")
+    assert "a key must be plain text" in refusal_with_aliases("a: &x b\n*x : c\n")
+
+
+@given(st.text(alphabet="ab:&*x<-[]{}, \n", max_size=40))
+def test_any_text_with_aliases_is_read_or_refused(text: str) -> None:
+    try:
+        root = parse(text, aliases=True)
+    except Broken:
+        return
+    assert root is None or document.measure(root)[0] >= 1

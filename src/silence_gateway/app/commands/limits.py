@@ -252,7 +252,62 @@ def reset_stats(asking: Asking, name: str | None, *, every: bool) -> int:
 def grant(asking: Asking, name: str, key: str, uses: int) -> int:
     """Give KEY so many USES of the limit NAME."""
     body = asking.key("POST", name, key, "/grant", uses=uses)
-    return asking.say(body, limit_tables.about_key(body, f"{uses} more"))
+    given_back = body.get("given_back") if isinstance(body, Mapping) else None
+    return asking.say(body, limit_tables.about_key(body, f"{given_back} of what it had spent given back"))
+
+
+@limits.command()
+@asks
+@click.argument("name")
+@click.argument("key")
+@click.option(
+    "--rate", envvar="SILENCE_LIMITS_RATE", show_envvar=True, show_default="the limit's",
+    help="Another rate, such as 500/minute.",
+)  # fmt: skip
+@click.option(
+    "--burst", type=click.IntRange(1), envvar="SILENCE_LIMITS_BURST", show_envvar=True,
+    show_default="the limit's", help="Another size of its bucket.",
+)  # fmt: skip
+@click.option(
+    "--max", "most", type=click.IntRange(1), envvar="SILENCE_LIMITS_MAX", show_envvar=True,
+    show_default="the limit's", help="Another number at once.",
+)  # fmt: skip
+@click.option(
+    "--unlimited", is_flag=True, envvar="SILENCE_LIMITS_UNLIMITED", show_envvar=True, show_default=True,
+    help="Nothing is counted or refused.",
+)  # fmt: skip
+@click.option(
+    "--blocked", is_flag=True, envvar="SILENCE_LIMITS_BLOCKED", show_envvar=True, show_default=True,
+    help="Everything is refused.",
+)  # fmt: skip
+@click.option(
+    "--ttl", envvar="SILENCE_LIMITS_TTL", show_envvar=True, show_default="for ever",
+    help="For how long, such as 10m.",
+)  # fmt: skip
+@click.option(
+    "--reason", envvar="SILENCE_LIMITS_REASON", show_envvar=True, show_default="none",
+    help="Why, for those who find it later.",
+)  # fmt: skip
+@click.option(
+    "--remove", is_flag=True, envvar="SILENCE_LIMITS_REMOVE", show_envvar=True, show_default=True,
+    help="Take back what holds for it.",
+)  # fmt: skip
+def override(asking: Asking, name: str, key: str, *, remove: bool, most: int | None, **wanted: Any) -> int:
+    """
+    Let something else hold for KEY than for all others of the limit NAME.
+
+    In the whole fleet, at once, until its --ttl is over or it is removed.
+    """
+    said = {word: value for word, value in {**wanted, "max": most}.items() if value}
+    if remove:
+        if said:
+            raise click.UsageError("--remove goes alone: it takes back all that holds for the key")
+        with your_input():
+            body = asking.key("DELETE", name, key, "/override")
+        return asking.say(body, limit_tables.about_key(body, "as for all others again"))
+    query = {word: "true" if value is True else value for word, value in said.items()}
+    body = asking.key("PUT", name, key, **query)
+    return asking.say(body, limit_tables.overridden(body))
 
 
 @limits.command()

@@ -1,9 +1,10 @@
 """
 YAML with places: every key and every value knows its line and column.
 
-Strict on purpose. Duplicate keys, anchors, aliases, tags and second documents are errors, and size,
-depth and number of values are bounded, so that no file costs more than reading it. Scalars stay text:
-what `on`, `010` or `1e3` mean is decided by the key they stand at, never by YAML.
+Strict on purpose. Duplicate keys, tags and second documents are errors, and so are anchors and aliases
+unless the caller has files from elsewhere to read. Size, depth and number of values are bounded, aliases
+counted as what they stand for, so that no file costs more than reading it. Scalars stay text: what `on`,
+`010` or `1e3` mean is decided by the key they stand at, never by YAML.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ class Broken(Exception):
 
 @dataclass(slots=True)
 class Scalar:
-    """One value as text; None where the file says null or nothing."""
+    """One value as text; None where the file says null or nothing. *quoted* is never a number or a word."""
 
     place: Place
     text: str | None
+    quoted: bool = False
 
 
 @dataclass(slots=True)
@@ -93,9 +95,14 @@ def decode(data: bytes) -> str:
     return text
 
 
-def parse(text: str) -> Node | None:
+def parse(text: str, *, aliases: bool = False) -> Node | None:
     """
     Return what *text* says, or None if it says nothing.
+
+    Args:
+        text: The whole file.
+        aliases: Whether `&name`, `*name` and the key `<<` are understood; what they stand for is shared in
+            the result and keeps its place.
 
     Raises:
         Broken: At the first thing that cannot be read.
@@ -106,7 +113,7 @@ def parse(text: str) -> Node | None:
             _place_of(text, odd.start()), f"the character {quoted(odd[0])} may not be in a YAML file"
         )
     try:
-        return _build(yaml.parse(text, Loader=LOADER))
+        return _build(yaml.parse(text, Loader=LOADER), Aliases() if aliases else None)
     except yaml.YAMLError as exc:
         raise _explained(text, exc) from exc
 
@@ -115,7 +122,57 @@ def _place_of(text: str, index: int) -> Place:
     return Place(text.count("\n", 0, index) + 1, index - (text.rfind("\n", 0, index) + 1) + 1)
 
 
-def _build(events: Iterator[Any]) -> Node | None:
+class Aliases:
+    """What has been given a name so far, and may be named again."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+
+    def resolve(self, event: Any, open_nodes: list[Mapping | Sequence], values: int) -> tuple[Node, int]:
+        """Return what an alias stands for, and how many values there are with it."""
+        node = self.nodes.get(event.anchor)
+        if node is None:
+            raise Broken(_at(event), "nothing above has the name of this alias (*name)")
+        if any(node is one for one in open_nodes):
+            raise Broken(_at(event), "an alias (*name) is inside of what it stands for")
+        # What is measured here was counted before, so all measuring together costs no more than MAX_VALUES.
+        more, depth = measure(node)
+        if values + more > MAX_VALUES:
+            raise Broken(
+                _at(event), f"the file holds more than {MAX_VALUES} values, aliases (*name) counted out"
+            )
+        if len(open_nodes) + depth > MAX_DEPTH:
+            raise Broken(_at(event), f"values are nested more than {MAX_DEPTH} deep with this alias")
+        return node, values + more
+
+    def merge(self, mapping: Mapping) -> None:
+        """Put the keys of what `<<` names into *mapping*, where it does not have them itself."""
+        node = mapping.entries.pop("<<", None)
+        if node is None:
+            return
+        place = mapping.key_places.pop("<<")
+        for one in node.items if isinstance(node, Sequence) else [node]:
+            if not isinstance(one, Mapping):
+                raise Broken(place, "'<<' takes the alias of a mapping, or a list of such")
+            for key, value in one.entries.items():
+                if key not in mapping.entries:
+                    mapping.entries[key] = value
+                    mapping.key_places[key] = one.key_places[key]
+
+
+def measure(node: Node) -> tuple[int, int]:
+    """Return how many values *node* is, keys included, and how deep it is nested."""
+    if isinstance(node, Scalar):
+        return 1, 0
+    inner = node.items if isinstance(node, Sequence) else node.entries.values()
+    values, depth = 1 if isinstance(node, Sequence) else 1 + len(node.entries), 0
+    for part in inner:
+        more, deeper = measure(part)
+        values, depth = values + more, max(depth, deeper)
+    return values, depth + 1
+
+
+def _build(events: Iterator[Any], aliases: Aliases | None) -> Node | None:
     """Build the tree without recursion; what is refused is refused before anything is kept."""
     root: Node | None = None
     documents = 0
@@ -129,20 +186,27 @@ def _build(events: Iterator[Any]) -> Node | None:
                 raise Broken(_at(event), "a second document begins here: one file holds one configuration")
             continue
         if isinstance(event, yaml.CollectionEndEvent):
-            open_nodes.pop()
+            closed = open_nodes.pop()
             keys.pop()
+            if aliases is not None and isinstance(closed, Mapping):
+                aliases.merge(closed)
             continue
         if not isinstance(event, yaml.NodeEvent):
             continue
         values += 1
         if values > MAX_VALUES:
             raise Broken(_at(event), f"the file holds more than {MAX_VALUES} values")
-        _refuse(event)
+        _refuse(event, aliases)
         parent = open_nodes[-1] if open_nodes else None
         if isinstance(parent, Mapping) and keys[-1] is None:
             keys[-1] = _key(event, parent)
             continue
-        node = _node(event)
+        if aliases is not None and isinstance(event, yaml.AliasEvent):
+            node, values = aliases.resolve(event, open_nodes, values)
+        else:
+            node = _node(event)
+            if aliases is not None and event.anchor is not None:
+                aliases.nodes[event.anchor] = node
         if isinstance(parent, Mapping):
             key = keys[-1]
             assert key is not None
@@ -152,7 +216,8 @@ def _build(events: Iterator[Any]) -> Node | None:
             parent.items.append(node)
         else:
             root = node
-        if not isinstance(node, Scalar):
+        if isinstance(event, yaml.CollectionStartEvent):
+            assert not isinstance(node, Scalar)
             if len(open_nodes) == MAX_DEPTH:
                 raise Broken(node.place, f"values are nested more than {MAX_DEPTH} deep")
             open_nodes.append(node)
@@ -164,19 +229,19 @@ def _at(event: Any) -> Place:
     return Place(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-def _refuse(event: Any) -> None:
+def _refuse(event: Any, aliases: Aliases | None) -> None:
     # None of these messages repeats the name: it may be a password that should have been in quotes.
-    if isinstance(event, yaml.AliasEvent):
+    if aliases is None and isinstance(event, yaml.AliasEvent):
         raise Broken(
             _at(event),
             "aliases (*name) are not supported: write the value out, in quotes if it begins with '*'",
         )
-    if event.anchor is not None:
+    if aliases is None and event.anchor is not None:
         raise Broken(
             _at(event),
             "anchors (&name) are not supported: write the value out, in quotes if it begins with '&'",
         )
-    if event.tag is not None:
+    if getattr(event, "tag", None) is not None:
         raise Broken(
             _at(event),
             "tags (!name) are not supported: use quotes if the value begins with '!'",
@@ -203,7 +268,8 @@ def _node(event: Any) -> Node:
     place = _at(event)
     if isinstance(event, yaml.ScalarEvent):
         # implicit[0] tells a plain scalar: a quoted "null" is the word.
-        return Scalar(place, None if event.implicit[0] and event.value in NULLS else event.value)
+        plain = event.implicit[0]
+        return Scalar(place, None if plain and event.value in NULLS else event.value, not plain)
     return Mapping(place) if isinstance(event, yaml.MappingStartEvent) else Sequence(place)
 
 

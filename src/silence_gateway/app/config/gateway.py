@@ -12,6 +12,7 @@ from silence_gateway.app.config.kinds import ListenAddress, Name, Networks, choi
 from silence_gateway.app.config.limits import AccessConfig, LimitConfig
 from silence_gateway.app.config.quantities import Address
 from silence_gateway.app.config.realtime import RealtimeConfig
+from silence_gateway.app.config.rls import RlsConfig
 from silence_gateway.app.config.routes import RouteConfig
 from silence_gateway.app.config.section import Section
 from silence_gateway.app.config.server import ServerConfig, ServerTlsConfig
@@ -65,6 +66,9 @@ class GatewayConfig(Section):
         ),
     )
     access: AccessConfig = Field(default=AccessConfig(), description="Addresses with special rights.")
+    rls: RlsConfig | None = Field(
+        default=None, description="Envoy's rate limit service; absent: it is not served."
+    )
     realtime: RealtimeConfig | None = Field(
         default=None, description="WebSocket sessions; absent: none are served."
     )

@@ -19,7 +19,6 @@ LATER: dict[str, str] = {
     "upstreams.*.endpoints.registry": "list the addresses",
     "upstreams.*.breaker.slow_call": "use the upstream's timeout",
     "routes.*.cors": "answer preflight requests in front of the gateway",
-    "rls": "the Envoy rate limit service is not there yet",
     "realtime.tokens.jwks": "use hmac_secret",
     "realtime.sessions.per_user": "sessions are not capped",
     "realtime.sessions.total": "sessions are not capped; server.max_connections bounds them",

@@ -15,6 +15,7 @@ from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
 from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
+from silence_gateway.app.config.checks.rls import check_rls, rule_lines
 from silence_gateway.app.config.checks.store import check_store
 from silence_gateway.app.config.checks.upstreams import (
     check_routes,
@@ -51,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
     check_limits,
     check_auth,
     check_realtime,
+    check_rls,
     check_files,
 )
 
@@ -104,17 +106,18 @@ def load_text(
     config, problems, warnings = _assemble(root, reader, base)
     secrets = secrets_in(config) if config is not None else ()
     elsewhere = [] if config is None else list(problems_elsewhere(config, environment))
-    if problems or elsewhere:
+    rule_problems, rule_warnings = rule_lines(config) if config is not None else ([], [])
+    if problems or elsewhere or rule_problems:
         problems.sort(key=lambda problem: problem.place)
         lines = [
             line_for(path, problem.place, problem.message, secrets) for problem in problems[:MAX_PROBLEMS]
         ]
         if len(problems) > MAX_PROBLEMS:
             lines.append(f"{path}: and {len(problems) - MAX_PROBLEMS} more problems")
-        raise ConfigError(list(dict.fromkeys([*lines, *elsewhere])))
+        raise ConfigError(list(dict.fromkeys([*lines, *elsewhere, *rule_problems])))
     assert config is not None
     warned = [line_for(path, warning.place, warning.message, secrets) for warning in warnings]
-    return LoadedConfig(config, path, reader.reading.origins, tuple(warned))
+    return LoadedConfig(config, path, reader.reading.origins, tuple(warned + rule_warnings))
 
 
 def _assemble(

@@ -26,6 +26,9 @@ def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
             yield Finding(at=at, says=f"{quoted(str(path))} {problem}")
     sockets: list[tuple[Steps, Address]] = [(("listen", i), own) for i, own in enumerate(config.listen)]
     sockets.append((("admin", "listen"), config.admin.listen))
+    if config.rls is not None:
+        rls = {"listen": config.rls.listen, "json": config.rls.json_listen}
+        sockets += [(("rls", key), address) for key, address in rls.items() if address is not None]
     for steps, address in sockets:
         if address.unix_path and not Path(address.unix_path).parent.is_dir():
             yield Finding(at=steps, says=f"the directory of {quoted(address.unix_path)} does not exist")

@@ -26,6 +26,9 @@ def check_listeners(config: GatewayConfig, _context: Context) -> Iterator[Findin
         *own,
         (config.admin.listen, "admin.listen", ("admin", "listen")),
     ]
+    if config.rls is not None:
+        rls = {"listen": config.rls.listen, "json": config.rls.json_listen}
+        wanted += [(one, f"rls.{key}", ("rls", key)) for key, one in rls.items() if one is not None]
     for address, name, steps in wanted:
         other = next(((n, s) for a, n, s in taken if collide(a, address)), None)
         if other is not None:

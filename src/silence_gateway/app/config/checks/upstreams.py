@@ -13,14 +13,14 @@ from silence_gateway.app.config.upstreams import UpstreamConfig
 
 def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterator[Finding]:
     """Find a config with which every request is answered 404."""
-    if not context.upstreams and config.realtime is None:
+    if not context.upstreams and config.realtime is None and config.rls is None:
         yield Finding(
             at=(),
             says=(
                 "there is nothing to serve: add upstreams, such as "
-                "upstreams: {shop: {endpoints: [127.0.0.1:9001]}}, or realtime"
+                "upstreams: {shop: {endpoints: [127.0.0.1:9001]}}, realtime or rls"
             ),
-            about=(("upstreams",), ("realtime",)),
+            about=(("upstreams",), ("realtime",), ("rls",)),
         )
     if config.server.max_body_bytes == 0:
         yield Finding(at=("server", "max_body"), says="no request may have a body with this", warning=True)

@@ -1,0 +1,135 @@
+"""
+The admin API's answers about single keys of limits: what they have left, and what holds for them.
+
+Nothing here decides or counts anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from silence_gateway.admin.contracts import Ask, whole
+from silence_gateway.admin.local import LocalInstance
+from silence_gateway.errors import BadRequest, NotFound, StoreFault, StoreUnavailable
+from silence_gateway.limiting.limit_key import join_key
+from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.override_entry import Override
+
+ReadDuration = Callable[[str], float]
+FLAGS: Mapping[str, bool] = {"true": True, "false": False}
+
+
+def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDuration) -> None:
+    """Serve single keys of limits; *read_duration* reads `ttl` as seconds, or raises ValueError."""
+
+    def place(ask: Ask) -> tuple[str, str]:
+        name, key = ask.captured["name"], ask.captured["key"]
+        if len(limiter.spec(name).key) > 1:
+            # Several parts: each is encoded for itself, so that a comma in one is none between two.
+            written = ask.path.partition("/keys/")[2].partition("/")[0]
+            key = join_key([unquote(part) for part in written.split(",")])
+        return name, key
+
+    async def state(ask: Ask) -> object:
+        name, key = place(ask)
+        decision = await limiter.state(name, key)
+        answer = {
+            "name": name,
+            "key": key,
+            "limit": decision.limit,
+            "remaining": decision.remaining,
+            "reset_s": decision.reset_us / 1_000_000,
+        }
+        known = limiter.decider.overrides
+        override = None if known is None else known.find(name, key)
+        return answer if override is None else answer | {"override": described(override)}
+
+    async def reset(ask: Ask) -> object:
+        name, key = place(ask)
+        return {"name": name, "key": key, "reset": await limiter.reset(name, key)}
+
+    async def grant(ask: Ask) -> object:
+        name, key = place(ask)
+        given_back = await limiter.grant(name, key, whole(ask.query.get("uses", ""), 1))
+        return {"name": name, "key": key, "given_back": given_back}
+
+    async def put(ask: Ask) -> object:
+        name, key = place(ask)
+        try:
+            override = await limiter.put_override(name, key, said_of(ask.query, read_duration), ask.caller)
+        except StoreFault as exc:
+            raise here_only("holds", exc) from exc
+        return {"name": name, "key": key, "override": described(override)}
+
+    async def remove(ask: Ask) -> object:
+        name, key = place(ask)
+        try:
+            removed = await limiter.remove_override(name, key, ask.caller)
+        except StoreFault as exc:
+            raise here_only("is gone", exc) from exc
+        if not removed:
+            raise NotFound(f"limit {name}: nothing special holds for this key")
+        return {"name": name, "key": key, "removed": True}
+
+    async def overrides(ask: Ask) -> object:
+        name = ask.captured["name"]
+        limiter.spec(name)
+        return [{"key": each.shown, **described(each)} for each in limiter.overrides.listed(name)]
+
+    instance.serve("GET", "limits/{name}/overrides", overrides)
+    instance.serve("GET", "limits/{name}/keys/{key}", state)
+    instance.serve("PUT", "limits/{name}/keys/{key}", put)
+    instance.serve("DELETE", "limits/{name}/keys/{key}", reset)
+    instance.serve("POST", "limits/{name}/keys/{key}/grant", grant)
+    instance.serve("DELETE", "limits/{name}/keys/{key}/override", remove)
+
+
+def described(override: Override) -> dict[str, Any]:
+    """Return what holds for a key; what is not said is not there."""
+    values = {
+        "rate": override.rate,
+        "burst": override.burst,
+        "max": override.max,
+        "unlimited": override.unlimited,
+        "blocked": override.blocked,
+        "reason": override.reason,
+        "by": override.by,
+        "added_us": override.added_us,
+        "until_us": override.until_us,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def said_of(query: Mapping[str, str], read_duration: ReadDuration) -> dict[str, Any]:
+    """
+    Return what a call says about a key, each value in its form; what is not known here stays a text.
+
+    Raises:
+        BadRequest: A value cannot be read.
+    """
+    said: dict[str, Any] = dict(query)
+    for name in ("burst", "max"):
+        if name in query:
+            if not query[name].isascii() or not query[name].isdigit() or len(query[name]) > 10:
+                raise BadRequest(f"{name} is a whole number, not {query[name][:40]!r}")
+            said[name] = int(query[name])
+    for name in ("unlimited", "blocked"):
+        if name in query:
+            if query[name] not in FLAGS:
+                raise BadRequest(f"{name} is true or false, not {query[name][:40]!r}")
+            said[name] = FLAGS[query[name]]
+    if "ttl" in query:
+        try:
+            said["ttl"] = read_duration(query["ttl"])
+        except ValueError as exc:
+            raise BadRequest(f"ttl: {exc}") from exc
+    return said
+
+
+def here_only(what: str, exc: StoreFault) -> StoreUnavailable:
+    """Say that a change has not reached the fleet."""
+    return StoreUnavailable(
+        f"the exception {what} at this instance; the fleet learns of it when the store is back ({exc})"
+    )
