@@ -61,7 +61,7 @@ class Fault(Enum):
 
     UNREACHABLE = "unreachable"  # refused, reset, closed, no more clients
     SLOW = "slow"  # no answer within the deadline
-    NOT_READY = "not ready"  # LOADING, MASTERDOWN
+    NOT_READY = "not ready"  # LOADING, MASTERDOWN, CLUSTERDOWN
     MOVED = "moved"  # a cluster node that does not own the key
     WRONG_ROLE = "wrong role"  # READONLY: a replica, or a primary that was demoted
     SCRIPT_MISSING = "script missing"
@@ -80,7 +80,7 @@ FAULT_OF_PREFIX: dict[str, Fault] = {
     "MOVED": Fault.MOVED,
     "ASK": Fault.MOVED,
     "TRYAGAIN": Fault.MOVED,
-    "CLUSTERDOWN": Fault.MOVED,
+    "CLUSTERDOWN": Fault.NOT_READY,
     "CROSSSLOT": Fault.REFUSED,
     "READONLY": Fault.WRONG_ROLE,
     "NOSCRIPT": Fault.SCRIPT_MISSING,
@@ -102,10 +102,10 @@ COUNTS = frozenset({Fault.UNREACHABLE, Fault.SLOW, Fault.MOVED})
 """One more of these towards the threshold. The rest concerns one command, not the store."""
 
 MENDED_BY_HAND = frozenset({Fault.CREDENTIALS, Fault.UNTRUSTED})
-"""Wrong credentials and certificates mend when somebody acts; asking as often as for a restart would only
-fill logs."""
+"""Wrong credentials and certificates mend when somebody acts. The server writes down every attempt, and may
+lock out who tries too often; but who has mended them waits to see it."""
 
-BY_HAND_COOL_DOWN_FACTOR = 10
+BY_HAND_COOL_DOWN_FACTOR = 2
 
 
 def fault_of_reply(text: str) -> Fault:
@@ -120,6 +120,8 @@ def fault_of_reply(text: str) -> Fault:
             return Fault.CAPACITY
         if "READONLY You can't write" in rest:
             return Fault.WRONG_ROLE
+    if prefix == "CLUSTERDOWN" and "slot not served" in rest:
+        return Fault.MOVED  # the cluster is well, but for this slot
     return FAULT_OF_PREFIX.get(prefix, Fault.REFUSED)
 
 

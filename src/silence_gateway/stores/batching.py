@@ -21,23 +21,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from silence_gateway.clock import Clock, Timer
-from silence_gateway.core.histogram import Histogram
+from silence_gateway.clock import Clock
 from silence_gateway.core.store_failover import Fault, fault_of_reply
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
-from silence_gateway.stores.calls import Awaited, Batch, Call, LoadedScript, Posted, Watcher, stopped
+from silence_gateway.stores.calls import Awaited, Call, LoadedScript, Posted, ScriptBook, Watcher, stopped
 from silence_gateway.stores.client import ReplyError, StoreRefused, Wire, fault_error, pack
 from silence_gateway.stores.contracts import Script
+from silence_gateway.stores.lane_counts import LaneCounts
+from silence_gateway.stores.lateness import Lateness, Silence
 
 # Calls waiting or unanswered on one connection. At the deadline of 25 ms this is 400,000 calls a second:
 # a longer queue only holds calls that nobody waits for any more.
 CAPACITY = 10_000
 # A script that vanishes again between its load and its call is loaded again, but not for ever.
 MAX_REPLAYS = 4
-# When the event loop itself was late by this much, answers may lie unread in the socket: read first.
-LOOP_LATE_S = 0.004
 ASKING = pack((b"ASKING",))
-TIMER_GRAIN_S = 0.001
 
 Redirect: TypeAlias = "Callable[[Pipeline, Call, str, float], bool]"
 """Given the lane that a call was sent on, the call, the error reply, and when the call is late (seconds)."""
@@ -51,8 +49,7 @@ class Pipeline:
     """
     A lane to the store: one connection, kept open, and everything that travels on it.
 
-    It is a `ScriptRunner`. Plain counters: `calls`, `sent_batches`, `expired`, `overflowed`, `connects`,
-    `loads`.
+    It is a `ScriptRunner`.
 
     Args:
         open_wire: Makes a connection, or raises StoreRefused.
@@ -63,6 +60,7 @@ class Pipeline:
         capacity: Calls that may wait or be unanswered.
         turn: Returns when this lane may make a new connection; meanwhile its calls fail at once.
         redirect: Takes over a call that the server says is another's; returns whether it did.
+        counts: Where to count what this lane does; its own if not given.
 
     Attributes:
         refusal: While set, every call fails at once with what it returns.
@@ -79,6 +77,7 @@ class Pipeline:
         capacity: int = CAPACITY,
         turn: Callable[[], Awaitable[None]] = at_once,
         redirect: Redirect | None = None,
+        counts: LaneCounts | None = None,
     ) -> None:
         self.open_wire = open_wire
         self.turn = turn
@@ -94,24 +93,20 @@ class Pipeline:
         self.wire: Wire | None = None
         self.connecting: asyncio.Task[bool] | None = None
         self.stopped = False
-        self.scripts: dict[str, LoadedScript] = {}
-        self.on_server: set[bytes] = set()
+        self.book = ScriptBook()
         self.queue: list[Call] = []
         self.unsent: list[Call] = []
         # Whose replies come next; None for one that nobody waits for.
         self.owed: deque[Call | LoadedScript | None] = deque()
-        self.batches: deque[Batch] = deque()
-        self.timer: Timer | None = None
-        self.silence_timer: Timer | None = None
-        self.postponed = False
-        self.latency = Histogram()
-        self.calls = self.sent_batches = self.expired = self.overflowed = self.connects = self.loads = 0
+        self.counts = counts or LaneCounts()
+        self.lateness = Lateness(clock, deadline_s, watcher, self.counts, self.on_expired)
+        self.silence = Silence(clock, silence_s, lambda: bool(self.owed))
 
     # -- asking ---------------------------------------------------------------------------------------
 
     def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> asyncio.Future[Any]:
         """Run *script* atomically; see `ScriptRunner`."""
-        loaded = self.loaded(script)
+        loaded = self.book.find(script)
         return self.awaited(pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args)), loaded)
 
     def post(
@@ -123,7 +118,7 @@ class Pipeline:
         on_failure: Callable[[StoreFault], None],
     ) -> None:
         """Run *script* now, with all that waits for the end of this tick; see `ScriptRunner`."""
-        loaded = self.loaded(script)
+        loaded = self.book.find(script)
         packed = pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args))
         if self.enter(Posted(packed, loaded, on_answer, on_failure)):
             self.flush()
@@ -137,7 +132,7 @@ class Pipeline:
         on_failure: Callable[[StoreFault], None],
     ) -> None:
         """Run *script* as `post` does, but at the end of this tick, in one write with all that waits."""
-        loaded = self.loaded(script)
+        loaded = self.book.find(script)
         packed = pack((b"EVALSHA", loaded.sha, len(keys), *keys, *args))
         if self.enter(Posted(packed, loaded, on_answer, on_failure)) and len(self.queue) == 1:
             asyncio.get_running_loop().call_soon(self.flush)
@@ -145,13 +140,6 @@ class Pipeline:
     def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send a plain command; raises as `run` does."""
         return self.awaited(pack(command), None)
-
-    def loaded(self, script: Script) -> LoadedScript:
-        """Return what is known about *script* here."""
-        loaded = self.scripts.get(script.text)
-        if loaded is None:
-            loaded = self.scripts[script.text] = LoadedScript(script)
-        return loaded
 
     def awaited(self, packed: bytes, script: LoadedScript | None) -> asyncio.Future[Any]:
         """Queue one command for the end of this loop tick."""
@@ -172,7 +160,7 @@ class Pipeline:
             call.fail(StoreUnavailable("the connection to the store is about to be made anew", sent=False))
             return False
         if len(self.queue) + len(self.unsent) + len(self.owed) >= self.capacity:
-            self.overflowed += 1
+            self.counts.overflowed += 1
             call.fail(StoreUnavailable(f"{self.capacity} calls wait for the store already", sent=False))
             return False
         self.queue.append(call)
@@ -186,15 +174,10 @@ class Pipeline:
         self.queue.clear()
         if not calls:
             return
-        self.calls += len(calls)
-        self.sent_batches += 1
-        batches = self.batches
-        while batches and not batches[0].left:
-            # A batch and its calls know each other: without this they would wait for the garbage collector.
-            batches.popleft().calls.clear()
-        batches.append(Batch(calls, self.clock.monotonic_s() + self.deadline_s))
-        if self.timer is None:
-            self.timer = self.clock.call_later(self.deadline_s, self.on_timer)
+        counts = self.counts
+        counts.calls += len(calls)
+        counts.batches += 1
+        self.lateness.begin(calls)
         if self.wire is not None and not self.wire.paused and not self.unsent:
             self.send(calls)
             return
@@ -206,25 +189,23 @@ class Pipeline:
         """Write *calls*, each missing script before the first call that needs it."""
         assert self.wire is not None
         parts: list[bytes] = []
-        owed, on_server = self.owed, self.on_server
+        owed, on_server = self.owed, self.book.on_server
         batch = calls[0].batch
         if batch is not None:
             batch.sent = True
         for call in calls:
             script = call.script
             if script is not None and script.sha not in on_server:
-                parts.append(self.load(script))
+                owed.append(script)
+                parts.append(self.book.load(script))
+                self.counts.loads += 1
+            if call.asking:
+                # It holds for the next command only, so nothing may come between the two.
+                owed.append(None)
+                parts.append(ASKING)
             owed.append(call)
             parts.append(call.packed)
         self.wire.write(b"".join(parts))
-
-    def load(self, script: LoadedScript) -> bytes:
-        """The bytes that load *script*; its reply is expected from now on."""
-        self.on_server.add(script.sha)
-        self.loads += 1
-        script.loading += 1
-        self.owed.append(script)
-        return script.load
 
     def send_unsent(self) -> None:
         """The connection takes more: send what has waited and is still wanted."""
@@ -235,27 +216,18 @@ class Pipeline:
         if calls:
             self.send(calls)
 
-    def readmit(self, call: Call, due_s: float, *, asking: bool = False) -> None:
-        """Send a call that another server has turned away; with *asking* it is allowed in for once."""
-        if not self.enter(call):
+    def readmit(self, call: Call, due_s: float) -> None:
+        """Send a call that another server has turned away, at once."""
+        if call.gone() or not self.enter(call):
             return
-        self.queue.remove(call)
-        batch = Batch([call], due_s)
-        # It has the deadline that it came with, which is earlier than any of ours.
-        self.batches.appendleft(batch)
-        if self.timer is None:
-            self.timer = self.clock.call_later(
-                max(TIMER_GRAIN_S, due_s - self.clock.monotonic_s()), self.on_timer
-            )
-        if self.wire is None or self.wire.paused or self.unsent:
-            self.unsent.append(call)
-            if self.wire is None:
-                self.start_connecting()
+        self.queue.pop()
+        self.lateness.join(call, due_s)
+        if self.wire is not None and not self.wire.paused and not self.unsent:
+            self.send([call])
             return
-        if asking:
-            self.owed.append(None)
-            self.wire.write(ASKING)
-        self.send([call])
+        self.unsent.append(call)
+        if self.wire is None:
+            self.start_connecting()
 
     # -- hearing --------------------------------------------------------------------------------------
 
@@ -280,7 +252,7 @@ class Pipeline:
         if batch is not None:
             batch.left -= 1
             if not batch.left:
-                self.latency.add(self.clock.monotonic_s() - batch.due_s + self.deadline_s)
+                self.counts.latency.add(self.clock.monotonic_s() - batch.due_s + self.deadline_s)
                 self.watcher.call_succeeded()
         call.answer(reply)
 
@@ -293,7 +265,7 @@ class Pipeline:
             call.replays += 1
             # Unless a load is on its way already, one goes in front of the replayed call.
             if not script.loading:
-                self.on_server.discard(script.sha)
+                self.book.on_server.discard(script.sha)
             self.send([call])
             return
         due_s = self.clock.monotonic_s() + self.deadline_s
@@ -318,62 +290,11 @@ class Pipeline:
                 # What we reached is no primary: do not stay with it.
                 self.wire.close(text)
 
-    # -- time -----------------------------------------------------------------------------------------
-
-    def on_timer(self) -> None:
-        """Fail the calls whose deadline has passed and wait for the next."""
-        self.timer = None
-        batches = self.batches
-        now_s = self.clock.monotonic_s()
-        while batches and not batches[0].left:
-            batches.popleft().calls.clear()
-        if not batches:
-            self.postponed = False
-            return
-        late_s = now_s - batches[0].due_s
-        if late_s >= 0:
-            if late_s > LOOP_LATE_S and not self.postponed:
-                self.postponed = True
-                self.timer = self.clock.call_later(0.001, self.on_timer)
-                return
-            self.postponed = False
-            self.expire(now_s)
-        if batches:
-            self.timer = self.clock.call_later(max(TIMER_GRAIN_S, batches[0].due_s - now_s), self.on_timer)
-
-    def expire(self, now_s: float) -> None:
-        """Fail every call that is past its deadline."""
-        batches = self.batches
-        late = 0
-        while batches and batches[0].due_s <= now_s:
-            batch = batches.popleft()
-            for call in batch.calls:
-                call.batch = None
-                if not call.gone():
-                    late += 1
-                    said = f"no answer from the store within {self.deadline_s:g} s"
-                    call.fail(StoreUnavailable(said, sent=batch.sent))
-            if batch.left and batch.sent:
-                self.watcher.call_failed(Fault.SLOW, f"no answer within {self.deadline_s:g} s")
-        self.expired += late
+    def on_expired(self) -> None:
+        """Calls were late: forget those that were never sent, and see whether the connection still speaks."""
         self.unsent = [call for call in self.unsent if not call.gone()]
-        if self.owed and self.silence_timer is None and self.wire is not None:
-            self.watch_silence(self.wire, max(0.001, self.silence_s - self.deadline_s))
-
-    def watch_silence(self, wire: Wire, wait_s: float) -> None:
-        """Close *wire* unless it says something within *wait_s*."""
-        reads = wire.reads
-
-        def look() -> None:
-            self.silence_timer = None
-            if wire is not self.wire or not self.owed:
-                return
-            if wire.reads == reads:
-                wire.close(f"silent for {self.silence_s:g} s with answers owed")
-            else:
-                self.watch_silence(wire, self.silence_s)
-
-        self.silence_timer = self.clock.call_later(wait_s, look)
+        if self.owed and self.wire is not None:
+            self.silence.watch(self.wire, max(0.001, self.silence_s - self.deadline_s))
 
     # -- connecting -----------------------------------------------------------------------------------
 
@@ -415,21 +336,22 @@ class Pipeline:
             return False
         finally:
             self.connecting = None
-        self.connects += 1
+        self.counts.connects += 1
         self.refused_for = ""
         self.wire = wire
         wire.on_reply, wire.on_lost, wire.on_resume = self.on_reply, self.on_lost, self.send_unsent
-        self.on_server.clear()
-        for script in self.scripts.values():
-            script.loading = 0
-        if self.scripts:  # a restarted server has forgotten them
-            wire.write(b"".join([self.load(script) for script in self.scripts.values()]))
+        again = self.book.begin_anew()  # a restarted server has forgotten them
+        if again:
+            self.owed.extend(again)
+            self.counts.loads += len(again)
+            wire.write(b"".join(script.load for script in again))
         self.send_unsent()
         return True
 
     def on_lost(self, reason: str) -> None:
         """The connection broke: what was on it may or may not have run."""
         self.wire = None
+        self.silence.end()
         lost, self.owed = self.owed, deque()
         for call in lost:
             if isinstance(call, Call):
@@ -452,9 +374,8 @@ class Pipeline:
         """Close the connection and fail whatever waits."""
         self.stopped = True
         self.refusal = stopped
-        for timer in (self.timer, self.silence_timer):
-            if timer is not None:
-                timer.cancel()
+        self.lateness.stop()
+        self.silence.end()
         if self.connecting is not None:
             self.connecting.cancel()
             await asyncio.gather(self.connecting, return_exceptions=True)

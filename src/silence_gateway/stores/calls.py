@@ -54,9 +54,10 @@ class Call(ABC):
 
     Attributes:
         moves: How often another server was said to have the key.
+        asking: Whether the server that is asked lets it in only when told that another has sent it.
     """
 
-    __slots__ = ("batch", "moves", "packed", "replays", "script")
+    __slots__ = ("asking", "batch", "moves", "packed", "replays", "script")
 
     def __init__(self, packed: bytes, script: LoadedScript | None) -> None:
         self.packed = packed
@@ -64,6 +65,7 @@ class Call(ABC):
         self.batch: Batch | None = None
         self.replays = 0
         self.moves = 0
+        self.asking = False
 
     @abstractmethod
     def gone(self) -> bool:
@@ -146,6 +148,41 @@ class LoadedScript:
         self.load = pack((b"SCRIPT", b"LOAD", script.text))
         self.error = ""
         self.loading = 0
+
+
+class ScriptBook:
+    """
+    The scripts that were called on a lane, and which of them its server knows.
+
+    Attributes:
+        on_server: Digests of those that were sent to the server, on this connection.
+    """
+
+    __slots__ = ("known", "on_server")
+
+    def __init__(self) -> None:
+        self.known: dict[str, LoadedScript] = {}
+        self.on_server: set[bytes] = set()
+
+    def find(self, script: Script) -> LoadedScript:
+        """Return what is known about *script*."""
+        loaded = self.known.get(script.text)
+        if loaded is None:
+            loaded = self.known[script.text] = LoadedScript(script)
+        return loaded
+
+    def load(self, script: LoadedScript) -> bytes:
+        """Return the bytes that load *script*; they are sent now, and its reply is owed."""
+        self.on_server.add(script.sha)
+        script.loading += 1
+        return script.load
+
+    def begin_anew(self) -> list[LoadedScript]:
+        """There is a new connection: return what is loaded on it first."""
+        self.on_server = {script.sha for script in self.known.values()}
+        for script in self.known.values():
+            script.loading = 1
+        return list(self.known.values())
 
 
 def stopped() -> StoreFault:

@@ -1,19 +1,18 @@
 """
-One connection to a Valkey or Redis server: dial, log in, write bytes, hand over replies.
+One connection to a Valkey or Redis server: write bytes, hand over replies.
 
 Hot path. One small script call at 64 concurrent callers costs 4.1 us of our CPU with this protocol and
 the hiredis reader, 8.7 us with the same batching over redis-py's connection object (each reply is a
 coroutine with a timeout of its own), and 43 us through redis-py's client (`bench/store_calls.py`). One
 kind of connection for all lanes is also less to trust than two.
 
-Everything that reads or writes RESP is in this file; nothing here knows scripts,
-deadlines of calls, or what to do about a fault: see `batching.py` and `valkey.py`.
+Everything that reads or writes RESP is in this file; nothing here knows how to get in (`entrance.py`),
+scripts, deadlines of calls (`batching.py`), or what to do about a fault (`shard.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -21,9 +20,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import hiredis
 
-from silence_gateway.core.store_failover import Fault, fault_of_reply
+from silence_gateway.core.store_failover import Fault
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
-from silence_gateway.stores.url import Node
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # published for 1-tuples only
@@ -43,10 +41,12 @@ class Wire(asyncio.Protocol):
     Attributes:
         paused: The server does not read as fast as we write; write nothing until `on_resume`.
         reads: How many times bytes came in: a watchdog compares two looks at it.
+        distrust: What TLS broke on, if that ended the connection.
     """
 
     __slots__ = (
         "closed",
+        "distrust",
         "on_lost",
         "on_reply",
         "on_resume",
@@ -65,6 +65,7 @@ class Wire(asyncio.Protocol):
         self.on_resume: Callable[[], None] = nothing
         self.paused = False
         self.closed = False
+        self.distrust: ssl.SSLError | None = None
         self.reads = 0
         self.unparsed = 0
 
@@ -99,7 +100,7 @@ class Wire(asyncio.Protocol):
                     return
                 reply = reader.gets()
         except hiredis.ProtocolError as exc:
-            self.close(f"the server does not speak RESP: {exc}")
+            self.close(f"the server does not speak RESP, perhaps TLS (valkeys://): {exc}")
 
     def pause_writing(self) -> None:
         """The socket is full."""
@@ -112,6 +113,8 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, by whoever's doing."""
+        if isinstance(exc, ssl.SSLError):
+            self.distrust = exc
         self.finish(f"connection lost: {exc}" if exc else "the server closed the connection")
 
     def write(self, data: bytes) -> None:
@@ -163,108 +166,3 @@ class Login(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Login({self.username!r}, ***)"
-
-
-async def dial(
-    node: Node,
-    login: Login,
-    *,
-    deadline_s: float,
-    client_name: str,
-    database: int = 0,
-    tls: ssl.SSLContext | None = None,
-    server_name: str = "",
-    primary: bool = False,
-) -> Wire:
-    """
-    Open a connection to *node* and log in; with *primary*, make sure that it is one.
-
-    No retry, no notifications, no HELLO: RESP2 says all that we need, and every server speaks it.
-
-    Raises:
-        StoreRefused: It did not work within *deadline_s*; the text names the server, never the password.
-    """
-    loop = asyncio.get_running_loop()
-    wire: Wire | None = None
-    try:
-        async with asyncio.timeout(deadline_s):
-            if node.path:
-                _, wire = await loop.create_unix_connection(Wire, node.path)
-            elif tls is None:
-                _, wire = await loop.create_connection(Wire, node.host, node.port)
-            else:
-                _, wire = await loop.create_connection(
-                    Wire, node.host, node.port, ssl=tls, server_hostname=server_name or node.host
-                )
-            await log_in(wire, node, login, database, client_name, primary=primary)
-    except TimeoutError:
-        drop(wire)
-        raise StoreRefused(Fault.UNREACHABLE, f"{node} did not answer within {deadline_s:g} s") from None
-    except ssl.SSLCertVerificationError as exc:
-        drop(wire)
-        raise StoreRefused(Fault.UNTRUSTED, f"{node} is not trusted: {exc.verify_message}") from exc
-    except ssl.SSLError as exc:
-        drop(wire)
-        raise StoreRefused(Fault.UNTRUSTED, f"{node}: TLS failed: {exc.reason or exc}") from exc
-    except (OSError, UnicodeError) as exc:  # a name that no resolver takes is a UnicodeError
-        drop(wire)
-        raise StoreRefused(Fault.UNREACHABLE, f"{node} cannot be reached: {exc}") from exc
-    except BaseException:
-        drop(wire)
-        raise
-    return wire
-
-
-def drop(wire: Wire | None) -> None:
-    """Close a connection that came to nothing."""
-    if wire is not None:
-        wire.on_lost = ignore
-        wire.close("gave up")
-
-
-async def log_in(
-    wire: Wire, node: Node, login: Login, database: int, client_name: str, *, primary: bool
-) -> None:
-    """
-    Send everything that a new connection needs in one write, and check the answers.
-
-    Raises:
-        StoreRefused: The server said no, is no primary though it should be, or hung up.
-    """
-    commands: list[Command] = []
-    if login.username:
-        commands.append((b"AUTH", login.username, login.password))
-    elif login.password:
-        commands.append((b"AUTH", login.password))
-    if database:
-        commands.append((b"SELECT", database))
-    commands.append((b"PING",))
-    needed = len(commands)
-    # From here on an ACL may forbid what we ask, and that is no reason not to go on.
-    if primary:
-        commands.append((b"ROLE",))
-    commands.append((b"CLIENT", b"SETNAME", client_name))
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    replies: list[Any] = []
-
-    def on_reply(reply: Any) -> None:
-        replies.append(reply)
-        if len(replies) == len(commands) and not done.done():
-            done.set_result(None)
-
-    def on_lost(reason: str) -> None:
-        if not done.done():
-            done.set_exception(StoreRefused(Fault.UNREACHABLE, f"{node}: {reason}"))
-
-    wire.on_reply, wire.on_lost = on_reply, on_lost
-    wire.write(b"".join(pack(command) for command in commands))
-    with contextlib.suppress(StoreRefused):
-        await done
-    for reply in replies[:needed]:
-        if isinstance(reply, ReplyError):
-            raise StoreRefused(fault_of_reply(str(reply)), f"{node}: {reply}")
-    done.result()
-    role = replies[needed]
-    if primary and type(role) is list and role and role[0] != b"master":
-        raise StoreRefused(Fault.WRONG_ROLE, f"{node} is no primary any more")
-    wire.on_reply, wire.on_lost = ignore, ignore

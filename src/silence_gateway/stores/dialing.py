@@ -14,12 +14,14 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.store_failover import Fault
 from silence_gateway.errors import ConfigError
 from silence_gateway.stores import keys
-from silence_gateway.stores.client import Login, StoreRefused, Wire, dial
+from silence_gateway.stores.client import Login, StoreRefused, Wire
+from silence_gateway.stores.entrance import dial
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsContexts, stamp
 from silence_gateway.stores.url import Node
@@ -29,10 +31,17 @@ SPAN_S = 1.0
 MARGIN_S = 0.005
 # What broke at the same moment for everybody is mended within this time, not at the same moment again.
 JITTER_S = 0.02
-PROBE = "probe"
-ORDER = ("hot", "general", "subscriber", PROBE)
-WHILE_AWAY = (PROBE, "hot")
+# The kinds of lanes, in the order in which they get new connections.
+HOT: Final = "hot"
+GENERAL: Final = "general"
+SUBSCRIBER: Final = "subscriber"
+PROBE: Final = "probe"
+ORDER = (HOT, GENERAL, SUBSCRIBER, PROBE)
+WHILE_AWAY = (PROBE, HOT)
 MAX_PASSWORD_BYTES = 4096
+# Of a connection, from name resolution to login.
+TRIPS = 4
+LONGEST_S = 2.0
 
 
 class Pace:
@@ -72,6 +81,11 @@ class Pace:
     def set_away(self, away: bool) -> None:
         """The server is known to be away, or is back."""
         self.away = away
+        self.look_later()
+
+    def begin_anew(self) -> None:
+        """It is another server from now on, which nobody has knocked at yet."""
+        self.made.clear()
         self.look_later()
 
     def free_s(self, kind: str) -> float:
@@ -175,8 +189,14 @@ class Dialer:
 
     @property
     def deadline_s(self) -> float:
-        """How long making one connection may take: a TLS handshake has two more trips and some arithmetic."""
-        return self.settings.connect_deadline_s * (2 if self.address.tls else 1)
+        """
+        How long making one connection may take.
+
+        A TLS handshake has two more trips and some arithmetic. Where calls may take long because the store
+        is far away, so may the trips of a new connection.
+        """
+        patience_s = max(self.settings.connect_deadline_s, min(TRIPS * self.settings.deadline_s, LONGEST_S))
+        return patience_s * (2 if self.address.tls else 1)
 
     async def context(self) -> ssl.SSLContext | None:
         """

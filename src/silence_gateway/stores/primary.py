@@ -1,13 +1,15 @@
 """
 Where the primary is, when sentinels know it.
 
-It is asked for before a connection is made, unless it was known a moment ago and nothing spoke against
-it; and every ten seconds, because a primary that was replaced may still answer those who stay with it.
+It is asked for before a connection is made, unless it was known a moment ago; every ten seconds, because
+a primary that was replaced may still answer those who stay with it; and four times a second while the
+primary is away, because nothing but its successor will end that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from silence_gateway.clock import Clock
@@ -17,6 +19,10 @@ from silence_gateway.stores.url import Node
 # So long a first answer is good for all lanes that connect together.
 FRESH_S = 0.05
 LOOK_EVERY_S = 10.0
+LOOK_WHEN_AWAY_S = 0.25
+# But if that has not helped so many times, nobody is about to take over.
+IMPATIENT_LOOKS = 20
+LOOK_WHEN_LONG_AWAY_S = 1.0
 
 
 class PrimaryFinder:
@@ -46,6 +52,9 @@ class PrimaryFinder:
         self.node: Node | None = None
         self.found_s = 0.0
         self.replaced = 0
+        self.away = False
+        self.in_vain = 0
+        self.wake = asyncio.Event()
         self.asking: asyncio.Task[Node] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -59,6 +68,12 @@ class PrimaryFinder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def set_away(self, away: bool) -> None:
+        """The primary does not answer, or does again."""
+        if away and not self.away:
+            self.wake.set()
+        self.away = away
 
     async def current(self) -> Node:
         """
@@ -93,8 +108,20 @@ class PrimaryFinder:
     async def keep_looking(self) -> None:
         """Ask now and then; a question without an answer changes nothing."""
         while True:
-            await self.clock.sleep(LOOK_EVERY_S * (0.75 + self.draw() / 2))
-            try:
+            await self.until_worth_asking()
+            with contextlib.suppress(StoreRefused):
                 await self.current()
-            except StoreRefused:
-                continue
+
+    async def until_worth_asking(self) -> None:
+        """Return when it is time to ask again; at once, but for a moment, when the primary goes away."""
+        self.wake.clear()
+        self.in_vain = self.in_vain + 1 if self.away else 0
+        if self.away:
+            mean_s = LOOK_WHEN_AWAY_S if self.in_vain <= IMPATIENT_LOOKS else LOOK_WHEN_LONG_AWAY_S
+        else:
+            mean_s = LOOK_EVERY_S
+        timer = self.clock.call_later(mean_s * (0.75 + self.draw() / 2), self.wake.set)
+        try:
+            await self.wake.wait()
+        finally:
+            timer.cancel()

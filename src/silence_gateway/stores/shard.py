@@ -10,7 +10,7 @@ request path. While the breaker is open every call on the hot and general lanes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from silence_gateway.clock import Clock, Timer
@@ -26,7 +26,8 @@ from silence_gateway.core.store_failover import (
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.batching import Pipeline, Redirect
 from silence_gateway.stores.client import Wire, fault_error
-from silence_gateway.stores.dialing import Pace
+from silence_gateway.stores.dialing import GENERAL, HOT, PROBE, Pace
+from silence_gateway.stores.lane_counts import LaneCounts
 from silence_gateway.stores.settings import StoreSettings
 
 BEAT_S = 1.0
@@ -89,6 +90,7 @@ class Shard:
         owner: Whom to tell.
         draw: Returns a random number in [0, 1), for waits.
         redirect: Takes over calls that the server says are another's.
+        counts: Where each kind of lane counts what it does.
 
     Attributes:
         hot: The lane of the request path, bounded by `StoreSettings.deadline_s`.
@@ -106,6 +108,7 @@ class Shard:
         owner: ShardOwner,
         draw: Callable[[], float],
         redirect: Redirect | None = None,
+        counts: Mapping[str, LaneCounts] | None = None,
     ) -> None:
         self.name = name
         self.open_wire = open_wire
@@ -118,19 +121,26 @@ class Shard:
             FailoverPolicy(failures=settings.failures, cool_down_us=round(settings.cool_down_s * 1_000_000))
         )
         self.probe_watcher = ProbeWatcher()
-        self.hot = self.lane("hot", self, settings.deadline_s, redirect)
-        self.general = self.lane("general", self, settings.general_deadline_s, redirect)
-        self.probe = self.lane("probe", self.probe_watcher, settings.deadline_s, None)
+        counts = counts or {}
+        self.hot = self.lane(HOT, self, settings.deadline_s, redirect, counts)
+        self.general = self.lane(GENERAL, self, settings.general_deadline_s, redirect, counts)
+        self.probe = self.lane(PROBE, self.probe_watcher, settings.deadline_s, None, counts)
         self.task: asyncio.Task[None] | None = None
         self.first_look = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.mended = asyncio.Event()
         self.refuses_writes = ""
 
     def lane(
-        self, name: str, watcher: Shard | ProbeWatcher, deadline_s: float, redirect: Redirect | None
+        self,
+        kind: str,
+        watcher: Shard | ProbeWatcher,
+        deadline_s: float,
+        redirect: Redirect | None,
+        counts: Mapping[str, LaneCounts],
     ) -> Pipeline:
         """A lane with a connection of its own."""
-        full_name = f"{self.name}/{name}" if self.name else name
+        full_name = f"{self.name}/{kind}" if self.name else kind
         return Pipeline(
             lambda: self.open_wire(full_name),
             self.clock,
@@ -139,6 +149,7 @@ class Shard:
             silence_s=max(self.settings.silence_s, deadline_s),
             turn=lambda: self.pace.wait(full_name),
             redirect=redirect,
+            counts=counts.get(kind),
         )
 
     @property
@@ -163,6 +174,17 @@ class Shard:
             await asyncio.gather(self.task, return_exceptions=True)
         for lane in self.lanes:
             await lane.stop()
+
+    def look_now(self) -> None:
+        """While it is away: look at once, because there is reason to think that this is over."""
+        self.mended.set()
+
+    def replaced(self) -> float | None:
+        """Others have its slots now; returns how long it had been away (seconds), or None if it was not."""
+        if not self.failover.down:
+            return None
+        self.failover.down = False
+        return (self.now_us() - self.failover.down_since_us) / 1_000_000
 
     # -- what the lanes report ------------------------------------------------------------------------
 
@@ -206,6 +228,7 @@ class Shard:
         """Look at the primary for ever: often when something is wrong, else once a beat."""
         while True:
             self.hurry.clear()
+            self.mended.clear()
             looked_s = self.clock.monotonic_s()
             await self.look()
             self.first_look.set()
@@ -216,7 +239,7 @@ class Shard:
             elif state is State.SUSPECT:
                 await self.clock.sleep(SUSPECT_LOOK_S)
             else:
-                await self.wait(BEAT_S)
+                await self.wait(self.hurry, BEAT_S)
                 # However many calls fail one by one, they are no reason to look more often than this.
                 await self.clock.sleep(max(0.0, looked_s + SUSPECT_LOOK_S - self.clock.monotonic_s()))
 
@@ -225,18 +248,29 @@ class Shard:
         left_s = self.failover.cool_down_us(self.draw()) / 1_000_000
         while left_s > 0:
             step_s = min(left_s, self.settings.cool_down_s)
-            await self.clock.sleep(step_s)
+            if await self.wait(self.mended, step_s):
+                return
             left_s -= step_s
             if self.failover.fault in MENDED_BY_HAND and self.owner.proof_changed():
                 return
 
-    async def wait(self, delay_s: float) -> None:
-        """Wait, unless something becomes suspect meanwhile."""
-        timer: Timer = self.clock.call_later(delay_s, self.hurry.set)
+    async def wait(self, sooner: asyncio.Event, delay_s: float) -> bool:
+        """Wait, unless *sooner* is set meanwhile; returns whether it was."""
+        over = False
+
+        def on_over() -> None:
+            nonlocal over
+            over = not sooner.is_set()
+            sooner.set()
+
+        timer: Timer = self.clock.call_later(delay_s, on_over)
         try:
-            await self.hurry.wait()
+            await sooner.wait()
         finally:
             timer.cancel()
+            if over:
+                sooner.clear()
+        return not over
 
     async def look(self) -> None:
         """

@@ -48,6 +48,41 @@ class TlsSettings:
         return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
 
 
+# What can be done about a certificate that was not accepted, by OpenSSL's number for why (x509_vfy.h).
+REMEDIES = {
+    2: "name the authority that signed its certificate in store.tls.ca",
+    9: "its certificate is not valid yet: check the clocks",
+    10: "renew its certificate, or check the clock of this machine",
+    18: "name its self-signed certificate in store.tls.ca",
+    19: "name the authority that signed its certificate in store.tls.ca",
+    20: "name the authority that signed its certificate in store.tls.ca",
+    21: "name the authority that signed its certificate in store.tls.ca",
+    62: "use a name that its certificate holds, or write that name in store.tls.server_name",
+    64: "use an address that its certificate holds, or write a name of it in store.tls.server_name",
+}
+# The same for what OpenSSL says when TLS fails for another reason; the first that fits.
+REMEDIES_BY_REASON = {
+    "CERTIFICATE_REQUIRED": "it asks for a certificate of ours: set store.tls.certificate and key",
+    "HANDSHAKE_FAILURE": "it may ask for a certificate of ours: set store.tls.certificate and key",
+    "ALERT_UNKNOWN_CA": "it does not accept our certificate: check who signed store.tls.certificate",
+    "ALERT_CERTIFICATE_EXPIRED": "our certificate has expired: renew store.tls.certificate",
+    "ALERT_BAD_CERTIFICATE": "it does not accept our certificate: check store.tls.certificate",
+    "ALERT_CERTIFICATE_UNKNOWN": "it does not accept our certificate: check store.tls.certificate",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS on this port: give the port that does, or write valkey://",
+    "PROTOCOL_VERSION": "it speaks no TLS 1.2 or newer",
+    "UNSUPPORTED_PROTOCOL": "it speaks no TLS 1.2 or newer",
+}
+
+
+def distrust(exc: ssl.SSLError) -> str:
+    """Say why a connection came to nothing, and what to do; goes on from the server's name."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"is not trusted: {exc.verify_message}; {REMEDIES.get(exc.verify_code, 'see store.tls')}"
+    said = exc.reason or str(exc)
+    remedy = next((text for reason, text in REMEDIES_BY_REASON.items() if reason in said), "")
+    return f"and we cannot agree on TLS: {said}" + (f"; {remedy}" if remedy else "")
+
+
 class TlsContexts:
     """
     Makes contexts from settings, anew whenever a file has changed.

@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from silence_gateway.clock import Clock, SystemClock
-from silence_gateway.core.store_failover import Fault, Move, State
+from silence_gateway.core.store_failover import CALLS_REFUSED, Fault, Move, State
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Noticed, Observer, StoreFound, StoreLost, nobody
 from silence_gateway.stores import keys
 from silence_gateway.stores.board import ValkeyBoard, read_script
 from silence_gateway.stores.bus import ValkeyBus
 from silence_gateway.stores.client import Login, StoreRefused, Wire
-from silence_gateway.stores.cluster import GENERAL, HOT, Cluster, ClusterLanes, SlotRange
+from silence_gateway.stores.cluster import Cluster, ClusterLanes, SlotRange
 from silence_gateway.stores.contracts import Board, Bus, ScriptPoster, ScriptRunner
-from silence_gateway.stores.dialing import Dialer
+from silence_gateway.stores.dialing import GENERAL, HOT, PROBE, SUBSCRIBER, Dialer
+from silence_gateway.stores.lane_counts import LaneCounts
 from silence_gateway.stores.primary import PrimaryFinder
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.shard import Shard
@@ -47,6 +48,7 @@ class ValkeyStore:
         scripts: The hot lane: for the request path, bounded by `StoreSettings.deadline_s`.
         general: The general lane: for the rest, bounded by `StoreSettings.general_deadline_s`.
         transitions: How often a breaker moved.
+        counts: What the lanes of each kind have done, over all shards that ever were.
         cluster: The shards of a cluster; None for a store of one server.
     """
 
@@ -75,6 +77,7 @@ class ValkeyStore:
         self.live = 1
         self.live_seen_s = 0.0
         self.noticed: dict[Fault, float] = {}
+        self.counts = {kind: LaneCounts() for kind in (HOT, GENERAL, PROBE)}
         self.cluster: Cluster | None = None
         self.finder: PrimaryFinder | None = None
         self.only: Shard | None = None
@@ -84,18 +87,27 @@ class ValkeyStore:
         self.directory: Directory | None = None
         caller: Any
         if self.address.topology is Topology.CLUSTER:
-            self.cluster = Cluster(self.address.nodes, self.find_slots, self._cluster_shard, self.clock, draw)
+            self.cluster = Cluster(
+                self.address.nodes,
+                self.find_slots,
+                self._cluster_shard,
+                self.clock,
+                draw,
+                self.on_shard_replaced,
+            )
             self.scripts = ClusterLanes(self.cluster, HOT)
             self.general = caller = ClusterLanes(self.cluster, GENERAL)
         else:
             if self.address.topology is Topology.SENTINEL:
                 self.finder = PrimaryFinder(self.find_primary, self.clock, draw, self.on_replaced)
-            self.only = Shard("", self.open_only, pace, self.settings, self.clock, self, draw)
+            self.only = Shard(
+                "", self.open_only, pace, self.settings, self.clock, self, draw, counts=self.counts
+            )
             self.scripts, self.general = self.only.hot, self.only.general
             caller = self.only.general
         self.valkey_bus = ValkeyBus(
             self.open_subscriber,
-            lambda: pace.wait("subscriber"),
+            lambda: pace.wait(SUBSCRIBER),
             caller,
             self.clock,
             draw,
@@ -167,30 +179,29 @@ class ValkeyStore:
         self.valkey_board.start()
         if self.finder is not None:
             self.finder.start()
-        looked = asyncio.Event()
         if self.only is not None:
             self.only.start()
-            looked = self.only.first_look
+            patience_s = 2 * self.settings.deadline_s
         else:
             self._cluster().start()
-        timer = self.clock.call_later(2 * self.settings.deadline_s, looked.set)
-        if self.cluster is not None:
             # A cluster is found in two steps, and its first map is worth a little more patience.
+            patience_s = 2 * self.dialer.deadline_s
+        enough = asyncio.Event()
+        timer = self.clock.call_later(patience_s, enough.set)
+        looking = asyncio.get_running_loop().create_task(self._look_at_all(enough))
+        try:
+            await enough.wait()
+        finally:
             timer.cancel()
-            timer = self.clock.call_later(2 * self.dialer.deadline_s, looked.set)
-            first = asyncio.get_running_loop().create_task(self._all_looked_at(looked))
-            await looked.wait()
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
-        else:
-            await looked.wait()
-        timer.cancel()
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
-    async def _all_looked_at(self, looked: asyncio.Event) -> None:
-        cluster = self._cluster()
-        await cluster.first.wait()
-        await asyncio.gather(*(shard.first_look.wait() for shard in cluster.owners))
-        looked.set()
+    async def _look_at_all(self, enough: asyncio.Event) -> None:
+        """Set *enough* once every shard has been looked at."""
+        if self.cluster is not None:
+            await self.cluster.first.wait()
+        await asyncio.gather(*(shard.first_look.wait() for shard in self.shards))
+        enough.set()
 
     async def stop(self) -> None:
         """Leave the fleet and close every connection."""
@@ -198,12 +209,14 @@ class ValkeyStore:
         leaving = [self._say(shard, b"L") for shard in self.shards if shard.up]
         await asyncio.gather(*(one for one in leaving if one is not None), return_exceptions=True)
         await self.valkey_bus.stop()
-        if self.finder is not None:
-            await self.finder.stop()
         if self.only is not None:
             await self.only.stop()
         if self.cluster is not None:
             await self.cluster.stop()
+        if self.finder is not None:
+            await self.finder.stop()
+        if self.directory is not None:
+            await self.directory.close()
 
     def _cluster(self) -> Cluster:
         assert self.cluster is not None
@@ -248,13 +261,13 @@ class ValkeyStore:
     async def open_subscriber(self) -> Wire:
         """Connect the subscriber: in a cluster to any primary that answers, best another than the last."""
         if self.cluster is None:
-            return await self.open_only("subscriber")
-        nodes = [node for node in self.cluster.counts if self.cluster.shards[node].up]
+            return await self.open_only(SUBSCRIBER)
+        nodes = [node for node, shard in self.cluster.primaries.items() if shard.up]
         others = [node for node in nodes if node != self.subscribed_at] or nodes
         if not others:
             raise StoreRefused(Fault.UNREACHABLE, "no primary of the cluster answers")
         node = others[int(self.draw() * len(others))]
-        wire = await self.dialer.open(node, "subscriber")
+        wire = await self.dialer.open(node, SUBSCRIBER)
         self.subscribed_at = node
         return wire
 
@@ -269,22 +282,33 @@ class ValkeyStore:
             self,
             self.draw,
             redirect=self._cluster().on_turned_away,
+            counts=self.counts,
         )
 
     def on_replaced(self, node: Node) -> None:
         """The sentinels name another primary: leave the old one, which may go on answering."""
         self.observer(Noticed(what=f"the sentinels name a new primary: {node}"))
         assert self.only is not None
+        self.only.pace.begin_anew()
         for lane in self.only.lanes:
             if lane.wire is not None:
                 lane.wire.close(f"the primary is now {node}")
         self.valkey_bus.leave(f"the primary is now {node}")
+        self.only.look_now()
+
+    def on_shard_replaced(self, shard: Shard) -> None:
+        """Others serve what *shard* had: if it was away, that is over."""
+        down_s = shard.replaced()
+        if down_s is not None:
+            self.observer(StoreFound(down_s=down_s, shard=f"{shard.name} (others have its slots)"))
 
     # -- what shards report -----------------------------------------------------------------------------
 
     def shard_moved(self, shard: Shard, move: Move) -> None:
         """A breaker has changed its state."""
         self.transitions += 1
+        if self.finder is not None:
+            self.finder.set_away(move.new in CALLS_REFUSED)
         where = f"{shard.name}: " if shard.name else ""
         if move.lost:
             self.observer(StoreLost(reason=where + shard.failover.reason))
@@ -320,8 +344,7 @@ class ValkeyStore:
     def _say(self, shard: Shard, what: bytes) -> Awaitable[int] | None:
         tag = None
         if self.cluster is not None:
-            node = next((node for node, one in self.cluster.shards.items() if one is shard), None)
-            tag = None if node is None else self.cluster.tag_of(node)
+            tag = self.cluster.tag_of(shard)
             if tag is None:
                 return None
         key = keys.instances(self.fleet, tag)

@@ -1,5 +1,5 @@
 """
-A TCP proxy that misbehaves on request.
+A TCP proxy that misbehaves on request, and speaks TLS where the server behind it cannot.
 
 It runs on an event loop of its own in a thread of its own, so that a blocked or broken program under
 test cannot make it look better than it is. Faults apply to every connection, the existing ones included,
@@ -10,41 +10,56 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
+from silence_gateway.testing.ports import free_port
+
 START_DEADLINE_S = 5.0
 CHUNK = 65536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+BACKLOG = 512
+TLS_HANDSHAKE = b"\x16"
 
 
 class FaultProxy:
     """
     Forwards 127.0.0.1:`port` to *upstream*, a socket path or a host and port; use it as a context manager.
 
+    Args:
+        upstream: Where to; it may be changed, for the connections that follow.
+        tls: Who begins with a TLS handshake is answered with this; others are served in clear, as servers
+            speak among themselves. It may be changed, for the connections that follow.
+
     Attributes:
         port: Where it listens; the same before and after `refuse`.
         accepted: Connections taken so far.
+        knocks: When each connection first said something (`time.monotonic`), and what.
         latency_s: Added to everything the server says.
         stall_to_server: Take what the client sends, and forward nothing.
         stall_to_client: Take what the server sends, and forward nothing.
         slice_bytes: Forward in pieces of this size; 0 forwards as it comes.
     """
 
-    def __init__(self, upstream: str | tuple[str, int]) -> None:
+    def __init__(self, upstream: str | tuple[str, int], *, tls: ssl.SSLContext | None = None) -> None:
         self.upstream = upstream
+        self.tls = tls
         self.port = 0
         self.accepted = 0
+        self.knocks: list[tuple[float, bytes]] = []
         self.latency_s = 0.0
         self.stall_to_server = False
         self.stall_to_client = False
         self.slice_bytes = 0
         self.answers_until_reset = 0
         self.loop = asyncio.new_event_loop()
-        self.listener: asyncio.Server | None = None
+        self.listener: socket.socket | None = None
+        self.accepting: asyncio.Task[None] | None = None
         self.writers: set[asyncio.StreamWriter] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.changed = asyncio.Event()
@@ -55,7 +70,7 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """Its address as a store."""
-        return f"valkey://127.0.0.1:{self.port}/0"
+        return f"valkey{'s' if self.tls is not None else ''}://127.0.0.1:{self.port}/0"
 
     # -- faults ---------------------------------------------------------------------------------------
 
@@ -92,38 +107,77 @@ class FaultProxy:
     async def listen(self) -> None:
         """Listen, on the same port as before if there was one, and wake what was stalled."""
         if self.listener is None:
-            self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
-            self.port = self.listener.sockets[0].getsockname()[1]
+            self.listener = socket.create_server(("127.0.0.1", self.port or free_port()), backlog=BACKLOG)
+            self.listener.setblocking(False)
+            self.port = self.listener.getsockname()[1]
+            self.accepting = asyncio.create_task(self.accept(self.listener))
         self.changed.set()
         self.changed = asyncio.Event()
 
     async def stop_listening(self) -> None:
         """Close the port."""
-        if self.listener is not None:
+        if self.listener is not None and self.accepting is not None:
+            self.accepting.cancel()
+            await asyncio.gather(self.accepting, return_exceptions=True)
             self.listener.close()
-            self.listener = None
+            self.listener = self.accepting = None
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Take connections."""
+        while True:
+            taken, _ = await self.loop.sock_accept(listener)
+            self.accepted += 1
+            task = asyncio.create_task(self.greet(taken))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def cut(self) -> None:
         """Abort every connection."""
         for writer in list(self.writers):
             abort(writer)
 
+    async def greet(self, taken: socket.socket) -> None:
+        """Serve one client, with TLS if that is how it begins."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        context = None
+        if self.tls is not None:
+            try:
+                await self.readable(taken)
+                while self.stall_to_server or self.stall_to_client:
+                    await self.changed.wait()
+                if taken.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
+                    context = self.tls
+            except BaseException:
+                taken.close()
+                raise
+        with suppress(OSError):  # a handshake that fails is the client's to tell
+            transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, taken, ssl=context)
+            await self.serve(reader, asyncio.StreamWriter(transport, protocol, reader, self.loop))
+
+    async def readable(self, taken: socket.socket) -> None:
+        """Wait until the client has said something, without taking it."""
+        said = asyncio.Event()
+        self.loop.add_reader(taken, said.set)
+        try:
+            await said.wait()
+        finally:
+            self.loop.remove_reader(taken)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Join one client with the server until either leaves."""
-        self.accepted += 1
         self.writers.add(writer)
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.add(task)
         there: asyncio.StreamWriter | None = None
         try:
+            first = await reader.read(CHUNK)
+            self.knocks.append((time.monotonic(), first[:CHUNK]))
             if isinstance(self.upstream, str):
                 back, there = await asyncio.open_unix_connection(self.upstream)
             else:
                 back, there = await asyncio.open_connection(*self.upstream)
             self.writers.add(there)
-            up = asyncio.create_task(self.pump(reader, there, to_client=False))
-            down = asyncio.create_task(self.pump(back, writer, to_client=True))
+            up = asyncio.create_task(self.pump(reader, there, first, to_client=False))
+            down = asyncio.create_task(self.pump(back, writer, b"", to_client=True))
             try:
                 await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -133,18 +187,18 @@ class FaultProxy:
         except OSError:
             abort(writer)  # the server refuses: so does the proxy, as well as it still can
         finally:
-            self.tasks.discard(task)
             for one_writer in (writer, there):
                 if one_writer is not None:
                     self.writers.discard(one_writer)
                     one_writer.close()
 
     async def pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_client: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, *, to_client: bool
     ) -> None:
-        """Forward one direction."""
+        """Forward one direction, beginning with what was read already."""
         with suppress(OSError):
-            while data := await reader.read(CHUNK):
+            while data := first or await reader.read(CHUNK):
+                first = b""
                 if to_client and self.latency_s:
                     await asyncio.sleep(self.latency_s)
                 while self.stall_to_client if to_client else self.stall_to_server:
@@ -162,10 +216,11 @@ class FaultProxy:
     async def finish(self) -> None:
         """Close everything."""
         await self.stop_listening()
-        for task in list(self.tasks):
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
         await self.cut()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for _ in range(3):  # an aborted transport lets go of its socket a round later
             await asyncio.sleep(0)
 

