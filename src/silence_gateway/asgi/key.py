@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from inspect import isawaitable
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 from uuid import UUID
 
-from silence_gateway.asgi.protocol import Scope
+from silence_gateway.asgi.protocol import CONNECTION, Scope
 from silence_gateway.core.client_address import ProxyWalker
 from silence_gateway.limiting.limit_key import (
     CONST,
@@ -28,11 +28,10 @@ from silence_gateway.limiting.limit_key import (
     shows_secrets,
 )
 
-Connection = TypeVar("Connection", contravariant=True)
 Value: TypeAlias = "str | int | UUID | None"
-KeyFunction: TypeAlias = Callable[[Connection], "Value | Awaitable[Value]"]
-KeyPart: TypeAlias = "str | KeyFunction[Connection]"
-Key: TypeAlias = "KeyPart[Connection] | Sequence[KeyPart[Connection]]"
+KeyFunction: TypeAlias = "Callable[[Scope], Value | Awaitable[Value]]"
+KeyPart: TypeAlias = "str | KeyFunction"
+Key: TypeAlias = "KeyPart | Sequence[KeyPart]"
 
 ClientOf: TypeAlias = Callable[[Scope], str]
 """Returns the address of the client; empty where there is none, as behind a unix socket."""
@@ -41,6 +40,9 @@ Reader: TypeAlias = Callable[[Scope, ClientOf], str]
 
 CLIENT_IP = "client_ip"
 MAX_VALUE_CHARS = 256
+OWN = "connection"
+"""Counts every WebSocket by itself; a word for messages alone."""
+
 WORDS = (CLIENT_IP, "user", "method", "path", CONST, "header:NAME")
 IDENTITIES = ("identity", "id", "username")
 """Attributes that name a user, the first one that is there; not a display name, which may be anybody's."""
@@ -103,7 +105,8 @@ def user_of(scope: Scope) -> str:
     user = scope.get("user")
     if user is None or getattr(user, "is_authenticated", True) is False:
         return ""
-    for value in (user, *map(lambda name: identity(user, name), IDENTITIES)):  # noqa: C417 - lazily
+    for name in ("", *IDENTITIES):
+        value = identity(user, name) if name else user
         if isinstance(value, str | int | UUID) and not isinstance(value, bool):
             return str(value)
     raise TypeError(
@@ -143,6 +146,8 @@ def reader_of(part: str, ipv6_prefix: int) -> Reader:
         return lambda scope, _: bounded(scope["path"])
     if part == CONST:
         return lambda _scope, _: CONST
+    if part == OWN:
+        return lambda scope, _: str(scope[CONNECTION])
     head, _, name = part.partition(":")
     if head == "header" and HEADER_NAME.fullmatch(name):
         return header_reader(name, secret=shows_secrets([part]))
@@ -174,21 +179,23 @@ class KeyReader:
     Attributes:
         quick: Reads it without waiting; None where a function is asked, which may have to be awaited.
         label: What it counts by, as part of the name of a limit that has none; empty for `client_ip`.
+        own: Whether every WebSocket counts by itself.
 
     Raises:
         ValueError: A part is none, or there are no parts.
     """
 
-    __slots__ = ("label", "parts", "quick")
+    __slots__ = ("label", "own", "parts", "quick")
 
-    def __init__(self, key: Key[Any], ipv6_prefix: int = IPV6_PREFIX) -> None:
+    def __init__(self, key: Key, ipv6_prefix: int = IPV6_PREFIX) -> None:
         given = [key] if isinstance(key, str) or callable(key) else list(key)
         if not given:
             raise ValueError(f"a key has at least one part; use {CONST!r} to count everything together")
-        self.parts: list[tuple[Reader | None, KeyFunction[Any] | None]] = [
+        self.parts: list[tuple[Reader | None, KeyFunction | None]] = [
             (reader_of(part, ipv6_prefix), None) if isinstance(part, str) else (None, part) for part in given
         ]
         self.label = "" if given == [CLIENT_IP] else "-".join(label_of(part) for part in given)
+        self.own = OWN in given
         readers = [reader for reader, _ in self.parts if reader is not None]
         self.quick: Reader | None = None
         if len(readers) == 1 == len(given):
@@ -196,27 +203,27 @@ class KeyReader:
         elif len(readers) == len(given):
             self.quick = lambda scope, client_of: join_key([read(scope, client_of) for read in readers])
 
-    async def read(self, scope: Scope, client_of: ClientOf, connection: object, before: str = "") -> str:
+    async def read(self, scope: Scope, client_of: ClientOf) -> str:
         """
         Return the key.
 
         Args:
-            scope: Where words are read.
+            scope: Where it is read, and what functions are given.
             client_of: Finds the client's address.
-            connection: What functions are given.
-            before: Another part, in front of all.
 
         Raises:
             TypeError: A function returned what names nobody.
         """
-        values = [before] if before else []
+        if self.quick is not None:
+            return self.quick(scope, client_of)
+        values = []
         for reader, function in self.parts:
-            if reader is not None:
+            if function is None:
+                assert reader is not None
                 values.append(reader(scope, client_of))
-                continue
-            assert function is not None
-            value = function(connection)
-            values.append(text_of(await value if isawaitable(value) else value))
+            else:
+                value = function(scope)
+                values.append(text_of(await value if isawaitable(value) else value))
         return values[0] if len(values) == 1 else join_key(values)
 
 

@@ -14,6 +14,9 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 WEBSOCKET = "WEBSOCKET"
 """What stands for the method of a WebSocket's handshake where limits are matched: HTTP has none so named."""
 
+CONNECTION = "silence_gateway.connection"
+"""Where a scope holds the number of its WebSocket, which no other one of this process has."""
+
 
 def route_path(scope: Scope) -> str:
     """

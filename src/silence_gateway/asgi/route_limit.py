@@ -13,10 +13,10 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
-from silence_gateway.asgi.key import Key, KeyReader
+from silence_gateway.asgi.key import OWN, Key, KeyReader
 from silence_gateway.asgi.protocol import Scope
-from silence_gateway.core.limits import Algorithm, LimitRule
-from silence_gateway.core.rates import parse_rate
+from silence_gateway.core.limits import Algorithm, LimitRule, WhenDown
+from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.limiting.cost import Cost
 from silence_gateway.limiting.limit import Limit
 from silence_gateway.limiting.limit_key import HEADER_NAME, IPV6_PREFIX
@@ -29,6 +29,9 @@ Exempt: TypeAlias = "Callable[[Scope], bool | Awaitable[bool]]"
 CONVERTER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*):([a-z]+)\}")
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 MAX_NAME = 64
+
+MAX_WAIT_S = 30.0
+"""Longer than any burst that a client is forgiven, shorter than proxies wait for a silent server."""
 
 
 class OnExcess(StrEnum):
@@ -55,21 +58,25 @@ class Placed:
             without the mount. None for every path.
         methods: HTTP methods; GET includes HEAD, and WEBSOCKET stands for handshakes. Empty for all.
         ipv6_prefix: How many bits of an IPv6 address are one client, 32 to 128.
+        name: What callers and stored keys call it. A rate without one is named after where it applies,
+            whom it counts and how much it lets through, so it begins anew when any of these changes.
     """
 
     path: str | None = None
     methods: Sequence[str] = ()
     ipv6_prefix: int = IPV6_PREFIX
+    name: str = ""
 
     def spec_of(self, rule: LimitRule) -> LimitSpec:
         """
         Return what matches requests.
 
         Raises:
-            ValueError: The path is no template, or a method is none.
+            TypeError: The methods are one text.
+            ValueError: The path is no template.
         """
         if isinstance(self.methods, str):
-            raise ValueError(f"methods are a list: methods=[{self.methods!r}]")
+            raise TypeError(f"methods are a list: methods=[{self.methods!r}]")
         methods = tuple(method.upper() for method in self.methods)
         path = None if self.path is None else in_our_words(self.path)
         return LimitSpec(rule=rule, key=("const",), path=path, any=path is None, methods=methods)
@@ -81,11 +88,12 @@ class RouteLimit(Placed):
     A limit on requests and on handshakes of WebSockets.
 
     Attributes:
-        limit: A rate such as `100/minute`, or a limit that was declared on the limiter. A rate gets its
-            name from where it applies, and begins anew when that or the rate changes.
+        limit: A rate such as `100/minute`, which becomes a sliding window, or a limit that was declared on
+            the limiter: any algorithm, concurrency included. A place is held until the answer has ended.
         key: Whom it counts apart: `client_ip`, `user`, `method`, `path`, `header:NAME`, `const`, a
             function of the scope (async or not), or a list of them.
-        cost: What one request spends: a number, or a function of the scope (async or not); 0 is free.
+        cost: What one request spends: a number, or a function of the scope (async or not) that returns one;
+            it may return 0.
         settle_by: A header of the answer that tells the real cost: `cost` is reserved, and the difference
             charged or given back when the answer is sent.
         exempt: A function of the scope (async or not): requests for which it is true are not counted.
@@ -95,7 +103,7 @@ class RouteLimit(Placed):
     """
 
     limit: str | Limit
-    key: Key[Scope] = field(default="client_ip", kw_only=True)
+    key: Key = field(default="client_ip", kw_only=True)
     cost: CostOf = field(default=1, kw_only=True)
     settle_by: str = field(default="", kw_only=True)
     exempt: Exempt | None = field(default=None, kw_only=True)
@@ -105,7 +113,9 @@ class RouteLimit(Placed):
 
     def __post_init__(self) -> None:
         reader = KeyReader(self.key, self.ipv6_prefix)
-        rule = rule_of(self.limit, *self.methods, self.path or "all", by=reader.label)
+        if reader.own:
+            raise ValueError(f"{OWN!r} counts the messages of one connection; it is no key for requests")
+        rule = rule_of(self.limit, self.name, (*self.methods, self.path or "all"), reader)
         put = object.__setattr__
         put(self, "reader", reader)
         put(self, "rule", rule)
@@ -120,10 +130,12 @@ class MessageLimit(Placed):
 
     Attributes:
         limit: As in `RouteLimit`; a rate.
-        key: As in `RouteLimit`; read once per connection.
+        key: As in `RouteLimit`, and `connection` for each connection by itself, which is counted in this
+            process and asks no store. Read once per connection.
         cost: What one message spends: a number, or a function of its text or bytes, such as `len`.
         on_excess: `close`, `drop` or `wait`. Waiting is no use for what costs more than the limit holds,
             so that closes.
+        max_wait_s: How long a message may have to wait; one that would have to wait longer closes.
         exempt: As in `RouteLimit`; asked once per connection.
 
     Raises:
@@ -131,9 +143,10 @@ class MessageLimit(Placed):
     """
 
     limit: str | Limit
-    key: Key[Scope] = field(default="client_ip", kw_only=True)
+    key: Key = field(default="client_ip", kw_only=True)
     cost: int | Callable[[str | bytes], int] = field(default=1, kw_only=True)
     on_excess: OnExcess | str = field(default=OnExcess.CLOSE, kw_only=True)
+    max_wait_s: float = field(default=MAX_WAIT_S, kw_only=True)
     exempt: Exempt | None = field(default=None, kw_only=True)
     rule: LimitRule = field(init=False, repr=False, compare=False)
     spec: LimitSpec = field(init=False, repr=False, compare=False)
@@ -141,7 +154,7 @@ class MessageLimit(Placed):
 
     def __post_init__(self) -> None:
         reader = KeyReader(self.key, self.ipv6_prefix)
-        rule = rule_of(self.limit, "messages", self.path or "all", by=reader.label)
+        rule = rule_of(self.limit, self.name, ("messages", self.path or "all"), reader)
         put = object.__setattr__
         put(self, "on_excess", OnExcess(self.on_excess))
         put(self, "reader", reader)
@@ -149,39 +162,52 @@ class MessageLimit(Placed):
         put(self, "spec", self.spec_of(rule))
         if self.methods:
             raise ValueError("messages have no methods")
+        if not 0 < self.max_wait_s < float("inf"):
+            raise ValueError(f"max_wait_s is a number of seconds above 0, not {self.max_wait_s}")
         check_message_cost(rule, self.cost)
 
 
 def in_our_words(path: str) -> str:
     """Return a template of a web framework as ours: the types of its variables left out."""
-    return CONVERTER.sub(
-        lambda found: "{%s=**}" % found[1] if found[2] == "path" else "{%s}" % found[1], path
-    )
+    return CONVERTER.sub(lambda found: "{" + found[1] + ("=**}" if found[2] == "path" else "}"), path)
 
 
-def rule_of(limit: str | Limit, *places: str, by: str) -> LimitRule:
+def rule_of(limit: str | Limit, name: str, places: Sequence[str], reader: KeyReader) -> LimitRule:
     """
     Return the rule of a limit.
 
     Args:
-        limit: A declared one, or a rate, which gets a name.
-        places: Where it applies, for the name.
-        by: Whom it counts, for the name; empty where that goes without saying.
+        limit: A declared one, or a rate.
+        name: What to call a rate; empty for a name made of the rest.
+        places: Where it applies.
+        reader: Whom it counts.
 
     Raises:
-        ValueError: It is no rate.
+        ValueError: It is no rate, or a declared limit was to get another name.
     """
     if isinstance(limit, Limit):
+        if name not in {"", limit.rule.name}:
+            raise ValueError(f"limit {limit.rule.name} is declared by that name; it is not {name!r}")
         return limit.rule
     rate = parse_rate(limit)
+    return LimitRule(
+        name=name or rate_name(places, rate, reader),
+        algorithm=Algorithm.SLIDING_WINDOW,
+        rate=rate,
+        # Nobody shares a connection, so there is nothing to divide.
+        when_down=WhenDown.LOCAL_FULL if reader.own else WhenDown.LOCAL_SHARE,
+    )
+
+
+def rate_name(places: Sequence[str], rate: Rate, reader: KeyReader) -> str:
+    """Return what to call a rate: where it applies, how much it lets through, whom it counts."""
     number, _, window = str(rate).partition("/")
-    words = [*places, number, "per", window, *(["by", by] if by else [])]
-    return LimitRule(name=name_of(words), algorithm=Algorithm.SLIDING_WINDOW, rate=rate)
+    return name_of([*places, number, "per", window, *(["by", reader.label] if reader.label else [])])
 
 
 def name_of(words: Sequence[str]) -> str:
     """Return words as the name of a limit: the same words give the same name in every process."""
-    name = "-".join(filter(None, (NOT_IN_NAMES.sub("-", word).strip("-").lower() for word in words)))
+    name = "-".join(filter(None, (NOT_IN_NAMES.sub("-", word).strip("-_.").lower() for word in words)))
     if len(name) <= MAX_NAME:
         return name
     digest = blake2b(name.encode(), digest_size=5).hexdigest()

@@ -16,6 +16,12 @@ QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded
 
 STATUS = 429
 
+CLOSE_CODE = 4029
+"""Closes a WebSocket whose client is over its limit; it may come back."""
+
+MAX_CLOSE_REASON = 123
+"""Bytes of a reason: what RFC 6455 leaves in a control frame beside the code."""
+
 
 def refusal_problem(refused: RateLimited) -> dict[str, object]:
     """Return the members of the RFC 9457 problem document, in the order in which they are written."""
@@ -38,3 +44,8 @@ def refusal_lines(refused: RateLimited) -> list[tuple[bytes, bytes]]:
     if refused.retry_after_s is not None and not any(name.lower() == b"retry-after" for name, _ in lines):
         lines.append((b"retry-after", b"%d" % max(1, math.ceil(refused.retry_after_s))))
     return lines
+
+
+def close_reason(refused: RateLimited) -> str:
+    """Return why a WebSocket is closed, as short as it must be."""
+    return str(refused).encode()[:MAX_CLOSE_REASON].decode(errors="ignore")

@@ -14,6 +14,7 @@ from silence_gateway.events import Observer, nobody
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.overrides import Overrides
+from silence_gateway.limiting.settling import Settling
 from silence_gateway.stores.cluster import ClusterLanes
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_contract import LimitStore
@@ -36,6 +37,7 @@ class LimitEngine:
         leasing: What holds leases; None where nothing is shared.
         overrides: Exceptions for single keys.
         holds: Places under concurrency limits.
+        settling: Costs that are known afterwards.
     """
 
     decider: Decider
@@ -43,6 +45,7 @@ class LimitEngine:
     leasing: LeasingLimitStore | None
     overrides: Overrides
     holds: Holds
+    settling: Settling
     store: Store
 
     def start(self) -> None:
@@ -53,6 +56,7 @@ class LimitEngine:
 
     async def stop(self) -> None:
         """Give back what is held; the store is still there."""
+        await self.settling.stop()
         await self.holds.stop()
         if self.leasing is not None:
             await self.leasing.stop()
@@ -86,4 +90,4 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
         if part is not None:
             part.on_returned = decider.denials.forget
     holds = Holds(asked, clock, store.instance_id)
-    return LimitEngine(decider, falling_back, leasing, overrides, holds, store)
+    return LimitEngine(decider, falling_back, leasing, overrides, holds, Settling(decider), store)

@@ -18,6 +18,7 @@ to the store in one trip, so make them concurrently. While the store is away eac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Self
 
@@ -37,8 +38,14 @@ from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.assembly import limit_engine
 from silence_gateway.limiting.limit import NEEDS_HOLD, NEGATIVE_COST, Limit
 from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
+
+OTHER_LOOP = (
+    "this RateLimiter was started in another event loop, and its connections belong there; give each loop a "
+    "limiter of its own (in tests: let the app's lifespan start and stop it, `with TestClient(app)`)"
+)
 
 
 class RateLimiter:
@@ -68,18 +75,52 @@ class RateLimiter:
         )
         self.engine = limit_engine(self.store, fleet, self.clock)
         self.limits: dict[str, Limit] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.starts = 0
 
     async def start(self) -> None:
-        """Connect; returns at once and never fails, also when the store is away."""
+        """
+        Connect; returns at once and never fails, also when the store is away.
+
+        Started again while it runs, it goes on until it was stopped as often.
+        """
+        self.starts += 1
+        if self.starts > 1:
+            return
+        self.loop = asyncio.get_running_loop()
         if self.owns_store:
             await self.store.start()
         self.engine.start()
 
     async def stop(self) -> None:
-        """Give back what is held, and disconnect."""
+        """Give back what is held, and disconnect; harmless when it does not run."""
+        if self.starts != 1:
+            self.starts = max(0, self.starts - 1)
+            return
+        self.starts = 0
+        self.loop = None
         await self.engine.stop()
         if self.owns_store:
             await self.store.stop()
+
+    async def be_started(self) -> None:
+        """
+        Start unless it runs: for those whom nobody tells when their program begins.
+
+        A limiter that counts in this process follows them into another event loop when its own is closed,
+        as happens in tests.
+
+        Raises:
+            RuntimeError: It belongs to another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self.loop is None:
+            await self.start()
+        elif self.loop is not loop:
+            if not self.loop.is_closed() or not isinstance(self.store, MemoryStore):
+                raise RuntimeError(OTHER_LOOP)
+            self.engine.holds.timer = None
+            self.loop = loop
 
     async def __aenter__(self) -> Self:
         await self.start()
