@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from silence_gateway.asgi.call import Call, current
 from silence_gateway.asgi.key import CLIENT_IP, Key
@@ -31,6 +31,20 @@ from silence_gateway.limiting.limit import Limit
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 OnRoute: TypeAlias = RouteLimit | MessageLimit
+
+
+class Decorator(Protocol):
+    """Makes a function that asks first; it is async, and otherwise looks the same."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Arguments, Awaitable[Result]], /
+    ) -> Callable[Arguments, Coroutine[Any, Any, Result]]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[Arguments, Result], /
+    ) -> Callable[Arguments, Coroutine[Any, Any, Result]]: ...
 
 
 class RouteGroup:
@@ -76,7 +90,7 @@ def limited(
     settle_by: str = "",
     exempt: Exempt | None = None,
     name: str = "",
-) -> Callable[[Callable[Arguments, object]], Callable[Arguments, Awaitable[object]]]:
+) -> Decorator:
     """
     Limit the requests that a function serves; write it under the framework's own decorator.
 
@@ -106,23 +120,26 @@ def limited(
         for limit in limits
     ]
 
-    def decorate(function: Callable[Arguments, object]) -> Callable[Arguments, Awaitable[object]]:
-        if not inspect.isroutine(function) or inspect.isgeneratorfunction(function):
+    def decorate(
+        function: Callable[Arguments, Result], /
+    ) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
+        generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        if generates or not inspect.isroutine(function):
             raise TypeError(f"@limited stands on the function that serves a request, under {ROUTE_FIRST}")
         place = f"{function.__module__}.{function.__qualname__}".replace(".<locals>", "")
         group = RouteGroup([placed(limit, place) for limit in made])
         waits = inspect.iscoroutinefunction(function)
 
         @functools.wraps(function)
-        async def serve(*args: Arguments.args, **kwargs: Arguments.kwargs) -> object:
+        async def serve(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             await group.admit(current())
             if waits:
-                return await cast("Callable[Arguments, Awaitable[object]]", function)(*args, **kwargs)
+                return await cast("Callable[Arguments, Awaitable[Result]]", function)(*args, **kwargs)
             return await asyncio.to_thread(function, *args, **kwargs)
 
         return serve
 
-    return decorate
+    return cast("Decorator", decorate)
 
 
 ROUTE_FIRST = "the framework's own decorator: @app.get('/') first, then @limited, then the function"

@@ -7,7 +7,7 @@ is away, leases, and the store's own counting. A memory store needs none of it b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from silence_gateway.clock import Clock
 from silence_gateway.events import Observer, nobody
@@ -37,7 +37,7 @@ class LimitEngine:
         leasing: What holds leases; None where nothing is shared.
         overrides: Exceptions for single keys.
         holds: Places under concurrency limits.
-        settling: Costs that are known afterwards.
+        settling: Derived: costs that are known afterwards.
     """
 
     decider: Decider
@@ -45,8 +45,11 @@ class LimitEngine:
     leasing: LeasingLimitStore | None
     overrides: Overrides
     holds: Holds
-    settling: Settling
     store: Store
+    settling: Settling = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settling", Settling(self.decider))
 
     def start(self) -> None:
         """Hear of the fleet's exceptions and of what is given back; the store has been started."""
@@ -90,4 +93,4 @@ def limit_engine(store: Store, fleet: str, clock: Clock, observer: Observer = no
         if part is not None:
             part.on_returned = decider.denials.forget
     holds = Holds(asked, clock, store.instance_id)
-    return LimitEngine(decider, falling_back, leasing, overrides, holds, Settling(decider), store)
+    return LimitEngine(decider, falling_back, leasing, overrides, holds, store)
