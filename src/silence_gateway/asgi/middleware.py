@@ -15,6 +15,7 @@ keeps that from its middleware, the limiter starts with the first request and en
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from silence_gateway.asgi.call import CURRENT, Call
 from silence_gateway.asgi.desk import Desk
@@ -23,6 +24,7 @@ from silence_gateway.asgi.limit_set import LimitSet
 from silence_gateway.asgi.message_gate import MessageGate
 from silence_gateway.asgi.protocol import (
     WEBSOCKET,
+    AnyApp,
     ASGIApp,
     Message,
     Receive,
@@ -67,14 +69,14 @@ class LimitMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: AnyApp,
         *,
         limiter: RateLimiter | str,
         limits: Sequence[RouteLimit | MessageLimit] = (),
         trusted_proxies: Iterable[str] = (),
         headers: str = HeaderForm.IETF,
     ) -> None:
-        self.app = app
+        self.app: ASGIApp = app
         self.limiter = RateLimiter(limiter) if isinstance(limiter, str) else limiter
         self.desk = Desk(self.limiter, trusted_proxies, HeaderForm(headers))
         self.requests = tuple(limit for limit in limits if isinstance(limit, RouteLimit))
@@ -88,7 +90,7 @@ class LimitMiddleware:
         self.matches: dict[tuple[str, str], LimitSet | None] = {}
         self.joined: dict[tuple[str, ...], LimitSet | None] = {(): None}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request, one WebSocket, or the life of the app."""
         kind = scope["type"]
         if kind == "http":

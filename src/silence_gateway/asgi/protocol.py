@@ -11,6 +11,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+AnyApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""The same, in whatever types a framework describes those shapes: Litestar's are not Starlette's."""
+
 WEBSOCKET = "WEBSOCKET"
 """What stands for the method of a WebSocket's handshake where limits are matched: HTTP has none so named."""
 
