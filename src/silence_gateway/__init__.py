@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from silence_gateway.asgi.middleware import LimitMiddleware
     from silence_gateway.asgi.route_limit import MessageLimit, RouteLimit
     from silence_gateway.asgi.routes import LimitDependency, limited
+    from silence_gateway.asgi.spent import Spent
     from silence_gateway.core.limits import Decision
     from silence_gateway.core.status import Code
     from silence_gateway.edge.listen import open_sockets
@@ -60,6 +61,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "MessageLimit",
     "limited",
     "LimitDependency",
+    "Spent",
     # realtime sessions
     "SessionHub",
     "RealtimeSettings",
@@ -101,6 +103,7 @@ _HOMES = {
     "asgi.middleware": ("LimitMiddleware",),
     "asgi.route_limit": ("MessageLimit", "RouteLimit"),
     "asgi.routes": ("LimitDependency", "limited"),
+    "asgi.spent": ("Spent",),
     "core.limits": ("Decision",),
     "core.status": ("Code",),
     "edge.listen": ("open_sockets",),
