@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from silence_gateway.core.refusal import refusal_lines, refusal_problem
+from silence_gateway.core.refusal import MAX_CLOSE_REASON, close_reason, refusal_lines, refusal_problem
 from silence_gateway.errors import RateLimited
 
 
@@ -36,3 +36,12 @@ def test_a_line_that_is_there_already_is_not_written_again() -> None:
     refused = RateLimited(("login",), 1.5, [(b"RateLimit", b"x"), (b"Retry-After", b"2")])
 
     assert refusal_lines(refused) == [(b"RateLimit", b"x"), (b"Retry-After", b"2")]
+
+
+def test_a_websocket_is_closed_with_a_reason_that_fits_into_its_frame() -> None:
+    short = RateLimited(("login",), 1.5)
+    long = RateLimited(["x" + "ä" * 100], 1.5)
+
+    assert close_reason(short) == "over the limit login; retry in 1.500 s"
+    assert len(close_reason(long).encode()) == MAX_CLOSE_REASON - 1, "no half of a character is left"
+    assert str(long).startswith(close_reason(long))

@@ -38,7 +38,7 @@ class Passed(NamedTuple):
         rules: The limits that counted it.
         decisions: What each said.
         headers: Writes what its caller is told.
-        spent: What is settled when the call is over.
+        spent: What it has spent under each, unless that can never be settled.
         holder: Whose places are released when the call is over; empty if it holds none.
     """
 
@@ -151,16 +151,15 @@ class Desk:
             holds.abandon(asks)
             raise
         judge(asks, decisions, headers)
-        counted = [
-            Spent(ask, decision, limits.costs[index])
+        spent = [
+            Spent(ask, decision, limits.costs[index], counts=counts_here and decision.allowed)
             for (index, ask), decision, counts_here in zip(found, decisions, counts, strict=True)
-            if counts_here and decision.allowed
         ]
-        holds.hold(holder, [spent.ask for spent in counted])
-        for spent in counted:
-            on_spent(spent)
+        holds.hold(holder, [each.ask for each in spent if each.counts])
+        for each in spent:
+            on_spent(each)
         held = any(ask.holder for ask in asks)
-        return Passed(rules, decisions, headers, counted, holder if held else "")
+        return Passed(rules, decisions, headers, spent, holder if held else "")
 
 
 def judge(asks: Sequence[Ask], decisions: Sequence[Decision], headers: LimitHeaders) -> None:

@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, ove
 from silence_gateway.asgi.call import Call, current
 from silence_gateway.asgi.key import CLIENT_IP, Key
 from silence_gateway.asgi.route_limit import CostOf, Exempt, MessageLimit, RouteLimit, rate_name
-from silence_gateway.asgi.spent import Spent
+from silence_gateway.asgi.spent import Spent, nothing_spent
 from silence_gateway.core.rates import parse_rate
 from silence_gateway.limiting.limit import Limit
 
@@ -189,21 +189,19 @@ class LimitDependency:
         )
         if isinstance(made.limit, str) and not made.name:
             raise ValueError(f"give this limit of {made.limit} a name: LimitDependency(..., name='search')")
+        self.rule = made.rule
         self.group = RouteGroup([placed(made, "")], settled=True)
 
-    async def __call__(self) -> Spent | None:
+    async def __call__(self) -> Spent:
         """
-        Ask about the request that is being served.
-
-        Returns what it has spent, to be settled if need be; None where it is exempt, or the limit is about
-        messages.
+        Ask about the request that is being served; returns what it has spent, to be settled if need be.
 
         Raises:
             RateLimited: It is over the limit; LimitMiddleware makes the answer.
             RuntimeError: There is no LimitMiddleware.
         """
         spent = await self.group.admit(current())
-        return spent[0] if spent else None
+        return spent[0] if spent else nothing_spent(self.rule)
 
     async def guard(self, _connection: object, _handler: object) -> None:
         """

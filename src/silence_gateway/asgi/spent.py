@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from silence_gateway.core.limits import Ask, Change, Decision
+from silence_gateway.core.limits import Ask, Change, Decision, LimitRule
 from silence_gateway.limiting.cost import Cost
 from silence_gateway.limiting.limiter import settlement
 
@@ -15,14 +15,18 @@ class Spent:
 
     Attributes:
         decision: What the limit said: how much is left, and until when.
+        counts: Whether it spent anything: not where the call is exempt, or its key is free by exception.
     """
 
-    __slots__ = ("ask", "cost", "decision", "real")
+    __slots__ = ("ask", "cost", "counts", "decision", "real")
 
-    def __init__(self, ask: Ask, decision: Decision, cost: Cost | None = None) -> None:
+    def __init__(
+        self, ask: Ask, decision: Decision, cost: Cost | None = None, *, counts: bool = True
+    ) -> None:
         self.ask = ask
         self.decision = decision
         self.cost = cost
+        self.counts = counts
         self.real: int | None = None
 
     def settle(self, cost: int) -> None:
@@ -45,4 +49,9 @@ class Spent:
         real = self.real
         if real is None and self.cost is not None:
             real = self.cost.of_answer(told)
-        return [] if real is None else settlement(self.ask, self.decision, real)
+        return [] if real is None or not self.counts else settlement(self.ask, self.decision, real)
+
+
+def nothing_spent(rule: LimitRule) -> Spent:
+    """Return what stands for a call that a limit does not count."""
+    return Spent(Ask(rule, "", 0), Decision(True, rule.capacity, rule.capacity, 0, 0), counts=False)
