@@ -1,8 +1,6 @@
 """
 What passes between an app and its server during one HTTP request, with limits told in between.
 
-Hot path: two messages of an answer cost 1 us here.
-
 The end of a request is the last message of its answer, trailers included; or the moment when the app is
 told that the client has left; or else the app's own end, however it comes. A refusal on a route leaves as
 an exception. Frameworks make an answer of 500 out of one that they do not know, and ours takes its place;

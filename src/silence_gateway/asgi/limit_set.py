@@ -1,8 +1,4 @@
-"""
-Limits on requests that decide together, made once and asked for every request that they are about.
-
-Hot path: where nothing has to be waited for but the store, one limit is asked in 1 us.
-"""
+"""Limits on requests that decide together, made once and asked for every request that they are about."""
 
 from __future__ import annotations
 

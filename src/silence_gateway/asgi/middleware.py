@@ -10,10 +10,14 @@ The limits of an app as ASGI middleware: no framework is needed, and any goes.
 
 It starts and stops the limiter with the app. Where the server says nothing of an app's life, or a framework
 keeps that from its middleware, the limiter starts with the first request and ends with the process.
+
+Hot path. All of `asgi/` costs 11 us per request with one limit in memory, 3 of them the decision; what
+it adds to a FastAPI app, beside others, is part l of `bench/`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -104,7 +108,8 @@ class LimitMiddleware:
 
     async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await self.limiter.be_started()
+        if self.limiter.loop is not asyncio.get_running_loop():
+            await self.limiter.be_started()
         call = Call(scope, self.desk)
         exchange = HttpExchange(call, receive, send)
         before = CURRENT.set(call)
@@ -124,7 +129,8 @@ class LimitMiddleware:
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket."""
-        await self.limiter.be_started()
+        if self.limiter.loop is not asyncio.get_running_loop():
+            await self.limiter.be_started()
         gate = MessageGate(scope, self.desk)
         call = Call(scope, self.desk, gate)
         exchange = WebSocketExchange(call, gate, receive, send)
