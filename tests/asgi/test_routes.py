@@ -20,7 +20,7 @@ from silence_gateway import (
     RouteLimit,
     limited,
 )
-from silence_gateway.asgi.call import CURRENT
+from silence_gateway.asgi.call import CURRENT, Call
 from silence_gateway.asgi.protocol import Receive, Scope, Send
 
 
@@ -174,6 +174,84 @@ def test_a_dependency_returns_what_was_spent_and_settles_it_when_the_answer_is_o
 
         assert told == [(100, 50), (100, 43)]
         assert (await scene.limiter.named("tokens").peek("const")).remaining == 86
+
+    asyncio.run(scenario())
+
+
+def test_on_an_open_websocket_each_message_may_spend_and_settle_and_nothing_piles_up() -> None:
+    async def scenario() -> None:
+        tokens = LimitDependency("100/minute", name="tokens", cost=10, key="const")
+        calls: list[Call] = []
+
+        async def view(_scope: Scope, receive: Receive, send: Send) -> None:
+            calls.append(CURRENT.get())
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                spent = await tokens()
+                spent.settle(len(message["text"]))
+                with pytest.raises(ValueError, match="settled already"):
+                    spent.settle(3)
+                await tokens()  # not settled at all
+
+        scene = Scene().limit()
+        with scene.answering(view):
+            client = connect(scene.limited)
+            client.say("a", "ab", "abc")
+            await client.hear()
+            client.leave()
+            await client.end()
+        await asyncio.gather(*scene.limiter.engine.settling.background)
+
+        assert (await scene.limiter.named("tokens").peek("const")).remaining == 100 - 6 - 30
+        assert (calls[0].passed, calls[0].spent, calls[0].holders) == ([], [], [])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("settle_by", ["", "x-tokens"])
+@pytest.mark.parametrize("begun", [True, False], ids=["in-the-middle", "after-the-answer"])
+def test_what_an_app_says_once_its_answer_has_begun_is_settled_once_and_goes_before_headers(
+    settle_by: str, begun: bool
+) -> None:
+    async def scenario() -> None:
+        tokens = LimitDependency("100/minute", name="tokens", cost=10, key="const", settle_by=settle_by)
+
+        async def view(_scope: Scope, _receive: Receive, send: Send) -> None:
+            spent = await tokens()
+            await send({"type": "http.response.start", "status": 200, "headers": headers(x_tokens="1")})
+            if begun:
+                spent.settle(1)
+            await send({"type": "http.response.body", "body": b""})
+            if not begun and not settle_by:
+                spent.settle(1)
+
+        scene = Scene().limit()
+        scene.app.instead = view
+        await scene.get()
+        await asyncio.gather(*scene.limiter.engine.settling.background)
+
+        assert (await scene.limiter.named("tokens").peek("const")).remaining == 99
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("status", [420, 503])
+def test_an_app_that_catches_a_refusal_answers_as_it_likes(status: int) -> None:
+    async def scenario() -> None:
+        once = LimitDependency("1/minute", name="once")
+
+        async def view(_scope: Scope, _receive: Receive, send: Send) -> None:
+            try:
+                await once()
+            except RateLimited:
+                await say(send, "busy", status)
+            else:
+                await say(send, "")
+
+        scene = Scene().limit()
+        scene.app.instead = view
+        assert await scene.statuses(2) == [200, status]
 
     asyncio.run(scenario())
 

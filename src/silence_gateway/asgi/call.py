@@ -7,6 +7,7 @@ handed a request, in whatever framework it stands.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 
 from silence_gateway.asgi.desk import Desk, Lines, Passed
@@ -32,10 +33,22 @@ class Call:
     Attributes:
         refused: Why it may not go on, once a limit has said so.
         gate: Limits on the messages of a WebSocket; None for a request.
+        headed: The head of its answer is out, so that nothing more can be told.
         told: The header lines of its answer, trailers included, for costs that they tell.
     """
 
-    __slots__ = ("desk", "gate", "holders", "over", "passed", "refused", "scope", "spent", "told")
+    __slots__ = (
+        "desk",
+        "gate",
+        "headed",
+        "holders",
+        "over",
+        "passed",
+        "refused",
+        "scope",
+        "spent",
+        "told",
+    )
 
     def __init__(self, scope: Scope, desk: Desk, gate: MessageGate | None = None) -> None:
         self.scope = scope
@@ -46,6 +59,7 @@ class Call:
         self.spent: list[Spent] = []
         self.holders: list[str] = []
         self.told: Lines = []
+        self.headed = False
         self.over = False
 
     async def admit(self, limits: LimitSet) -> Passed:
@@ -56,12 +70,16 @@ class Call:
             RateLimited: They refuse.
         """
         try:
-            passed = await self.desk.admit(self.scope, limits, self.spent.append)
+            passed = await self.desk.admit(self.scope, limits)
         except RateLimited as refused:
             self.refused = refused
             raise
-        if passed.decisions:
+        if passed.decisions and not self.headed:
             self.passed.append(passed)
+        for spent in passed.spent:
+            spent.on_settle = self.settle
+            if spent.cost is not None:
+                self.settle(spent)
         if passed.holder:
             self.holders.append(passed.holder)
             if self.over:
@@ -87,6 +105,13 @@ class Call:
             lines = headers.allowed([decision for _, decision in last.values()])
         return lowered(lines)
 
+    def settle(self, spent: Spent) -> None:
+        """Settle *spent* when the call is over; what an app says after the head of its answer, at once."""
+        if self.over or (self.headed and spent.real is not None):
+            self.send([spent])
+        elif spent not in self.spent:
+            self.spent.append(spent)
+
     def end(self) -> None:
         """The call is over: release what it holds and settle what it cost. Harmless when it was already."""
         self.over = True
@@ -94,11 +119,15 @@ class Call:
             self.release()
         if self.spent:
             spent, self.spent = self.spent, []
-            changes: list[Change] = []
-            for each in spent:
-                changes += each.changes(self.told)
-            if changes:
-                self.desk.engine.settling.send(changes)
+            self.send(spent)
+
+    def send(self, spent: Sequence[Spent]) -> None:
+        """Hand to the store what settles *spent*."""
+        changes: list[Change] = []
+        for each in spent:
+            changes += each.changes(self.told)
+        if changes:
+            self.desk.engine.settling.send(changes)
 
     def release(self) -> None:
         """Release every place."""

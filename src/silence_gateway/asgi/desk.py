@@ -8,7 +8,7 @@ spent when a later one refuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from silence_gateway.asgi.key import client_reader
@@ -119,12 +119,11 @@ class Desk:
         decisions = self.engine.decider.at_once(asks)
         return await self.engine.decider.decide(asks) if decisions is None else decisions
 
-    async def admit(self, scope: Scope, limits: LimitSet, on_spent: Callable[[Spent], None]) -> Passed:
+    async def admit(self, scope: Scope, limits: LimitSet) -> Passed:
         """
         Spend what a call costs, and take the places it needs.
 
-        Cancelling this may leave a cost spent; a place is given back. *on_spent* is told of everything
-        that can be settled.
+        Cancelling this may leave a cost spent; a place is given back.
 
         Raises:
             RateLimited: At least one limit refuses; nothing was spent.
@@ -156,8 +155,6 @@ class Desk:
             for (index, ask), decision, counts_here in zip(found, decisions, counts, strict=True)
         ]
         holds.hold(holder, [each.ask for each in spent if each.counts])
-        for each in spent:
-            on_spent(each)
         held = any(ask.holder for ask in asks)
         return Passed(rules, decisions, headers, spent, holder if held else "")
 

@@ -14,6 +14,9 @@ from silence_gateway.asgi.call import Call
 from silence_gateway.asgi.protocol import Message, Receive, Send
 from silence_gateway.errors import RateLimited
 
+UNHANDLED = 500
+"""What frameworks answer to an exception that they do not know."""
+
 
 class HttpExchange:
     """
@@ -46,7 +49,7 @@ class HttpExchange:
         kind = message["type"]
         if kind == "http.response.start":
             refused = self.call.refused
-            if refused is not None and message["status"] >= 500:
+            if refused is not None and message["status"] == UNHANDLED:
                 self.replaced = True
                 await self.refuse(refused)
                 return
@@ -63,6 +66,7 @@ class HttpExchange:
         self.trailers = message.get("trailers", False)
         headers = list(message.get("headers", ()))
         self.call.told = headers
+        self.call.headed = True
         if 300 <= message["status"] < 400:
             # A client that reads `r=0` here would wait before it follows.
             return message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from silence_gateway.core.limits import Ask, Change, Decision, LimitRule
 from silence_gateway.limiting.cost import Cost
@@ -18,7 +18,7 @@ class Spent:
         counts: Whether it spent anything: not where the call is exempt, or its key is free by exception.
     """
 
-    __slots__ = ("ask", "cost", "counts", "decision", "real")
+    __slots__ = ("ask", "cost", "counts", "decision", "done", "on_settle", "real")
 
     def __init__(
         self, ask: Ask, decision: Decision, cost: Cost | None = None, *, counts: bool = True
@@ -28,24 +28,34 @@ class Spent:
         self.cost = cost
         self.counts = counts
         self.real: int | None = None
+        self.on_settle: Callable[[Spent], None] | None = None
+        self.done = False
 
     def settle(self, cost: int) -> None:
         """
-        Say what the call has really cost: the difference is charged or given back when it is over.
+        Say what the call has really cost: the difference is charged or given back.
 
-        A charge may go beyond the limit; then the next calls wait. Said twice, the last word counts.
+        That is done when it is over; at once if its answer has begun or its WebSocket is open, because then
+        it may last for days. A charge may go beyond the limit; then the next calls wait.
 
         Raises:
-            ValueError: The cost is below 0, or what is held is a place and not uses.
+            ValueError: The cost is below 0, it is settled already, or what is held is a place and not uses.
         """
+        if self.done:
+            raise ValueError(f"limit {self.ask.rule.name}: this is settled already")
         if cost < 0:
             raise ValueError("a cost is at least 0")
         if self.ask.rule.kind == "c":
             raise ValueError(f"limit {self.ask.rule.name}: it gives places, which are released by themselves")
         self.real = cost
+        if self.on_settle is not None:
+            self.on_settle(self)
 
     def changes(self, told: Sequence[tuple[bytes, bytes]]) -> list[Change]:
-        """Return what settles it, by what the app said or else by the headers of its answer."""
+        """Settle it by what the app said, or else by the headers of its answer; returns what does that."""
+        if self.done:
+            return []
+        self.done = True
         real = self.real
         if real is None and self.cost is not None:
             real = self.cost.of_answer(told)

@@ -11,6 +11,7 @@ from enum import Enum
 
 from silence_gateway.asgi.answers import close_message, deny
 from silence_gateway.asgi.call import Call
+from silence_gateway.asgi.http_exchange import UNHANDLED
 from silence_gateway.asgi.message_gate import MessageGate
 from silence_gateway.asgi.protocol import Message, Receive, Send
 from silence_gateway.core.refusal import CLOSE_CODE, close_reason
@@ -83,6 +84,7 @@ class WebSocketExchange:
         if kind == "websocket.accept":
             self.phase = Phase.OPEN
             message = {**message, "headers": [*message.get("headers", ()), *self.call.lines()]}
+            self.call.headed = True
         elif kind == "websocket.http.response.start":
             self.call.told = list(message.get("headers", ()))
             if not 300 <= message["status"] < 400:
@@ -116,5 +118,5 @@ class WebSocketExchange:
 def is_failure(message: Message) -> bool:
     """Say whether a framework may have made this out of an exception that it does not know."""
     if message["type"] == "websocket.http.response.start":
-        return bool(message["status"] >= 500)
+        return bool(message["status"] == UNHANDLED)
     return bool(message["type"] == "websocket.close")
