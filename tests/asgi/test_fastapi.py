@@ -230,3 +230,11 @@ def test_around_the_whole_app_the_answer_is_the_same() -> None:
         answers = [client.get("/") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
     assert answers[1].json()["violated-policies"] == ["reports"]
+
+
+def test_one_app_may_live_several_times_as_in_the_tests_of_its_author() -> None:
+    app = made(RateLimiter())
+
+    for expected in (201, 429):
+        with TestClient(app) as client:
+            assert client.post("/reports").status_code == expected

@@ -368,6 +368,26 @@ def test_an_app_that_fails_to_start_leaves_no_limiter_running() -> None:
     asyncio.run(scenario())
 
 
+def test_an_app_that_breaks_off_its_lifespan_without_a_word_is_served_all_the_same() -> None:
+    async def scenario() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                assert (await receive())["type"] == "http.request", "this app knows of no lifespan"
+            await App()(scope, receive, send)
+
+        limiter = RateLimiter()
+        limited = LimitMiddleware(app, limiter=limiter, limits=[RouteLimit("1/minute")])
+        server = Server(limited)
+        server.incoming.put_nowait({"type": "lifespan.startup"})
+        with pytest.raises(AssertionError, match="no lifespan"):
+            await server.task
+
+        assert [(await request(limited)).status for _ in range(2)] == [200, 429]
+        assert limiter.starts == 1
+
+    asyncio.run(scenario())
+
+
 def test_without_lifespan_the_limiter_starts_with_the_first_request() -> None:
     async def scenario() -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

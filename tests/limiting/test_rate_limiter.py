@@ -216,3 +216,16 @@ def test_what_is_settled_is_settled_before_the_end() -> None:
         assert (await tokens.peek("k")).remaining == 6
 
     asyncio.run(scenario())
+
+
+def test_a_limiter_in_memory_that_is_started_again_goes_on_counting() -> None:
+    async def scenario() -> None:
+        limiter = RateLimiter()
+        limit, places = limiter.limit("again", "3/hour"), limiter.concurrency("places", 1)
+        for left in (2, 1, 0):
+            async with limiter:
+                assert (await limit.acquire("k")).remaining == left
+                async with places.hold("k"):
+                    assert limiter.engine.holds.held
+
+    asyncio.run(scenario())

@@ -20,6 +20,7 @@ from silence_gateway.core.client_address import ProxyWalker
 from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders
 from silence_gateway.core.limits import NEVER, Ask, Decision, LimitRule, refusal_of
 from silence_gateway.errors import RateLimited
+from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.rate_limiter import RateLimiter
 from silence_gateway.stores.limits_memory import MemoryLimitStore
@@ -64,12 +65,16 @@ class Desk:
 
     def __init__(self, limiter: RateLimiter, trusted_proxies: Iterable[str], form: HeaderForm) -> None:
         self.limiter = limiter
-        self.engine = limiter.engine
         self.client_of = client_reader(ProxyWalker(trusted_proxies))
         self.form = form
         self.own = Decider(MemoryLimitStore(limiter.clock), limiter.clock, remembers=False)
         self.sets: dict[object, LimitSet] = {}
         self.headers: dict[tuple[str, ...], LimitHeaders] = {}
+
+    @property
+    def engine(self) -> LimitEngine:
+        """The limiter's parts, which are new when it is started again."""
+        return self.limiter.engine
 
     def know(self, rule: LimitRule) -> None:
         """

@@ -154,7 +154,7 @@ class LimitMiddleware:
 
     async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the limiter before the app begins, and stop it when the app has ended."""
-        running = False
+        running = begun = False
 
         async def take() -> Message:
             nonlocal running
@@ -165,6 +165,8 @@ class LimitMiddleware:
             return message
 
         async def give(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] != "lifespan.startup.complete":
                 await stop()
             await send(message)
@@ -178,8 +180,9 @@ class LimitMiddleware:
         try:
             await self.app(scope, take, give)
         finally:
-            # An app that knows nothing of lifespan ends here at once; requests then start the limiter.
-            await stop()
+            # An app that knows nothing of lifespan ends here without a word, and is served all the same.
+            if begun:
+                await stop()
 
     def match(self, method: str, scope: Scope) -> LimitSet | None:
         """Return the limits that a request meets; None if there are none."""

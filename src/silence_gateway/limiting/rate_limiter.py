@@ -69,14 +69,17 @@ class RateLimiter:
         self, store: str | Store = "memory://", *, fleet: str = "limits", clock: Clock | None = None
     ) -> None:
         self.clock = clock or SystemClock()
+        self.fleet = fleet
         self.owns_store = isinstance(store, str)
-        self.store = (
+        self.settings = StoreSettings(url=store) if isinstance(store, str) else None
+        self.store: Store = (
             open_store(StoreSettings(url=store), fleet, clock=self.clock) if isinstance(store, str) else store
         )
         self.engine = limit_engine(self.store, fleet, self.clock)
         self.limits: dict[str, Limit] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.starts = 0
+        self.used = False
 
     async def start(self) -> None:
         """
@@ -88,6 +91,9 @@ class RateLimiter:
         if self.starts > 1:
             return
         self.loop = asyncio.get_running_loop()
+        if self.used and self.settings is not None and not isinstance(self.store, MemoryStore):
+            self.renew(self.settings)
+        self.used = True
         if self.owns_store:
             await self.store.start()
         self.engine.start()
@@ -102,6 +108,15 @@ class RateLimiter:
         await self.engine.stop()
         if self.owns_store:
             await self.store.stop()
+
+    def renew(self, settings: StoreSettings) -> None:
+        """Make new connections, because closed ones stay closed; what was declared stays."""
+        settled_later = self.engine.decider.undoable
+        self.store = open_store(settings, self.fleet, clock=self.clock)
+        self.engine = limit_engine(self.store, self.fleet, self.clock)
+        self.engine.decider.undoable |= settled_later
+        for limit in self.limits.values():
+            limit.decider = self.engine.decider
 
     async def be_started(self) -> None:
         """
