@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.asgi.driver import Scene, WebSocketClient, connect
 
-from silence_gateway import MessageLimit
+from silence_gateway import LimitDependency, MessageLimit
 from silence_gateway.asgi.protocol import Message, Receive, Scope, Send
 
 
@@ -213,3 +215,72 @@ def test_what_is_wrong_with_a_limit_is_said_when_it_is_made(options: dict[str, A
 def test_places_are_no_limit_on_messages() -> None:
     with pytest.raises(ValueError, match="messages are limited by a rate"):
         MessageLimit(Scene().limiter.concurrency("places", 3))
+
+
+def test_a_limit_that_is_added_again_is_the_same_one() -> None:
+    """As where a route's function is called once per message."""
+
+    async def scenario() -> None:
+        talk = LimitDependency(MessageLimit("3/minute", name="talk", on_excess="drop"))
+
+        async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await talk()
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await talk()
+                await send({"type": "websocket.send", "text": message["text"]})
+
+        scene = Scene().limit()
+        with scene.answering(app):
+            client = await opened(scene)
+            client.say("a", "b", "c", "d")
+            assert await heard(client) == ["a", "b", "c"]
+            client.leave()
+            await client.end()
+
+    asyncio.run(scenario())
+
+
+steps = st.lists(st.one_of(st.integers(1, 4), st.floats(0.05, 3)), max_size=12)
+
+
+@given(way=st.sampled_from(["drop", "wait"]), count=st.integers(1, 3), steps=steps)
+def test_whatever_comes_when_order_is_kept_and_no_window_sees_more_than_the_rate(
+    way: str, count: int, steps: list[int | float]
+) -> None:
+    """Whole numbers say so many messages, the others let so many seconds pass."""
+
+    async def scenario() -> None:
+        got: list[tuple[int, int]] = []
+        scene = Scene().limit(MessageLimit(f"{count}/s", on_excess=way, max_wait_s=1000))
+
+        async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                got.append((int(message["text"]), int(scene.clock.monotonic_s() * 1_000_000)))
+
+        with scene.answering(app):
+            client = await opened(scene)
+            said = 0
+            for step in steps:
+                if isinstance(step, int):
+                    client.say(*[str(said + number) for number in range(step)])
+                    said += step
+                    await idle()
+                else:
+                    await scene.clock.advance(step)
+            for _ in range(said if way == "wait" else 0):
+                await idle()
+                await scene.clock.advance(1.1)
+            client.leave()
+            await client.end()
+
+        numbers = [number for number, _ in got]
+        assert numbers == (list(range(said)) if way == "wait" else sorted(numbers))
+        moments = [moment for _, moment in got]
+        for first, beyond in zip(moments, moments[count:], strict=False):
+            assert beyond - first >= 1_000_000
+
+    asyncio.run(scenario())

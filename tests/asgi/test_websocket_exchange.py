@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.asgi.driver import Scene, connect, echo
 
-from silence_gateway import MessageLimit, RouteLimit
+from silence_gateway import LimitDependency, MessageLimit, RateLimited, RouteLimit
 from silence_gateway.asgi.protocol import Message, Receive, Scope, Send
 
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
@@ -168,5 +168,35 @@ def test_an_app_that_spends_for_itself_and_is_refused_closes_its_websocket() -> 
             [refused] = await connect(scene.limited).end()
         assert (accept["type"], close["type"], close["code"]) == ("websocket.accept", "websocket.close", 4029)
         assert refused["type"] == "websocket.close"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_an_answer_that_a_framework_made_of_a_refused_handshake_is_replaced_if_it_is_no_answer(
+    status: int,
+) -> None:
+    async def scenario() -> None:
+        once = LimitDependency("1/minute", name="once")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await once()
+            except RateLimited:
+                await receive()
+                await send({"type": "websocket.http.response.start", "status": status, "headers": []})
+                await send({"type": "websocket.http.response.body", "body": b"made by the app"})
+            else:
+                await echo(scope, receive, send)
+
+        scene = Scene().limit()
+        with scene.answering(app):
+            first = connect(scene.limited, **DENIAL)
+            await first.hear()
+            first.leave()
+            await first.end()
+            start, body = await connect(scene.limited, **DENIAL).end()
+        assert start["status"] == (403 if status == 403 else 429)
+        assert (body["body"] == b"made by the app") is (status == 403)
 
     asyncio.run(scenario())
