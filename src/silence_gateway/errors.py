@@ -87,8 +87,12 @@ class RateLimited(Refused):
         retry_after_s: float | None,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        when = "never" if retry_after_s is None else f"in {retry_after_s:.3f} s"
-        super().__init__(f"over the limit {', '.join(limits)}; retry {when}")
+        names = ", ".join(limits)
+        super().__init__(
+            f"over the limit {names}; trying again never helps: blocked, or a cost above the whole limit"
+            if retry_after_s is None
+            else f"over the limit {names}; retry in {retry_after_s:.3f} s"
+        )
         self.limits = tuple(limits)
         self.retry_after_s = retry_after_s
         self.headers = tuple(headers)

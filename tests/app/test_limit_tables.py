@@ -48,6 +48,22 @@ def test_a_limit_says_since_when_it_counts_and_in_whose_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("held", "text"),
+    [
+        (
+            {"rate": "9/m", "reason": "test", "by": "bob", "added_us": 1, "until_us": NOW_US},
+            "rate 9/m, until 2027-01-15 08:00:00 UTC, reason test, by bob",
+        ),
+        ({"blocked": True, "until_us": 0}, "blocked"),
+        ({"until_us": 10**30}, '{"until_us": 1000000000000000000000000000000}'),
+        ("x", "x"),
+    ],
+)
+def test_an_exception_of_a_key_says_what_until_when_and_why(held: Any, text: str) -> None:
+    assert VIEWS["key"]({"override": held}).splitlines()[-1] == f"override: {text}"
+
+
+@pytest.mark.parametrize(
     ("reset_s", "text"),
     [(0, "0s"), (0.1, "1s"), (59.01, "1m"), (61, "61s"), (None, ""), (-1, ""), (float("nan"), ""), ("x", "")],
 )
@@ -62,7 +78,7 @@ def test_a_request_that_no_limit_counts_says_so() -> None:
 NAMES = [
     "name", "limit", "key", "remaining", "reset_s", "override", "top", "requests", "denied", "by", "window",
     "windows", "1m", "1h", "unique_clients", "steps", "limits", "what", "decided", "why", "rate", "match",
-    "counted_by", "since_us", "top_denied", "allowed", "reset",
+    "counted_by", "since_us", "top_denied", "allowed", "reset", "until_us", "reason",
 ]  # fmt: skip
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5)
 anything = st.recursive(

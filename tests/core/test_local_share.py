@@ -61,3 +61,10 @@ def test_what_an_outage_may_let_through_beyond_the_limit(
     )
 
     assert over_admission(rule, instances) == most
+
+
+def test_what_is_leased_may_come_on_top() -> None:
+    rule = LimitRule(name="w", algorithm=Algorithm.SLIDING_WINDOW, rate=Rate(100, 1_000_000), lease=20)
+
+    assert over_admission(rule, 4) == 100 + 4 * 20
+    assert over_admission(rule, 0) == 100 + 20

@@ -10,6 +10,7 @@ import pytest
 from silence_gateway.core.limits import Change, Decision, Op
 from silence_gateway.errors import ConfigError, RateLimited
 from silence_gateway.limiting.rate_limiter import RateLimiter
+from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.clock import FakeClock
 
 
@@ -58,6 +59,27 @@ def test_several_limits_are_all_or_nothing() -> None:
         assert refused.value.limits == ("user",)
         assert (await everyone.peek()).remaining == 99
         assert await limiter.try_acquire_all([]) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_counted_in_this_process_is_decided_without_waiting_for_anything() -> None:
+    limit = RateLimiter().limit("a", "2/minute")
+    decisions = [limit.try_acquire_now("k") for _ in range(3)]
+
+    assert [decision and decision.allowed for decision in decisions] == [True, True, False]
+    with pytest.raises(ValueError, match="at least 0"):
+        limit.try_acquire_now("k", -1)
+
+
+def test_what_a_store_must_be_asked_is_not_decided_without_it() -> None:
+    """While it is known to be away, its share is decided here."""
+
+    async def scenario() -> None:
+        limiter = RateLimiter(ValkeyStore("valkey://127.0.0.1:1/0", "f"))
+        decision = limiter.limit("a", "1/minute").try_acquire_now("k")
+        assert decision is not None
+        assert decision.at_us < 0, "decided alone: nothing was started, so nothing answers"
 
     asyncio.run(scenario())
 

@@ -7,6 +7,7 @@ beyond what is known here is shown by its name: the gateway may be older or newe
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from silence_gateway.app.tables import cell, printable, table
 WINDOWS = {"1m": "the last minute", "1h": "the last hour"}
 KNOWN_OF_KEY = frozenset({"name", "key", "limit", "remaining", "reset_s"})
 NONE = "(none)"
+LAST_US = 253_402_300_800_000_000  # the year 10000, which no clock shows
 
 
 def one_key(body: Any) -> str:
@@ -25,7 +27,11 @@ def one_key(body: Any) -> str:
     state = fields(body)
     text = table(("limit", "key", "left", "of", "full again in"), [(state.get("name"), *left_of(state))])
     # What there may be beside: an override, a block.
-    more = [f"{name}: {cell(value)}" for name, value in state.items() if name not in KNOWN_OF_KEY]
+    more = [
+        f"{name}: {exception(value) if name == 'override' else cell(value)}"
+        for name, value in state.items()
+        if name not in KNOWN_OF_KEY
+    ]
     return "\n".join([text, *map(printable, more)])
 
 
@@ -49,11 +55,7 @@ def about_key(body: Any, what: str) -> str:
 def overridden(body: Any) -> str:
     """Return what holds for a key from now on."""
     held = fields(fields(body).get("override"))
-    what = ", ".join(
-        name if value is True else f"{name} {cell(value)}"
-        for name, value in held.items()
-        if name in ("rate", "burst", "max", "unlimited", "blocked")
-    )
+    what = terms(held)
     since, until = held.get("added_us"), held.get("until_us")
     if isinstance(since, int) and isinstance(until, int):
         what += f", for {in_seconds((until - since) / 1_000_000)}"
@@ -154,3 +156,23 @@ def explained(body: Any) -> str:
 def fields(value: Any) -> Mapping[str, Any]:
     """Return an object's fields; none of anything else."""
     return value if isinstance(value, Mapping) else {}
+
+
+def terms(held: Mapping[str, Any]) -> str:
+    """Return what an exception allows."""
+    return ", ".join(
+        name if value is True else f"{name} {cell(value)}"
+        for name, value in held.items()
+        if name in ("rate", "burst", "max", "unlimited", "blocked")
+    )
+
+
+def exception(value: Any) -> str:
+    """Return an exception for one key: what it allows, until when, why, and whose it is."""
+    held = fields(value)
+    said = [terms(held) or cell(value)]
+    until_us = held.get("until_us")
+    if isinstance(until_us, int) and 0 < until_us < LAST_US:
+        said.append(f"until {dt.datetime.fromtimestamp(until_us // 1_000_000, dt.UTC):%Y-%m-%d %H:%M:%S} UTC")
+    said += [f"{name} {cell(held[name])}" for name in ("reason", "by") if held.get(name)]
+    return ", ".join(said)

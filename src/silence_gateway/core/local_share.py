@@ -40,17 +40,19 @@ def part_of(limit: int, instances: int) -> int:
 
 def over_admission(rule: LimitRule, instances: int) -> int | None:
     """
-    Return how many uses per key *instances* together may admit beyond the limit around an outage.
+    Return how many uses per key and window *instances* together may admit beyond the limit around an outage.
 
-    None means without bound: while the store is away the limit lets everything pass.
+    What they hold by leases is in it. None means without bound: while the store is away the limit lets
+    everything pass.
     """
-    limit = rule.capacity
+    limit, instances = rule.capacity, max(1, instances)
+    leased = rule.lease * instances
     match rule.when_down:
         case WhenDown.LOCAL_SHARE:
-            return part_of(limit, instances) * max(1, instances)
+            return part_of(limit, instances) * instances + leased
         case WhenDown.LOCAL_FULL:
-            return limit * max(1, instances)
+            return limit * instances + leased
         case WhenDown.DENY:
-            return 0
+            return leased
         case _:
             return None

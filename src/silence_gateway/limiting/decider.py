@@ -14,6 +14,7 @@ from silence_gateway.limiting.denials import Denials
 from silence_gateway.limiting.override_entry import Override
 from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
 
 
 class Decider:
@@ -36,6 +37,8 @@ class Decider:
         self.remembers = remembers
         self.denials = Denials(clock)
         self.undoable: set[str] = set()
+        # A store that is this process, and so decides at once whatever happens.
+        self.here = store if isinstance(store, MemoryLimitStore) else None
 
     def forgets(self, rule: LimitRule) -> None:
         """Costs of *rule* are settled afterwards, so that its refusals may end at any time."""
@@ -54,6 +57,14 @@ class Decider:
             if refusal is not None:
                 return refusal
         return self.store.at_once(asks)
+
+    def one_at_once(self, rule: LimitRule, key: str, cost: int) -> Decision | None:
+        """Decide about one limit, as `at_once` does, on the shortest way there is."""
+        here = self.here
+        if here is not None and (self.overrides is None or not self.overrides.by_limit):
+            return here.decide_one(rule, key, cost)
+        decisions = self.at_once((Ask(rule, key, cost),))
+        return None if decisions is None else decisions[0]
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """

@@ -1,7 +1,7 @@
 """
 One declared limit: what programs that use the library ask.
 
-Hot path of leases: one `try_acquire` costs 1.6 us.
+Hot path: one `try_acquire` costs 1.6 us in memory or from a lease, `try_acquire_now` 1.3 us.
 """
 
 from __future__ import annotations
@@ -48,15 +48,27 @@ class Limit:
         Raises:
             ValueError: The cost is below 0, or this is a concurrency limit.
         """
+        decision = self.try_acquire_now(key, cost)
+        if decision is None:
+            [decision] = await self.decider.decide((Ask(self.rule, key, cost),))
+        return decision
+
+    def try_acquire_now(self, key: str = "", cost: int = 1) -> Decision | None:
+        """
+        Spend *cost* for *key* if that can be decided without asking a store; None if `try_acquire` must be.
+
+        With `memory://` it always can, from code that is not async too; with a store where *key* is under a
+        lease or known to be refused, or the store is away.
+
+        Raises:
+            ValueError: As for `try_acquire`.
+        """
         if cost < 0:
             raise ValueError(NEGATIVE_COST)
-        if self.rule.kind == "c" and cost:
+        rule = self.rule
+        if rule.kind == "c" and cost:
             raise ValueError(NEEDS_HOLD)
-        asks = (Ask(self.rule, key, cost),)
-        decisions = self.decider.at_once(asks)
-        if decisions is None:
-            decisions = await self.decider.decide(asks)
-        return decisions[0]
+        return self.decider.one_at_once(rule, key, cost)
 
     async def acquire(
         self, key: str = "", cost: int = 1, *, wait: bool = False, timeout_s: float | None = None
