@@ -144,7 +144,7 @@ def test_a_message_may_cost_its_size_and_one_above_the_limit_closes_even_where_o
         assert await heard(client) == ["1"]
         client.say("12345678901")
 
-        assert (await client.hear())["reason"].endswith("retry never")
+        assert "never helps" in (await client.hear())["reason"]
         await client.end()
 
     asyncio.run(scenario())
