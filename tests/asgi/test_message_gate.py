@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asgi.driver import Scene, WebSocketClient, connect
+from tests.asgi.driver import Scene, WebSocketClient, connect, echo
 
 from silence_gateway import LimitDependency, MessageLimit
 from silence_gateway.asgi.protocol import Message, Receive, Scope, Send
@@ -232,6 +232,27 @@ def test_a_limit_that_is_added_again_is_the_same_one() -> None:
                 await send({"type": "websocket.send", "text": message["text"]})
 
         scene = Scene().limit()
+        with scene.answering(app):
+            client = await opened(scene)
+            client.say("a", "b", "c", "d")
+            assert await heard(client) == ["a", "b", "c"]
+            client.leave()
+            await client.end()
+
+    asyncio.run(scenario())
+
+
+def test_a_limit_that_stands_in_two_places_counts_a_message_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        talk = MessageLimit(scene.limiter.limit("talk", "3/minute"), on_excess="drop")
+        again = LimitDependency(talk)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await again()
+            await echo(scope, receive, send)
+
+        scene.limit(talk)
         with scene.answering(app):
             client = await opened(scene)
             client.say("a", "b", "c", "d")

@@ -66,6 +66,10 @@ class MessageGate:
                 continue
             self.desk.know(limit.rule)
             key = await limit.reader.read(self.scope, self.desk.client_of)
+            known = [(each.rule.name, whom) for each, whom in zip(self.limits, self.keys, strict=True)]
+            if (limit.rule.name, key) in known:
+                # It stands in two places, and a message is one message.
+                continue
             self.limits.append(limit)
             self.keys.append(key)
             self.own = self.own and limit.reader.own

@@ -38,7 +38,7 @@ class OnExcess(StrEnum):
     """
     What happens to a message that is over its limit.
 
-    CLOSE ends the connection with 1008 and says why. DROP throws the message away, and nobody hears of it.
+    CLOSE ends the connection with 4029 and says why. DROP throws the message away, and nobody hears of it.
     WAIT hands it over when it is allowed: until then nothing is read from that client.
     """
 
