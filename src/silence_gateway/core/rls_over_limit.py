@@ -22,12 +22,12 @@ class Known(NamedTuple):
     What is remembered of one counter.
 
     Attributes:
-        count: Its count.
+        hits: Its count.
         ends_us: When its window ends.
         digest: Its name to other instances.
     """
 
-    count: int
+    hits: int
     ends_us: int
     digest: bytes
 
@@ -57,7 +57,7 @@ class OverLimitCache:
         if found.ends_us <= now_us:
             self.drop(counter)
             return 0
-        return found.ends_us - now_us if found.count > limit else 0
+        return found.ends_us - now_us if found.hits > limit else 0
 
     def remember(self, counter: CounterId, count: int, ends_us: int, generation: int) -> None:
         """Remember that *counter* had *count* when this cache was in *generation*."""

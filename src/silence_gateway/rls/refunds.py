@@ -70,7 +70,7 @@ class Refunds:
             self.telling = asyncio.get_running_loop().create_task(self.tell_all())
 
     async def tell_all(self) -> None:
-        """Tell what is untold, as often as it takes; a gap of their own makes the others forget everything."""
+        """Tell what is untold, as often as it takes; others that miss it forget everything."""
         try:
             while self.untold:
                 told, self.untold = self.untold, {}
