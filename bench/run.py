@@ -16,6 +16,7 @@ import fanout
 import grpc_server
 import http_load
 import latency
+import rls
 from machine import describe_machine, versions
 
 HERE = Path(__file__).parent
@@ -34,6 +35,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
     "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
+    "h": ("decisions per second of the rate limit service", rls.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -56,6 +58,10 @@ WANTED = {
     ("c", "grpcio.aio / silence (CPU)"): 5.0,
     ("d", "silence / limits (64 callers)"): 5.0,
     ("g", "silence / better grpcio (1 connection)"): 3.0,
+    ("h", "silence, memory / better grpcio, empty (64 connections)"): 2.0,
+    ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,
+    ("h", "silence, valkey / better grpcio, empty (64 connections)"): 2.0,
+    ("h", "silence, valkey / better grpcio, empty (1 connection)"): 2.0,
     ("e", "silence / python-socketio"): 8.0,
 }
 
