@@ -5,6 +5,9 @@ The whole program runs as `silence run`, counting in memory or in Valkey; the qu
 and both have a limit that is not reached. An empty handler of grpcio, sync or aio, is what people know as the
 ceiling: it reads no question, counts nothing and answers nothing. Client and shapes are those of part g.
 
+The client repeats one question, which the service then remembers; `all new` is measured with a memory that
+forgets at once, as if every caller had another address.
+
     python bench/rls.py --rounds 1 --seconds 3
 """
 
@@ -24,7 +27,8 @@ from machine import HERE, PYTHON, TESTED_CORE, abba, cpu_seconds, free_port, med
 
 from silence_gateway.rls.messages import METHOD, RateLimitRequest
 
-NAMES = ["silence, memory", "silence, valkey", "grpcio", "grpcio.aio"]
+OURS = ["silence, memory", "silence, valkey", "silence, valkey, all new"]
+NAMES = [*OURS, "grpcio", "grpcio.aio"]
 RULES = """
 domain: bench
 descriptors:
@@ -64,7 +68,7 @@ def served(name: str) -> Iterator[tuple[int, int, int | None]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "rules.yaml").write_text(RULES)
         store = "memory://"
-        if name == "silence, valkey":
+        if "valkey" in name:
             # The peer waits as long as it takes; so do we, instead of deciding alone when the machine stalls.
             store = f"redis://127.0.0.1:{stack.enter_context(valkey())}/0"
         (folder / "gateway.yaml").write_text(
@@ -72,7 +76,10 @@ def served(name: str) -> Iterator[tuple[int, int, int | None]]:
             f"store: {{url: '{store}', deadline: 2s}}\ntelemetry: {{access_log: none}}\n"
             f"rls: {{listen: '127.0.0.1:{port}', json: '127.0.0.1:{json_port}', config: rules.yaml}}\n"
         )
-        args = [str(Path(PYTHON).parent / "silence"), "run", "-c", str(folder / "gateway.yaml")]
+        program = [str(Path(PYTHON).parent / "silence")]
+        if "all new" in name:
+            program = [PYTHON, str(HERE / "peers" / "rls_forgetful.py")]
+        args = [*program, "run", "-c", str(folder / "gateway.yaml")]
         yield port, stack.enter_context(running(args, core=TESTED_CORE, port=port)).pid, admin
 
 
@@ -92,7 +99,7 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
                 cpu_us = busy / rate * 1e6
                 runs[f"{name}, {shape}"].append({"calls_per_second": rate, "cpu_us_per_call": cpu_us})
                 print(
-                    f"  {name:16} {shape:16} {rate:9.0f} calls/s, {busy:4.0%} of the core, "
+                    f"  {name:24} {shape:16} {rate:9.0f} calls/s, {busy:4.0%} of the core, "
                     f"{cpu_us:6.1f} us CPU per call",
                     file=sys.stderr,
                 )
@@ -104,7 +111,7 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
         theirs = [
             max(pair) for pair in zip(rates[f"grpcio, {shape}"], rates[f"grpcio.aio, {shape}"], strict=True)
         ]
-        for name in NAMES[:2]:
+        for name in OURS:
             ratio = median_ratio(rates[f"{name}, {shape}"], theirs)
             ratios[f"{name} / better grpcio, empty ({shape})"] = ratio
     return {"runs": runs, "ratios": ratios}

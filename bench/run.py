@@ -16,8 +16,9 @@ import fanout
 import grpc_server
 import http_load
 import latency
-import rls
 from machine import describe_machine, versions
+
+import rls
 
 HERE = Path(__file__).parent
 
@@ -62,6 +63,8 @@ WANTED = {
     ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,
     ("h", "silence, valkey / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, valkey / better grpcio, empty (1 connection)"): 2.0,
+    ("h", "silence, valkey, all new / better grpcio, empty (64 connections)"): 2.0,
+    ("h", "silence, valkey, all new / better grpcio, empty (1 connection)"): 2.0,
     ("e", "silence / python-socketio"): 8.0,
 }
 

@@ -94,7 +94,7 @@ class Caller:
 
     def ask(self, question: Mapping[str, object]) -> dict[str, Any]:
         """Return the answer to a question, as JSON values."""
-        answer = self.send(ParseDict(question, self.request()), timeout=CALL_DEADLINE_S)
+        answer = self.send(ParseDict(dict(question), self.request()), timeout=CALL_DEADLINE_S)
         said: dict[str, Any] = MessageToDict(answer)
         return said
 
