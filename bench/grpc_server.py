@@ -25,10 +25,18 @@ NAMES = ["silence", "silence-await", "grpcio", "grpcio.aio"]
 EMPTY_MESSAGE = b"\0\0\0\0\0"
 
 
-def load(port: int, connections: int, streams: int, seconds: float) -> float:
-    """Call for *seconds* and return calls per second; every one of them must have succeeded."""
+def load(
+    port: int,
+    connections: int,
+    streams: int,
+    seconds: float,
+    *,
+    path: str = "/bench.Empty/Call",
+    message: bytes = EMPTY_MESSAGE,
+) -> float:
+    """Call *path* for *seconds* and return calls per second; every one of them must have succeeded."""
     with tempfile.NamedTemporaryFile() as body:
-        body.write(EMPTY_MESSAGE)
+        body.write(message)
         body.flush()
         done = subprocess.run(
             [
@@ -44,7 +52,7 @@ def load(port: int, connections: int, streams: int, seconds: float) -> float:
                     "1",
                 ),
                 *("-d", body.name, "-H", "content-type: application/grpc", "-H", "te: trailers"),
-                f"http://127.0.0.1:{port}/bench.Empty/Call",
+                f"http://127.0.0.1:{port}{path}",
             ],
             capture_output=True,
             text=True,

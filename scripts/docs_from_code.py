@@ -13,6 +13,7 @@ import ast
 import asyncio
 import inspect
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -52,7 +53,9 @@ store: {url: "valkey+unix:///nowhere/store.sock"}
 upstreams: {cafe: {endpoints: ["unix:/nowhere/cafe.sock"], timeout: 100ms}}
 limits: [{name: orders, match: {any: true}, rate: 10/minute}]
 realtime: {anonymous: true}
+rls: {listen: "127.0.0.1:1", config: "@rules@"}
 """
+RULES = "{domain: shop, descriptors: [{key: path, rate_limit: {unit: minute, requests_per_unit: 1}}]}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -212,8 +215,13 @@ Recorded = list[tuple[str, str]]
 async def real_metrics(recorded: Recorded) -> str:
     """Return the metrics of a real gateway that has seen one of everything; note its admin paths."""
     clock = SystemClock()
-    loaded = load_text(EVERYTHING, "docs.yaml", {})
-    gateway = build(loaded, ValkeyStore(str(loaded.config.store.url), "docs"), clock, nobody, LogWriter(-1))
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as rules:
+        rules.write(RULES)
+        rules.flush()
+        loaded = load_text(EVERYTHING.replace("@rules@", rules.name), "docs.yaml", {})
+        gateway = build(
+            loaded, ValkeyStore(str(loaded.config.store.url), "docs"), clock, nobody, LogWriter(-1)
+        )
     upstream = gateway.upstreams["cafe"]
     await upstream.start()
     with suppress(UpstreamFault):
@@ -226,6 +234,8 @@ async def real_metrics(recorded: Recorded) -> str:
     gateway.limit_counts.unique["orders"] = {"1m": 1, "1h": 1}
     assert gateway.hub is not None
     gateway.hub.statistics.count_close(3000)
+    assert gateway.rls is not None
+    gateway.rls.service.statistics.domain_not_found("nowhere", 1)
 
     def serve(_self: LocalInstance, method: str, template: str, _handler: object, **_more: object) -> None:
         recorded.append((method, template))

@@ -117,7 +117,7 @@ def test_layers_stand_in_the_order_that_is_said() -> None:
 def test_a_gateway_that_knows_no_methods_is_not_ready_unless_it_serves_sessions() -> None:
     async def work(gateway: Gateway) -> None:
         assert gateway.readiness().word == "starting"
-        await gateway.start(open_sockets(["127.0.0.1:0"], reuse_port=False))
+        await gateway.start({"listen": open_sockets(["127.0.0.1:0"], reuse_port=False)})
         # Realtime is there: traffic may come, and what is missing is said.
         assert gateway.readiness().word == "degraded"
         assert "not known yet" in gateway.readiness().parts["methods of shop"]

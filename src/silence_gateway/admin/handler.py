@@ -30,6 +30,7 @@ GET  /api/v1/limits                      limits and how they are used; /api/v1/l
 GET  /api/v1/sessions?user=&channel=     WebSocket sessions
 GET  /api/v1/upstreams                   endpoints, their health and their calls
 GET  /api/v1/nodes                       live instances
+GET  /api/v1/rls/rules /rlconfig         rules of the rate limit service, in the file's form and as text
 GET  /api/v1/config                      the configuration in force, secrets masked
 GET  /api/v1/access/deny                 lists; PUT and DELETE /api/v1/access/deny/{cidr}, PUT a list of many
 POST /api/v1/drain                       finish what runs, take nothing new, and stop
@@ -63,6 +64,8 @@ class AdminHandler:
             return refusal
         if path == "/metrics":
             return await self._metrics()
+        if path == "/rlconfig":
+            return await self._rules()
         if path.startswith(API):
             return await self._api(request)
         if path == "/":
@@ -108,6 +111,13 @@ class AdminHandler:
         return Response(
             200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], render(families)
         )
+
+    async def _rules(self) -> Response:
+        """Show the rules where people who know envoyproxy/ratelimit look for them."""
+        answer = await self._instance.call(Ask("GET", "rls/rules", {"form": "text"}))
+        if answer.status == 200:
+            return _text(200, answer.body)
+        return _json(answer.status, answer.body)
 
     async def _api(self, request: Request) -> Response:
         try:

@@ -22,6 +22,7 @@ from silence_gateway.app.engine_settings import (
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.identity import access_lists, door
 from silence_gateway.app.register import Register
+from silence_gateway.app.rls import RlsDoors
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, stack
 from silence_gateway.core.limit_headers import HeaderForm
@@ -127,6 +128,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         services=services,
         routes=switch,
         hub=hub,
+        rls=None if config.rls is None else RlsDoors(config, config.rls, store, clock, observer),
         register=Register(
             store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
         ),

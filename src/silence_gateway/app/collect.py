@@ -15,6 +15,7 @@ from silence_gateway.watch.engines import (
 )
 from silence_gateway.watch.families import Family, Sample
 from silence_gateway.watch.limits import limit_engine_families
+from silence_gateway.watch.rls import rls_families
 
 
 def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped: int) -> list[Family]:
@@ -31,6 +32,8 @@ def families_of(gateway: Gateway, *, digest: str, loop_lag_s: float, log_dropped
             families += limit_engine_families(gateway.limiter, engine)
     if gateway.hub is not None:
         families += realtime_families(gateway.hub.statistics)
+    if gateway.rls is not None:
+        families += rls_families(gateway.rls.service, gateway.rls.grpc, gateway.rls.falling_back)
     families += store_families(gateway.store)
     families += [
         _one(

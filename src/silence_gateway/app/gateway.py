@@ -9,13 +9,13 @@ the listener closes first, what runs finishes, and the store is left last.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from silence_gateway.admin.contracts import Readiness, Word
+from silence_gateway.app.listening import Sockets
 from silence_gateway.app.register import Register
+from silence_gateway.app.rls import RlsDoors
 from silence_gateway.clock import Clock
 from silence_gateway.core.api_keys import KeyRing
 from silence_gateway.edge.server import HttpServer
@@ -65,12 +65,13 @@ class Gateway:
     limit_counts: FleetCounts | None = None
     limit_sweep: LimitSweep | None = None
     hub: RealtimeHub | None = None
+    rls: RlsDoors | None = None
     register: Register | None = None
     phase: Word = "starting"
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
+    async def start(self, sockets: Sockets) -> None:
         """
-        Begin to serve on *sockets*.
+        Begin to serve on *sockets*, which belong to the gateway from now on.
 
         Raises:
             ConfigError: A descriptor file cannot be used.
@@ -87,7 +88,9 @@ class Gateway:
             if part is not None:
                 part.start()
         await self._first_descriptors()
-        await self.server.start(sockets, self.tls)
+        await self.server.start(sockets.get("listen", ()), self.tls)
+        if self.rls is not None:
+            await self.rls.start(sockets.get("rls.listen", ()), sockets.get("rls.json", ()))
         self.phase = "ready"
 
     async def _first_descriptors(self) -> None:
@@ -133,10 +136,12 @@ class Gateway:
             )
         if self.hub is not None:
             parts["realtime"] = f"{self.hub.statistics.connected} sessions"
+        if self.rls is not None:
+            parts["rate limit service"] = self.rls.described()
         if self.phase != "ready":
             return Readiness(self.phase, parts)
         known = [service.descriptors is not None for service in self.services]
-        if known and not any(known) and self.hub is None:
+        if known and not any(known) and self.hub is None and self.rls is None:
             # Every request would be answered 503: no traffic should come yet.
             return Readiness("starting", parts)
         return Readiness("ready" if self.store_is_whole and all(known) else "degraded", parts)
@@ -153,18 +158,25 @@ class Gateway:
         """
         self.phase = "draining"
         self.server.stop_accepting()
+        if self.rls is not None:
+            self.rls.stop_accepting()
         left_s = self.drain_s
         if self.hub is not None and self.hub.sockets:
             # A part of the time is for sending WebSocket clients elsewhere without a stampede.
             spread_s = min(1.0, self.drain_s / 4)
             left_s -= spread_s
             await self.hub.drain(spread_s)
-        return await self.server.drain(left_s)
+        draining = [self.server.drain(left_s)]
+        if self.rls is not None:
+            draining.append(self.rls.drain(left_s))
+        return sum(await asyncio.gather(*draining))
 
     async def stop(self) -> None:
         """End everything; harmless when it never started."""
         self.phase = "draining"
         await self.server.abort()
+        if self.rls is not None:
+            await self.rls.stop()
         for part in (self.limiter, self.limit_engine, self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 await part.stop()

@@ -11,6 +11,7 @@ from silence_gateway.admin.engines import serve_sessions, serve_upstreams
 from silence_gateway.admin.limit_keys import serve_keys
 from silence_gateway.admin.limits import serve_limits
 from silence_gateway.admin.local import LocalInstance
+from silence_gateway.admin.rls import serve_rls
 from silence_gateway.app.collect import families_of
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.config.quantities import parse_duration
@@ -59,6 +60,8 @@ def local_instance(
         serve_keys(instance, gateway.limiter, parse_duration)
     if gateway.hub is not None:
         serve_sessions(instance, gateway.hub)
+    if gateway.rls is not None:
+        serve_rls(instance, gateway.rls.service)
     return instance
 
 
@@ -93,5 +96,12 @@ def stats_of(gateway: Gateway) -> dict[str, Any]:
             "connected": realtime.connected,
             "publications": realtime.publications,
             "deliveries": realtime.deliveries,
+        }
+    if gateway.rls is not None:
+        rls = gateway.rls.service.statistics
+        stats["rls"] = {
+            "requests": rls.requests,
+            "service_errors": rls.service_errors,
+            "store_errors": rls.store_errors,
         }
     return stats

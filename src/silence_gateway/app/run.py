@@ -15,7 +15,7 @@ from silence_gateway.app.build import build
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.exit_codes import FAILED, OK
 from silence_gateway.app.gateway import Gateway
-from silence_gateway.app.listening import listen_addresses, start_admin
+from silence_gateway.app.listening import close_doors, describe_doors, open_doors, start_admin
 from silence_gateway.app.local_admin import local_instance
 from silence_gateway.app.loop_lag import LoopLag
 from silence_gateway.app.process import (
@@ -29,7 +29,6 @@ from silence_gateway.app.process import (
 from silence_gateway.app.store_place import StorePlace
 from silence_gateway.app.worker_pool import serve_with_workers
 from silence_gateway.clock import SystemClock
-from silence_gateway.edge.listen import open_sockets
 from silence_gateway.events import Noticed, Observer
 from silence_gateway.watch.logs import LogWriter
 
@@ -80,7 +79,7 @@ async def serve_alone(
     gateway = build(loaded, place.open(), clock, observer, log)
     lag = LoopLag(clock)
     instance = local_instance(gateway, loaded, log, lag, stop.ask)
-    sockets = open_sockets(listen_addresses(config), reuse_port=False)
+    [sockets] = open_doors(config)
     admin = None
     measuring = asyncio.create_task(lag.run())
     try:
@@ -88,7 +87,7 @@ async def serve_alone(
         await gateway.start(sockets)
         observer(
             Noticed(
-                what=f"serving on {', '.join(listen_addresses(config))}; admin on {config.admin.listen}; "
+                what=f"serving on {describe_doors(config)}; admin on {config.admin.listen}; "
                 f"store {place.described}"
             )
         )
@@ -108,8 +107,7 @@ async def serve_alone(
         with contextlib.suppress(asyncio.CancelledError):
             await measuring
         await gateway.stop()
-        for sock in sockets:
-            sock.close()
+        close_doors([sockets])
         if admin is not None:
             await admin.abort()
 

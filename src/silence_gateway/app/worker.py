@@ -85,7 +85,7 @@ async def work(orders: WorkerOrders) -> int:
         private = HttpServer(stack(answer_errors(observer))(private_handler(instance)), None, clock, observer)
         try:
             await private.start(open_sockets([f"unix:{orders.admin_path}"], reuse_port=False))
-            await gateway.start([adopted(descriptor) for descriptor in orders.sockets])
+            await gateway.start(adopted(orders.sockets))
             settle_garbage_collector()
             await stop.asked.wait()
             loop.remove_reader(sys.stdin.fileno())

@@ -15,18 +15,18 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from silence_gateway.admin.contracts import Answer, Ask
 from silence_gateway.app.config.loaded import LoadedConfig
-from silence_gateway.app.listening import listen_addresses, start_admin
+from silence_gateway.app.listening import Door, Sockets, close_doors, describe_doors, open_doors, start_admin
 from silence_gateway.app.process import StopSignals, first_of
 from silence_gateway.app.store_place import StorePlace
 from silence_gateway.app.supervisor import Supervisor
 from silence_gateway.app.worker_admin import WorkersInstance
 from silence_gateway.clock import Clock
-from silence_gateway.edge.listen import open_sockets
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Noticed, Observer
 from silence_gateway.watch.families import Family, Sample
@@ -46,7 +46,7 @@ class WorkerOrders:
 
     loaded: LoadedConfig
     store_url: str | None
-    sockets: tuple[int, ...]
+    sockets: Mapping[Door, Sequence[int]]
     admin_path: str
 
 
@@ -83,18 +83,8 @@ class WorkerYard:
         self._loaded = loaded
         self._store_url = store_url
         self._folder = Path(tempfile.mkdtemp(prefix="silence-workers-"))
-        addresses = listen_addresses(loaded.config)
         try:
-            if any(address.startswith("unix:") for address in addresses):
-                # A unix socket cannot be opened twice: all workers accept from the one.
-                shared = open_sockets(
-                    [each for each in addresses if each.startswith("unix:")], reuse_port=False
-                )
-                tcp = [each for each in addresses if not each.startswith("unix:")]
-                own = [open_sockets(tcp, reuse_port=True) for _ in range(count)]
-                self._sockets = [[*sockets, *shared] for sockets in own]
-            else:
-                self._sockets = [open_sockets(addresses, reuse_port=True) for _ in range(count)]
+            self._sockets = open_doors(loaded.config, count)
         except ConfigError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -110,13 +100,15 @@ class WorkerYard:
         Raises:
             OSError: The process cannot be started.
         """
-        descriptors = tuple(sock.fileno() for sock in self._sockets[slot])
+        descriptors: Mapping[Door, Sequence[int]] = {
+            door: [sock.fileno() for sock in sockets] for door, sockets in self._sockets[slot].items()
+        }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "silence_gateway.app.worker",
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=descriptors,
+            pass_fds=[each for door in descriptors.values() for each in door],
             # A Ctrl-C at the terminal is for the parent, which then stops its workers in order.
             start_new_session=True,
         )
@@ -128,9 +120,7 @@ class WorkerYard:
 
     def close(self) -> None:
         """Close the listening sockets and remove the private ones."""
-        every = {sock.fileno(): sock for sockets in self._sockets for sock in sockets}
-        for sock in every.values():
-            sock.close()
+        close_doors(self._sockets)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -177,7 +167,7 @@ async def serve_with_workers(
         supervisor.start()
         observer(
             Noticed(
-                what=f"{count} workers serve on {', '.join(listen_addresses(config))}; "
+                what=f"{count} workers serve on {describe_doors(config)}; "
                 f"admin on {config.admin.listen}; store {place.described}"
             )
         )
@@ -198,8 +188,12 @@ async def _stop(supervisor: Supervisor, ended: list[bool]) -> None:
     ended.append(await supervisor.stop())
 
 
-def adopted(descriptor: int) -> socket.socket:
-    """Return the listening socket behind an inherited *descriptor*."""
-    sock = socket.socket(fileno=descriptor)
-    sock.setblocking(False)
-    return sock
+def adopted(descriptors: Mapping[Door, Sequence[int]]) -> Sockets:
+    """Return the listening sockets behind inherited *descriptors*."""
+    found = {
+        door: [socket.socket(fileno=each) for each in inherited] for door, inherited in descriptors.items()
+    }
+    for sockets in found.values():
+        for sock in sockets:
+            sock.setblocking(False)
+    return found

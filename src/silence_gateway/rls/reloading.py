@@ -43,6 +43,12 @@ def try_replace(service: RateLimitService, load: Load) -> bool:
 def accept(service: RateLimitService, rules: RuleSet) -> None:
     """Put *rules* in force, and tell."""
     service.use(rules)
+    tell_rules(service)
+
+
+def tell_rules(service: RateLimitService) -> None:
+    """Tell which rules are in force."""
+    rules = service.rules
     service.observer(
         RulesLoaded(domains=len(rules.domains), rules=sum(1 for _ in rules.rules()), warnings=rules.warnings)
     )

@@ -14,7 +14,8 @@ MIN_TOKEN_CHARACTERS = 16
 
 def check_listeners(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
     """Find addresses that collide, and an admin API that is open to the network."""
-    if not config.listen:
+    # The rate limit service has doors of its own, and may be all that there is.
+    if not config.listen and (config.rls is None or config.upstreams or config.realtime is not None):
         yield Finding(
             at=("listen",),
             says="the list is empty: write at least one address, such as 127.0.0.1:8080",
