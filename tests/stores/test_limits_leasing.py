@@ -23,7 +23,8 @@ from silence_gateway.core.limits import (
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores import limits_leasing
-from silence_gateway.stores.limits_leasing import HOLD_S, KEPT_IDLE_S, LOOK_EVERY_S, LeasingLimitStore
+from silence_gateway.stores.limits_lease import HOLD_S
+from silence_gateway.stores.limits_leasing import KEPT_IDLE_S, LOOK_EVERY_S, LeasingLimitStore
 from silence_gateway.testing import settle
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.distant_limits import DistantLimitStore
