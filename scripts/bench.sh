@@ -14,4 +14,7 @@ if [ ! -f .bench-venv/.ready ] || [ bench/requirements.txt -nt .bench-venv/.read
     .bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt --editable .
     touch .bench-venv/.ready
 fi
+if command -v npm >/dev/null 2>&1; then
+    (cd bench/peers/node && npm install --silent --no-package-lock --no-audit --no-fund) || echo "bench: npm could not install the peer for Node.js" >&2
+fi
 exec .bench-venv/bin/python bench/run.py "$@"

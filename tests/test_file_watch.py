@@ -203,7 +203,7 @@ def test_without_files_nothing_is_looked_at(tmp_path: Path) -> None:
         reading.watch.load()
         reading.watch.start()
 
-        assert reading.watch.task is None
+        assert not reading.watch.periodic.started
         assert reading.used == [0]
 
     asyncio.run(scenario())

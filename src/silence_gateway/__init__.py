@@ -11,6 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from silence_gateway.asgi.middleware import LimitMiddleware
+    from silence_gateway.asgi.route_limit import MessageLimit, RouteLimit
+    from silence_gateway.asgi.routes import LimitDependency, limited
+    from silence_gateway.asgi.spent import Spent
     from silence_gateway.core.limits import Decision
     from silence_gateway.core.status import Code
     from silence_gateway.edge.listen import open_sockets
@@ -51,6 +55,13 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "RateLimiter",
     "Limit",
     "Decision",
+    # limits in ASGI apps
+    "LimitMiddleware",
+    "RouteLimit",
+    "MessageLimit",
+    "limited",
+    "LimitDependency",
+    "Spent",
     # realtime sessions
     "SessionHub",
     "RealtimeSettings",
@@ -89,6 +100,10 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
 ]
 
 _HOMES = {
+    "asgi.middleware": ("LimitMiddleware",),
+    "asgi.route_limit": ("MessageLimit", "RouteLimit"),
+    "asgi.routes": ("LimitDependency", "limited"),
+    "asgi.spent": ("Spent",),
     "core.limits": ("Decision",),
     "core.status": ("Code",),
     "edge.listen": ("open_sockets",),

@@ -10,7 +10,6 @@ used keeps what it said before, and is told of once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Generic, TypeAlias, TypeVar
 from silence_gateway.clock import Clock
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Event, Observer, nobody
+from silence_gateway.periodic import Periodic
 
 Part = TypeVar("Part")
 Whole = TypeVar("Whole")
@@ -89,7 +89,7 @@ class FileWatch(Generic[Part, Whole]):
         self.parts: dict[Path, Part] = {}
         self.looked: dict[Path, Look] = {}
         self.known: dict[Path, Look] = {}
-        self.task: asyncio.Task[None] | None = None
+        self.periodic = Periodic(clock, EVERY_S, self.look)
 
     def load(self) -> None:
         """
@@ -111,23 +111,12 @@ class FileWatch(Generic[Part, Whole]):
 
     def start(self) -> None:
         """Look at the files from now on."""
-        if self.paths and self.task is None:
-            self.task = asyncio.create_task(self.keep_looking())
+        if self.paths:
+            self.periodic.start()
 
     async def stop(self) -> None:
         """Look no more; what was read stays in force."""
-        if self.task is None:
-            return
-        self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
-        self.task = None
-
-    async def keep_looking(self) -> None:
-        """Look at every interval."""
-        while True:
-            await self.clock.sleep(EVERY_S)
-            await self.look()
+        await self.periodic.stop()
 
     async def look(self) -> None:
         """Look once, and put into force what has changed."""

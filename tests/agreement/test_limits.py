@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import pytest
@@ -48,16 +49,16 @@ class SetClock:
     def __init__(self) -> None:
         self.at_us = START_US
 
+    def monotonic_s(self) -> Fraction:
+        """A fraction, because a float cannot hold every microsecond of such a large number."""
+        return Fraction(self.at_us, 1_000_000)
+
 
 class SteppedStore(MemoryLimitStore):
     """The memory store on a clock that may step back."""
 
     def __init__(self, clock: SetClock) -> None:
-        super().__init__(clock)  # type: ignore[arg-type]  # only `now_us` below is ever asked
-        self.set_clock = clock
-
-    def now_us(self) -> int:
-        return self.set_clock.at_us
+        super().__init__(clock)  # type: ignore[arg-type]  # nothing but `monotonic_s` is ever asked
 
     def forget(self, rule: LimitRule, table: Table, now_us: int) -> None:
         """Keep everything: what was forgotten in time does not come back when time does."""

@@ -42,8 +42,7 @@ def test_an_instance_that_fell_silent_is_taken_off() -> None:
         one.start()
         two.start()
         await settle()
-        assert two._task is not None
-        two._task.cancel()
+        await two._saying.stop()
 
         for _ in range(int(TTL_S / SAY_EVERY_S) + 2):
             await clock.advance(SAY_EVERY_S)

@@ -6,6 +6,7 @@ Only the ports are others: a test may not count on 8080 being free.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -148,12 +149,12 @@ def test_every_program_in_the_readme_is_a_file_of_the_examples() -> None:
 
 def test_examples_import_the_package_by_its_root_alone() -> None:
     for file in EXAMPLES.glob("*.py"):
-        imported = re.findall(
-            r"^(?:from|import) (silence_gateway\S*)(?: import (.+))?$", file.read_text(), re.MULTILINE
-        )
-        for module, names in imported:
-            assert module == "silence_gateway"
-            assert set(names.split(", ")) <= set(silence_gateway.__all__)
+        for line in ast.walk(ast.parse(file.read_text())):
+            if isinstance(line, ast.ImportFrom) and (line.module or "").startswith("silence_gateway"):
+                assert line.module == "silence_gateway"
+                assert {each.name for each in line.names} <= set(silence_gateway.__all__)
+            elif isinstance(line, ast.Import):
+                assert not any(each.name.startswith("silence_gateway") for each in line.names)
 
 
 # The programs ---------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from silence_gateway.core.limits import Decision
+from silence_gateway.core.limits import Change, Decision, Op
 from silence_gateway.errors import ConfigError, RateLimited
 from silence_gateway.limiting.rate_limiter import RateLimiter
+from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.clock import FakeClock
 
 
@@ -58,6 +59,27 @@ def test_several_limits_are_all_or_nothing() -> None:
         assert refused.value.limits == ("user",)
         assert (await everyone.peek()).remaining == 99
         assert await limiter.try_acquire_all([]) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_counted_in_this_process_is_decided_without_waiting_for_anything() -> None:
+    limit = RateLimiter().limit("a", "2/minute")
+    decisions = [limit.try_acquire_now("k") for _ in range(3)]
+
+    assert [decision and decision.allowed for decision in decisions] == [True, True, False]
+    with pytest.raises(ValueError, match="at least 0"):
+        limit.try_acquire_now("k", -1)
+
+
+def test_what_a_store_must_be_asked_is_not_decided_without_it() -> None:
+    """While it is known to be away, its share is decided here."""
+
+    async def scenario() -> None:
+        limiter = RateLimiter(ValkeyStore("valkey://127.0.0.1:1/0", "f"))
+        decision = limiter.limit("a", "1/minute").try_acquire_now("k")
+        assert decision is not None
+        assert decision.at_us < 0, "decided alone: nothing was started, so nothing answers"
 
     asyncio.run(scenario())
 
@@ -165,3 +187,67 @@ def test_asking_senselessly_is_refused() -> None:
 def test_a_bad_address_is_refused(address: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):
         RateLimiter(address)
+
+
+def test_who_starts_it_again_keeps_it_running_until_all_have_stopped() -> None:
+    async def scenario() -> None:
+        limiter = RateLimiter()
+        await limiter.stop()
+        async with limiter:
+            async with limiter:
+                await limiter.be_started()
+                assert limiter.starts == 2
+            assert limiter.starts == 1
+        assert limiter.starts == 0
+        await limiter.stop()
+        assert limiter.starts == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_limiter_of_a_running_loop_is_not_taken_along_into_another() -> None:
+    limiter = RateLimiter()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(limiter.be_started())
+
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(limiter.be_started())
+    loop.close()
+    asyncio.run(limiter.be_started())
+
+
+def test_places_are_renewed_in_the_loop_that_a_limiter_has_moved_to() -> None:
+    limiter = RateLimiter()
+    places = limiter.concurrency("places", 1, ttl_s=1)
+
+    async def take() -> None:
+        await limiter.be_started()
+        async with places.hold():
+            assert limiter.engine.holds.timer is not None
+
+    asyncio.run(take())
+    asyncio.run(take())
+
+
+def test_what_is_settled_is_settled_before_the_end() -> None:
+    async def scenario() -> None:
+        limiter = RateLimiter(clock=FakeClock())
+        tokens = limiter.limit("tokens", "10/minute")
+        async with limiter:
+            limiter.engine.settling.send([Change(Op.CHARGE, tokens.rule, "k", 4)])
+        assert (await tokens.peek("k")).remaining == 6
+
+    asyncio.run(scenario())
+
+
+def test_a_limiter_in_memory_that_is_started_again_goes_on_counting() -> None:
+    async def scenario() -> None:
+        limiter = RateLimiter()
+        limit, places = limiter.limit("again", "3/hour"), limiter.concurrency("places", 1)
+        for left in (2, 1, 0):
+            async with limiter:
+                assert (await limit.acquire("k")).remaining == left
+                async with places.hold("k"):
+                    assert limiter.engine.holds.held
+
+    asyncio.run(scenario())

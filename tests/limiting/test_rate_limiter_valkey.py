@@ -198,3 +198,19 @@ def test_a_store_of_ones_own_is_neither_started_nor_stopped() -> None:
 
     with valkey_server() as server:
         asyncio.run(scenario(server.url))
+
+
+def test_a_limiter_that_is_started_again_asks_its_store_again() -> None:
+    async def scenario(url: str) -> None:
+        limiter = RateLimiter(url, fleet=fresh_fleet())
+        limit = limiter.limit("again", "3/hour")
+        settled = limiter.limit("settled", "3/hour")
+        limiter.engine.decider.forgets(settled.rule)
+        for left in (2, 1, 0):
+            async with limiter:
+                assert (await limit.acquire("k")).remaining == left
+                assert limiter.engine.falling_back.local_decisions == 0
+        assert limiter.engine.decider.undoable == {"settled"}
+
+    with valkey_server() as server:
+        asyncio.run(scenario(server.url))

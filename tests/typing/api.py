@@ -8,13 +8,19 @@ from silence_gateway import (
     GrpcConnection,
     GrpcUpstream,
     Limit,
+    LimitDependency,
+    LimitMiddleware,
+    MessageLimit,
     RateLimiter,
     RealtimeSettings,
+    RouteLimit,
     SessionHub,
+    Spent,
     StoreSettings,
     UpstreamSettings,
     ValkeyStore,
     connect,
+    limited,
 )
 
 
@@ -40,6 +46,46 @@ async def limits() -> None:
         async with reports.hold("acme", wait=True, timeout_s=5) as place:
             more: int = place.remaining
             assert more
+
+
+reports = LimitDependency("5/hour", name="reports", key=["user", lambda scope: scope["path"]])
+
+
+@limited("5/minute", "1/s", key="user", exempt=lambda scope: scope["path"] == "/health")
+async def search(words: str, most: int = 3) -> list[str]:
+    spent: Spent = await reports()
+    spent.settle(spent.decision.remaining)
+    return [words] * most
+
+
+@limited(RouteLimit("5/minute", cost=lambda scope: len(scope["path"])))
+def shout(word: str) -> str:
+    return word.upper()
+
+
+async def routes() -> None:
+    found: list[str] = await search("a", most=2)
+    loud: str = await shout(word="a")
+    assert found != [loud]
+
+
+async def any_app(_scope: object, _receive: object, _send: object) -> None: ...
+
+
+async def limits_in_apps() -> None:
+    limiter = RateLimiter("valkey://127.0.0.1:6379/0", fleet="shop")
+    around: LimitMiddleware = LimitMiddleware(
+        any_app,
+        limiter=limiter,
+        limits=[
+            RouteLimit(limiter.concurrency("open", 3), path="/chat", methods=["WEBSOCKET"]),
+            RouteLimit("100/minute", key="header:X-Tenant", settle_by="X-Tokens"),
+            MessageLimit("10/s", key="connection", cost=len, on_excess="wait", max_wait_s=5),
+        ],
+        trusted_proxies=["10.0.0.0/8"],
+        headers="both",
+    )
+    await LimitMiddleware(around, limiter="memory://")({}, None, None)
 
 
 async def upstreams() -> None:

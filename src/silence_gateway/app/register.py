@@ -6,7 +6,6 @@ How many are alive is counted by the store itself (`Store.live_instances`); this
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from silence_gateway.clock import Clock
 from silence_gateway.errors import StoreFault
+from silence_gateway.periodic import Periodic
 from silence_gateway.stores.contracts import Store
 
 ROOM = "nodes"
@@ -44,32 +44,28 @@ class Register:
             "started_us": clock.now_us(),
         }
         self._others: Mapping[str, bytes] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._saying = Periodic(clock, SAY_EVERY_S, self._say, at_once=True)
 
     def start(self) -> None:
         """Begin to say who this is and to hear of the others."""
         self._others = self._store.board.watch(ROOM)
-        self._task = asyncio.create_task(self._say())
+        self._saying.start()
 
     async def stop(self) -> None:
         """Take this instance off the list."""
-        if self._task is None:
+        if not self._saying.started:
             return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
+        await self._saying.stop()
         with contextlib.suppress(StoreFault):
             # A store that is away forgets us by itself when the time to live is over.
             await self._store.board.remove(ROOM, self._store.instance_id)
 
     async def _say(self) -> None:
-        value = json.dumps(self._facts).encode()
-        while True:
-            with contextlib.suppress(StoreFault):
-                # The board keeps it here and writes it when the store is back.
-                await self._store.board.put(ROOM, self._store.instance_id, value, TTL_S)
-            await self._clock.sleep(SAY_EVERY_S)
+        with contextlib.suppress(StoreFault):
+            # The board keeps it here and writes it when the store is back.
+            await self._store.board.put(
+                ROOM, self._store.instance_id, json.dumps(self._facts).encode(), TTL_S
+            )
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what every live instance says of itself; what cannot be read is left out."""

@@ -23,6 +23,8 @@ from bisect import bisect_left, bisect_right
 
 from silence_gateway.core.limits import NEVER, Decision, LimitRule
 
+new_tuple = tuple.__new__
+
 
 class Log:
     """
@@ -87,6 +89,28 @@ def judge(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Decision:
     assert log is not None
     freed_at = bisect_left(log.totals, log.totals[-1] + cost - limit)
     return Decision(False, limit, remaining, log.times[freed_at] + window_us - now_us, reset_us, now_us)
+
+
+def spend_at_once(rule: LimitRule, log: Log, now_us: int, cost: int) -> Decision | None:
+    """
+    Judge and spend in one step, as nearly every request can be: it fits, and no use is old enough to go.
+
+    The same as `judge` and then `spend`, in a third of the time (0.4 us). None, and nothing changed, where it
+    takes both.
+    """
+    times, window_us = log.times, rule.window_us
+    if not times or times[0] <= now_us - window_us or times[-1] >= now_us or not cost:
+        return None
+    totals, limit = log.totals, rule.capacity
+    total = totals[-1] + cost
+    remaining = limit - total + log.start
+    if remaining < 0:
+        return None
+    times.append(now_us)
+    totals.append(total)
+    log.window_us = window_us
+    # What the constructor does, without looking at names and defaults.
+    return new_tuple(Decision, (True, limit, remaining, 0, window_us, now_us))
 
 
 def spend(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Log:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from silence_gateway.core import refusal
 from silence_gateway.core.status import Code, http_of_code
 from silence_gateway.errors import (
     AccessDenied,
@@ -44,7 +45,7 @@ CODES: dict[type[GatewayError], Codes] = {
     ConfigError: Codes(500, Code.INTERNAL, 1011),
     Unauthenticated: Codes(401, Code.UNAUTHENTICATED, 4501),
     AccessDenied: Codes(403, Code.PERMISSION_DENIED, 4503),
-    RateLimited: Codes(429, Code.RESOURCE_EXHAUSTED, 4029),
+    RateLimited: Codes(refusal.STATUS, Code.RESOURCE_EXHAUSTED, refusal.CLOSE_CODE),
     Draining: Codes(503, Code.UNAVAILABLE, 1012),
     BadRequest: Codes(400, Code.INVALID_ARGUMENT, 4500),
     NotFound: Codes(404, Code.NOT_FOUND, 4504),

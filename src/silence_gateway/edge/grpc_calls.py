@@ -98,7 +98,7 @@ class GrpcCall(Http2Stream):
 
     def end(self, status: Status) -> None:
         """End the call with a status that is not OK."""
-        raise NotImplementedError
+        self.send_status(status, alone=True)
 
     def send_status(self, status: Status, *, alone: bool) -> None:
         """Send the end of the call; content that has not left is dropped."""
@@ -129,17 +129,23 @@ class GrpcCall(Http2Stream):
             connection.statistics.cancelled += 1
             work.cancel()
 
-    def forget_work(self, work: asyncio.Future[bytes] | asyncio.Future[None]) -> bool:
-        """*work* has ended; tell whether nobody waits for it any more."""
+    def has_come_to(self, work: asyncio.Future[bytes] | asyncio.Future[None]) -> bool:
+        """*work* has ended; tell whether there is an answer to send. Where it failed, that has been sent."""
         self.work = None
         if not self.answered and self.is_open:
+            if work.cancelled():
+                self.end(Status(Code.CANCELLED, "the call was cancelled by the server"))
+            elif (error := work.exception()) is not None:
+                self.fail(error)
+            else:
+                return True
             return False
         self.connection.lingering.discard(cast("asyncio.Future[object]", work))
         self.connection.server.lingering.discard(cast("asyncio.Future[object]", work))
         if not work.cancelled() and (error := work.exception()) is not None:
             # Nobody gets the answer, but what nobody raised on purpose must not get lost.
             status_of(error, self.connection.server.observer, self.path)
-        return True
+        return False
 
     @property
     def is_open(self) -> bool:

@@ -179,14 +179,7 @@ class StreamCall(GrpcCall):
 
     def on_returned(self, work: asyncio.Future[None]) -> None:
         """The handler has returned."""
-        if self.forget_work(work):
-            return
-        if work.cancelled():
-            self.end(Status(Code.CANCELLED, "the call was cancelled by the server"))
-            return
-        error = work.exception()
-        if error is not None:
-            self.fail(error)
+        if not self.has_come_to(work):
             return
         try:
             self.send_head()

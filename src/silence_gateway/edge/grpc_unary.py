@@ -177,24 +177,13 @@ class UnaryCall(GrpcCall):
 
     def on_result(self, work: asyncio.Future[bytes]) -> None:
         """Send what *work* came to."""
-        if self.forget_work(work):
-            return
-        if work.cancelled():
-            self.end(Status(Code.CANCELLED, "the call was cancelled by the server"))
-            return
-        error = work.exception()
-        if error is not None:
-            self.fail(error)
+        if not self.has_come_to(work):
             return
         message = work.result()
         if type(message) is bytes:
             self.answer(message)
         else:
             self.fail(TypeError(f"the handler came to {type(message).__name__}, not bytes"))
-
-    def end(self, status: Status) -> None:
-        """End the call with a status that is not OK."""
-        self.send_status(status, alone=True)
 
 
 def unary(handler: UnaryHandler) -> Method:

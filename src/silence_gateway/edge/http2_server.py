@@ -19,6 +19,7 @@ from silence_gateway.edge.http2_settings import Http2Settings
 from silence_gateway.edge.http2_statistics import Cap, Http2Statistics
 from silence_gateway.edge.http2_streams import Application
 from silence_gateway.edge.http2_sweep import sweep
+from silence_gateway.edge.listen import accept
 from silence_gateway.events import Noticed, Observer, nobody
 
 SWEEPS_PER_TIMEOUT = 8
@@ -79,27 +80,11 @@ class Http2Server:
         self.scheme = b"http" if tls is None else b"https"
         self.sweep()
         for sock in sockets:
-            handshake_s = linger_s = None
-            if tls is not None:
-                handshake_s, linger_s = self.settings.header_timeout_s, self.settings.linger_s
-            if sock.family == socket.AF_UNIX:
-                listener = await self.loop.create_unix_server(
-                    self.connection,
-                    sock=sock,
-                    ssl=tls,
-                    ssl_handshake_timeout=handshake_s,
-                    ssl_shutdown_timeout=linger_s,
+            self.listeners.append(
+                await accept(
+                    sock, self.connection, tls, self.settings.header_timeout_s, self.settings.linger_s
                 )
-            else:
-                listener = await self.loop.create_server(
-                    self.connection,
-                    sock=sock,
-                    ssl=tls,
-                    ssl_handshake_timeout=handshake_s,
-                    ssl_shutdown_timeout=linger_s,
-                    backlog=1024,
-                )
-            self.listeners.append(listener)
+            )
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; what is open goes on."""

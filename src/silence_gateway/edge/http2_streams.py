@@ -143,26 +143,23 @@ class Http2Stream:
         self.deadline_s = inf
         self.since_s = UNSET
 
-    # What the connection tells. Nothing of this may raise, and nothing is told after `on_gone`.
+    # What the connection tells, for subclasses to act on. Nothing of this may raise, and nothing is told
+    # after `on_gone`.
 
     def on_begin(self) -> None:
         """The stream is open; its content, if any, comes next."""
 
     def on_data(self, content: bytes) -> None:
         """Take a piece of content, the last if not `receiving`. Not called once the stream is answered."""
-        raise NotImplementedError
 
     def on_end(self) -> None:
         """There is no more content than has come. Not called once the stream is answered."""
-        raise NotImplementedError
 
     def on_gone(self) -> None:
         """The client took it back, or it was broken off: nothing can be sent any more."""
-        raise NotImplementedError
 
     def on_deadline(self) -> None:
         """Its time is up."""
-        raise NotImplementedError
 
     def was_waited_for(self, _now_s: float) -> bool:
         """Whether a client that takes it back now has a good reason: the time it had announced is over."""
@@ -174,4 +171,3 @@ class Http2Stream:
 
     def on_slow(self) -> None:
         """Answer a client that did not send its content in time."""
-        raise NotImplementedError

@@ -6,12 +6,13 @@ Everything here happens at start-up, and every error says what, where, and what 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,3 +216,37 @@ def server_tls(
 def no_passphrase() -> str:
     """Answer for the operator, whom OpenSSL would otherwise ask on the terminal."""
     return ""
+
+
+async def accept(
+    sock: socket.socket,
+    connection: Callable[[], asyncio.BaseProtocol],
+    tls: ssl.SSLContext | None,
+    handshake_s: float,
+    linger_s: float | None = None,
+) -> asyncio.Server:
+    """
+    Accept connections at a bound socket, which belongs to what is returned.
+
+    Args:
+        sock: TCP or unix.
+        connection: Makes the protocol of each connection.
+        tls: Encrypt with this context.
+        handshake_s: Longest time for the handshake, in seconds.
+        linger_s: Longest time for the goodbye of TLS; None for asyncio's own.
+    """
+    loop = asyncio.get_running_loop()
+    safely = None if tls is None else handshake_s
+    after = None if tls is None else linger_s
+    if sock.family == socket.AF_UNIX:
+        return await loop.create_unix_server(
+            connection, sock=sock, ssl=tls, ssl_handshake_timeout=safely, ssl_shutdown_timeout=after
+        )
+    return await loop.create_server(
+        connection,
+        sock=sock,
+        ssl=tls,
+        ssl_handshake_timeout=safely,
+        ssl_shutdown_timeout=after,
+        backlog=BACKLOG,
+    )

@@ -8,12 +8,12 @@ kind and the request id, and the text goes to the observer's log line only.
 from __future__ import annotations
 
 import json
-import math
 import traceback
 from http import HTTPStatus
 
 from silence_gateway.core.http import Handler, HeaderList, Layer, Request, Response
 from silence_gateway.core.http_head import Rejected
+from silence_gateway.core.refusal import refusal_lines, refusal_problem
 from silence_gateway.core.status import Code
 from silence_gateway.edge.codes import codes_of
 from silence_gateway.errors import (
@@ -32,9 +32,6 @@ from silence_gateway.events import Noticed, Observer
 
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
 JSON = (b"content-type", b"application/json")
-
-QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-"""The type that draft-ietf-httpapi-ratelimit-headers registers, with its `violated-policies`."""
 
 CODE_OF_REJECTION: dict[int, Code] = {
     400: Code.INVALID_ARGUMENT,
@@ -67,13 +64,8 @@ def problem(error: BaseException, request: Request | None = None) -> Response:
     }
     headers: HeaderList = [PROBLEM_JSON]
     if isinstance(error, RateLimited):
-        said["type"] = QUOTA_EXCEEDED
-        said["violated-policies"] = list(error.limits)
-        headers.extend(error.headers)
-        if error.retry_after_s is not None:
-            said["retry_after_s"] = round(error.retry_after_s, 3)
-            if not any(name.lower() == b"retry-after" for name, _ in headers):
-                headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        said = refusal_problem(error)
+        headers.extend(refusal_lines(error))
     elif isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii", "replace")))
     elif isinstance(error, Unauthenticated):

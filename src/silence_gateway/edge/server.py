@@ -20,6 +20,7 @@ from silence_gateway.edge.heads import HeadReader
 from silence_gateway.edge.http1 import Http1Connection
 from silence_gateway.edge.http1_timeouts import sweep
 from silence_gateway.edge.http1_writer import Prefixes
+from silence_gateway.edge.listen import accept
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.edge.statistics import Statistics
 from silence_gateway.edge.websocket import WebSocketConnection
@@ -81,16 +82,7 @@ class HttpServer:
         self.scheme = "http" if tls is None else "https"
         self.sweep()
         for sock in sockets:
-            handshake_s = None if tls is None else self.settings.header_timeout_s
-            if sock.family == socket.AF_UNIX:
-                listener = await self.loop.create_unix_server(
-                    self.connection, sock=sock, ssl=tls, ssl_handshake_timeout=handshake_s
-                )
-            else:
-                listener = await self.loop.create_server(
-                    self.connection, sock=sock, ssl=tls, ssl_handshake_timeout=handshake_s, backlog=1024
-                )
-            self.listeners.append(listener)
+            self.listeners.append(await accept(sock, self.connection, tls, self.settings.header_timeout_s))
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; what is open goes on."""

@@ -9,11 +9,9 @@ can hold a lease, and every instance tells what it sees.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 from silence_gateway.clock import Clock
 from silence_gateway.errors import StoreFault
+from silence_gateway.periodic import Periodic
 from silence_gateway.stores.contracts import Board
 
 ROOM = "access"
@@ -33,29 +31,21 @@ class AuditDuty:
         self.board = board
         self.clock = clock
         self.ours = False
-        self.task: asyncio.Task[None] | None = None
+        self.periodic = Periodic(clock, EVERY_S, self.try_for_it, at_once=True)
 
     def start(self) -> None:
         """Try for the lease from now on."""
-        if self.task is None:
-            self.task = asyncio.create_task(self.keep_trying())
+        self.periodic.start()
 
     async def stop(self) -> None:
         """Try no more; the lease goes when the store is left."""
-        if self.task is None:
-            return
-        self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
-        self.task = None
+        await self.periodic.stop()
         self.ours = False
 
-    async def keep_trying(self) -> None:
-        """Take or renew the lease at every interval."""
-        while True:
-            try:
-                # Half as long again as the interval: the holder renews before it could lose it.
-                self.ours = bool(await self.board.lead(ROOM, LEASE, EVERY_S * 1.5))
-            except StoreFault:
-                self.ours = True
-            await self.clock.sleep(EVERY_S)
+    async def try_for_it(self) -> None:
+        """Take or renew the lease."""
+        try:
+            # Half as long again as the interval: the holder renews before it could lose it.
+            self.ours = bool(await self.board.lead(ROOM, LEASE, EVERY_S * 1.5))
+        except StoreFault:
+            self.ours = True

@@ -7,13 +7,14 @@ is away, leases, and the store's own counting. A memory store needs none of it b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from silence_gateway.clock import Clock
 from silence_gateway.events import Observer, nobody
 from silence_gateway.limiting.decider import Decider
 from silence_gateway.limiting.holds import Holds
 from silence_gateway.limiting.overrides import Overrides
+from silence_gateway.limiting.settling import Settling
 from silence_gateway.stores.cluster import ClusterLanes
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_contract import LimitStore
@@ -36,6 +37,7 @@ class LimitEngine:
         leasing: What holds leases; None where nothing is shared.
         overrides: Exceptions for single keys.
         holds: Places under concurrency limits.
+        settling: Derived: costs that are known afterwards.
     """
 
     decider: Decider
@@ -44,6 +46,10 @@ class LimitEngine:
     overrides: Overrides
     holds: Holds
     store: Store
+    settling: Settling = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settling", Settling(self.decider))
 
     def start(self) -> None:
         """Hear of the fleet's exceptions and of what is given back; the store has been started."""
@@ -53,6 +59,7 @@ class LimitEngine:
 
     async def stop(self) -> None:
         """Give back what is held; the store is still there."""
+        await self.settling.stop()
         await self.holds.stop()
         if self.leasing is not None:
             await self.leasing.stop()

@@ -6,7 +6,7 @@ What both doors of the limiter share: the gateway's (`limiter.py`) and the libra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
@@ -14,6 +14,9 @@ from silence_gateway.limiting.denials import Denials
 from silence_gateway.limiting.override_entry import Override
 from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
+
+NO_EXCEPTIONS: Mapping[str, Mapping[str, Override]] = {}
 
 
 class Decider:
@@ -36,6 +39,9 @@ class Decider:
         self.remembers = remembers
         self.denials = Denials(clock)
         self.undoable: set[str] = set()
+        # A store that is this process, and so decides at once whatever happens; and the exceptions there are.
+        self.here = store if isinstance(store, MemoryLimitStore) else None
+        self.excepts = overrides.by_limit if overrides is not None else NO_EXCEPTIONS
 
     def forgets(self, rule: LimitRule) -> None:
         """Costs of *rule* are settled afterwards, so that its refusals may end at any time."""

@@ -15,6 +15,7 @@ from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.limits import Ask, Change, Op
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
 
 RENEWALS_PER_LIFE = 4
 
@@ -88,7 +89,12 @@ class Holds:
             self.leave(places)
 
     def leave(self, places: list[Ask]) -> None:
-        """Tell the store at the end of this loop tick that these places are free."""
+        """Tell the store that these places are free: at the end of this loop tick, at once if it is here."""
+        if isinstance(self.store, MemoryLimitStore):
+            self.store.adjust_now(
+                [Change(Op.RELEASE, ask.rule, ask.key, holder=ask.holder) for ask in places]
+            )
+            return
         if not self.leaving:
             asyncio.get_running_loop().call_soon(self.flush)
         self.leaving += places

@@ -18,6 +18,7 @@ to the store in one trip, so make them concurrently. While the store is away eac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Self
 
@@ -37,8 +38,14 @@ from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.assembly import limit_engine
 from silence_gateway.limiting.limit import NEEDS_HOLD, NEGATIVE_COST, Limit
 from silence_gateway.stores.contracts import Store
+from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
+
+OTHER_LOOP = (
+    "this RateLimiter was started in another event loop, and its connections belong there; give each loop a "
+    "limiter of its own (in tests: let the app's lifespan start and stop it, `with TestClient(app)`)"
+)
 
 
 class RateLimiter:
@@ -62,24 +69,73 @@ class RateLimiter:
         self, store: str | Store = "memory://", *, fleet: str = "limits", clock: Clock | None = None
     ) -> None:
         self.clock = clock or SystemClock()
+        self.fleet = fleet
         self.owns_store = isinstance(store, str)
-        self.store = (
+        self.settings = StoreSettings(url=store) if isinstance(store, str) else None
+        self.store: Store = (
             open_store(StoreSettings(url=store), fleet, clock=self.clock) if isinstance(store, str) else store
         )
         self.engine = limit_engine(self.store, fleet, self.clock)
         self.limits: dict[str, Limit] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.starts = 0
+        self.used = False
 
     async def start(self) -> None:
-        """Connect; returns at once and never fails, also when the store is away."""
+        """
+        Connect; returns at once and never fails, also when the store is away.
+
+        Started again while it runs, it goes on until it was stopped as often.
+        """
+        self.starts += 1
+        if self.starts > 1:
+            return
+        self.loop = asyncio.get_running_loop()
+        if self.used and self.settings is not None and not isinstance(self.store, MemoryStore):
+            self.renew(self.settings)
+        self.used = True
         if self.owns_store:
             await self.store.start()
         self.engine.start()
 
     async def stop(self) -> None:
-        """Give back what is held, and disconnect."""
+        """Give back what is held, and disconnect; harmless when it does not run."""
+        if self.starts != 1:
+            self.starts = max(0, self.starts - 1)
+            return
+        self.starts = 0
+        self.loop = None
         await self.engine.stop()
         if self.owns_store:
             await self.store.stop()
+
+    def renew(self, settings: StoreSettings) -> None:
+        """Make new connections, because closed ones stay closed; what was declared stays."""
+        settled_later = self.engine.decider.undoable
+        self.store = open_store(settings, self.fleet, clock=self.clock)
+        self.engine = limit_engine(self.store, self.fleet, self.clock)
+        self.engine.decider.undoable |= settled_later
+        for limit in self.limits.values():
+            limit.decider = self.engine.decider
+
+    async def be_started(self) -> None:
+        """
+        Start unless it runs: for those whom nobody tells when their program begins.
+
+        A limiter that counts in this process follows them into another event loop when its own is closed,
+        as happens in tests.
+
+        Raises:
+            RuntimeError: It belongs to another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self.loop is None:
+            await self.start()
+        elif self.loop is not loop:
+            if not self.loop.is_closed() or not isinstance(self.store, MemoryStore):
+                raise RuntimeError(OTHER_LOOP)
+            self.engine.holds.timer = None
+            self.loop = loop
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -9,12 +9,10 @@ one bounded step per interval, and another takes over when its lease ends.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 from silence_gateway.clock import Clock
 from silence_gateway.errors import StoreFault
 from silence_gateway.events import Noticed, Observer, nobody
+from silence_gateway.periodic import Periodic
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.limit_stats_contract import LimitStats
 
@@ -55,29 +53,17 @@ class LimitSweep:
         self.every_s = every_s
         self.unseen_s = unseen_s
         self.observer = observer
-        self.task: asyncio.Task[None] | None = None
+        self.periodic = Periodic(clock, every_s, self.sweep_once)
         self.runs = 0
         self.forgotten = 0
 
     def start(self) -> None:
         """Sweep from now on, whenever this instance leads."""
-        if self.task is None:
-            self.task = asyncio.create_task(self.keep_sweeping())
+        self.periodic.start()
 
     async def stop(self) -> None:
         """End; the lease runs out by itself."""
-        if self.task is None:
-            return
-        self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
-        self.task = None
-
-    async def keep_sweeping(self) -> None:
-        """Try to lead at every interval, and sweep once if this instance does."""
-        while True:
-            await self.clock.sleep(self.every_s)
-            await self.sweep_once()
+        await self.periodic.stop()
 
     async def sweep_once(self) -> None:
         """Make one bounded step if this instance leads; a store that is away is left alone."""

@@ -22,6 +22,9 @@ Waiting: TypeAlias = "tuple[Sequence[Ask], asyncio.Future[Sequence[Decision]]]"
 Packed: TypeAlias = "tuple[Script, list[bytes], list[bytes | int]]"
 NameOf: TypeAlias = Callable[[LimitRule, str], bytes]
 
+# What the constructor of a named tuple does, without looking at names and defaults.
+new_tuple = tuple.__new__
+
 OPS = {Op.CHARGE: b"s", Op.TAKE: b"t", Op.GIVE_BACK: b"b", Op.RENEW: b"h", Op.RELEASE: b"r"}
 
 
@@ -97,9 +100,8 @@ def deliver(batch: Sequence[Waiting], answer: Sequence[int]) -> None:
         decisions = []
         for ask in asks:
             retry_us = answer[at + 1]
-            decisions.append(
-                Decision(retry_us == 0, ask[0].capacity, answer[at], retry_us, answer[at + 2], now_us)
-            )
+            told = (retry_us == 0, ask[0].capacity, answer[at], retry_us, answer[at + 2], now_us)
+            decisions.append(new_tuple(Decision, told))
             at += 3
         if not future.done():
             future.set_result(decisions)

@@ -95,6 +95,7 @@ class Shard:
     Attributes:
         hot: The lane of the request path, bounded by `StoreSettings.deadline_s`.
         general: The lane of everything else, bounded by `StoreSettings.general_deadline_s`.
+        up: Whether the primary answers, as far as is known. Kept, because every request looks at it.
         refuses_writes: Why the server, which answers, takes no writes; empty while it does.
     """
 
@@ -120,6 +121,7 @@ class Shard:
         self.failover = Failover(
             FailoverPolicy(failures=settings.failures, cool_down_us=round(settings.cool_down_s * 1_000_000))
         )
+        self.up = False
         self.probe_watcher = ProbeWatcher()
         counts = counts or {}
         self.hot = self.lane(HOT, self, settings.deadline_s, redirect, counts)
@@ -156,11 +158,6 @@ class Shard:
     def lanes(self) -> Sequence[Pipeline]:
         """Every lane."""
         return (self.hot, self.general, self.probe)
-
-    @property
-    def up(self) -> bool:
-        """Whether the primary answers, as far as is known."""
-        return self.failover.state in (State.UP, State.SUSPECT)
 
     def start(self) -> None:
         """Begin to look after the lanes."""
@@ -203,6 +200,7 @@ class Shard:
         """Carry out what a change of state means."""
         if move is None:
             return
+        self.up = move.new in (State.UP, State.SUSPECT)
         refusal = self.refused if move.new in CALLS_REFUSED else None
         self.hot.refusal = self.general.refusal = refusal
         if refusal is None:

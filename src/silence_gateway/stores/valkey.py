@@ -138,7 +138,8 @@ class ValkeyStore:
     @property
     def up(self) -> bool:
         """Whether the store answers, as far as is known; a cluster does while any of its shards does."""
-        return any(shard.up for shard in self.shards)
+        only = self.only
+        return only.up if only is not None else any(shard.up for shard in self._cluster().owners)
 
     @property
     def partly_away(self) -> str:
