@@ -6,7 +6,9 @@ and both have a limit that is not reached. An empty handler of grpcio, sync or a
 ceiling: it reads no question, counts nothing and answers nothing. Client and shapes are those of part g.
 
 The client repeats one question, which the service then remembers; `all new` is measured with a memory that
-forgets at once, as if every caller had another address.
+forgets at once, as if every caller had another address. Where the client, the store or a neighbour has not
+enough of the other core, our service waits and calls per second say little; the ratio of CPU time per call
+then still tells how much of one core a decision costs.
 
     python bench/rls.py --rounds 1 --seconds 3
 """
@@ -28,7 +30,8 @@ from machine import HERE, PYTHON, TESTED_CORE, abba, cpu_seconds, free_port, med
 from silence_gateway.rls.messages import METHOD, RateLimitRequest
 
 OURS = ["silence, memory", "silence, valkey", "silence, valkey, all new"]
-NAMES = [*OURS, "grpcio", "grpcio.aio"]
+PEERS = ["grpcio", "grpcio.aio"]
+NAMES = [*OURS, *PEERS]
 RULES = """
 domain: bench
 descriptors:
@@ -96,24 +99,26 @@ def measure(rounds: int, seconds: float) -> dict[str, object]:
                 else:
                     rate = load(port, connections, streams, seconds, path=METHOD, message=message)
                 busy = (cpu_seconds(pid) - before) / (seconds + 1)
-                cpu_us = busy / rate * 1e6
-                runs[f"{name}, {shape}"].append({"calls_per_second": rate, "cpu_us_per_call": cpu_us})
+                each_us = busy / rate * 1e6
+                runs[f"{name}, {shape}"].append({"calls_per_second": rate, "cpu_us_per_call": each_us})
                 print(
                     f"  {name:24} {shape:16} {rate:9.0f} calls/s, {busy:4.0%} of the core, "
-                    f"{cpu_us:6.1f} us CPU per call",
+                    f"{each_us:6.1f} us CPU per call",
                     file=sys.stderr,
                 )
             if admin is not None:
                 refuse_void(admin)
     rates = {key: [run["calls_per_second"] for run in found] for key, found in runs.items()}
+    cpu_us = {key: [run["cpu_us_per_call"] for run in found] for key, found in runs.items()}
     ratios = {}
     for shape in SHAPES:
-        theirs = [
-            max(pair) for pair in zip(rates[f"grpcio, {shape}"], rates[f"grpcio.aio, {shape}"], strict=True)
-        ]
+        peers = [f"{peer}, {shape}" for peer in PEERS]
+        theirs = [max(pair) for pair in zip(*(rates[peer] for peer in peers), strict=True)]
+        their_us = [min(pair) for pair in zip(*(cpu_us[peer] for peer in peers), strict=True)]
         for name in OURS:
-            ratio = median_ratio(rates[f"{name}, {shape}"], theirs)
-            ratios[f"{name} / better grpcio, empty ({shape})"] = ratio
+            mine = f"{name}, {shape}"
+            ratios[f"{name} / better grpcio, empty ({shape})"] = median_ratio(rates[mine], theirs)
+            ratios[f"better grpcio, empty / {name} (CPU, {shape})"] = median_ratio(their_us, cpu_us[mine])
     return {"runs": runs, "ratios": ratios}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.rls.asking import run
 from silence_gateway.core.rls_over_limit import CounterId, OverLimitCache, digest_of
 from silence_gateway.rls import refunds as refunds_file
 from silence_gateway.rls.refunds import CHANNEL, EVERYTHING, Refunds
-from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.stores.memory import MemoryBus, MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 
 MINUTE_US = 60_000_000
@@ -145,5 +146,33 @@ def test_stopping_waits_for_no_store() -> None:
         await pair.instances[0].stop()
 
         assert pair.said == []
+
+    scenario(work)
+
+
+class HesitantBus(MemoryBus):
+    """Does not get its first message away."""
+
+    def __init__(self, hub: MemoryHub) -> None:
+        super().__init__(hub)
+        self.hesitates = True
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        if self.hesitates:
+            self.hesitates = False
+            await asyncio.Event().wait()
+        await super().publish(channel, payload)
+
+
+def test_what_was_on_its_way_at_the_end_is_told_again() -> None:
+    async def work(pair: Pair) -> None:
+        leaving = Refunds(OverLimitCache(10), HesitantBus(pair.hub), pair.clock)
+        leaving.tell(ONE)
+        await settle()
+        leaving.tell(TWO)
+        await leaving.stop()
+        await settle()
+
+        assert pair.said == [digest_of(ONE) + digest_of(TWO)]
 
     scenario(work)

@@ -21,6 +21,7 @@ from silence_gateway.app.engine_settings import (
 )
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.identity import access_lists, door
+from silence_gateway.app.listening import describe_doors
 from silence_gateway.app.register import Register
 from silence_gateway.app.rls import RlsDoors
 from silence_gateway.clock import Clock
@@ -129,9 +130,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         routes=switch,
         hub=hub,
         rls=None if config.rls is None else RlsDoors(config, config.rls, store, clock, observer),
-        register=Register(
-            store, clock, listen=", ".join(str(address) for address in config.listen), digest=loaded.digest
-        ),
+        register=Register(store, clock, listen=describe_doors(config), digest=loaded.digest),
     )
     if limits is not None:
         gateway.limiter, gateway.limit_engine = limits.limiter, limits.engine

@@ -35,7 +35,9 @@ class GatewayConfig(Section):
     )
     listen: tuple[ListenAddress, ...] = Field(
         default=(Address("127.0.0.1", 8080),),
-        description="Addresses that clients connect to; `unix:PATH` works too.",
+        description=(
+            "Addresses that clients connect to; `unix:PATH` works too. `[]`: none, where rls is all there is."
+        ),
     )
     workers: Annotated[int, whole(1, 1024)] = Field(
         default=1, description="Worker processes; they share the port and nothing but the store."
