@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.limits import NEVER, Algorithm, Decision, LimitRule, seconds_rounded_up
 from silence_gateway.core.rates import Rate
-from silence_gateway.core.sliding_window import Log, give_back, is_over, judge, spend, used_of
+from silence_gateway.core.sliding_window import Log, admit, give_back, is_over, judge, spend, used_of
 
 START_US = 1_764_000_000_000_000
 SECOND = 1_000_000
@@ -225,3 +225,22 @@ def test_with_refunds_no_window_ever_holds_more_than_the_limit(
     for end_us, _ in kept:
         inside = sum(cost for at_us, cost in kept if end_us - rule.window_us < at_us <= end_us)
         assert inside <= rule.capacity
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(st.tuples(st.integers(-1_500_000, 2_500_000), st.integers(0, 14)), max_size=60),
+)
+def test_admitting_is_judging_and_spending(count: int, steps: list[tuple[int, int]]) -> None:
+    """The shorter way comes to the same numbers and the same log, also when time steps back."""
+    rule = rule_of(count, SECOND)
+    short, long = Log(), Log()
+    now_us = START_US
+    for gap_us, cost in steps:
+        now_us += gap_us
+        expected = judge(rule, long, now_us, cost)
+        if expected.allowed and cost:
+            spend(rule, long, now_us, cost)
+
+        assert admit(rule, short, now_us, cost) == expected
+        assert (short.times, short.totals, short.start) == (long.times, long.totals, long.start)

@@ -30,6 +30,20 @@ def test_ten_lines_limit_anything() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_counted_here_is_decided_without_an_event_loop() -> None:
+    limiter = RateLimiter(clock=FakeClock())
+    login = limiter.limit("login", "2/hour")
+
+    assert login.try_acquire_now("ann", 2) == Decision(True, 2, 0, 0, 3_600_000_000)
+    refused = login.try_acquire_now("ann")
+    assert refused is not None
+    assert not refused.allowed
+    with pytest.raises(ValueError, match="at least 0"):
+        login.try_acquire_now("ann", -1)
+    with pytest.raises(ValueError, match="gives places"):
+        limiter.concurrency("reports", 2).try_acquire_now("ann")
+
+
 def test_limits_are_declared_once_and_asked_by_name() -> None:
     async def scenario() -> None:
         limiter = RateLimiter(clock=FakeClock())

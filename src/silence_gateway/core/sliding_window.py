@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from silence_gateway.core.limits import NEVER, Decision, LimitRule
+from silence_gateway.core.limits import NEVER, Decision, LimitRule, new_tuple
 
 
 class Log:
@@ -108,6 +108,38 @@ def spend(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Log:
     totals.append((totals[-1] if totals else log.start) + cost)
     times.append(now_us)
     return log
+
+
+def admit(rule: LimitRule, log: Log, now_us: int, cost: int) -> Decision:
+    """
+    Judge and, if allowed, spend in one go: the same as both, at half their price; may change *log*.
+
+    The usual case is written out: time goes on, the last use still counts, and there is enough.
+    """
+    times = log.times
+    if times and cost:
+        window_us = rule.window_us
+        if 0 < now_us - times[-1] < window_us:
+            totals = log.totals
+            before = totals[-1]
+            start = log.start
+            gone = uses_gone(times, now_us - window_us) if times[0] <= now_us - window_us else 0
+            if gone:
+                start = max(start, totals[gone - 1])
+            remaining = rule.capacity - before + start - cost
+            if remaining >= 0:
+                if gone:
+                    log.start = start
+                    del times[:gone]
+                    del totals[:gone]
+                log.window_us = window_us
+                times.append(now_us)
+                totals.append(before + cost)
+                return new_tuple(Decision, (True, rule.capacity, remaining, 0, window_us, now_us))
+    decision = judge(rule, log, now_us, cost)
+    if cost and decision.allowed:
+        spend(rule, log, now_us, cost)
+    return decision
 
 
 def give_back(rule: LimitRule, log: Log, now_us: int, at_us: int, amount: int) -> tuple[Log, int]:

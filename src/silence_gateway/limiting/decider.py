@@ -14,6 +14,7 @@ from silence_gateway.limiting.denials import Denials
 from silence_gateway.limiting.override_entry import Override
 from silence_gateway.limiting.overrides import Overrides
 from silence_gateway.stores.limit_contract import LimitStore
+from silence_gateway.stores.limits_memory import MemoryLimitStore
 
 
 class Decider:
@@ -36,6 +37,8 @@ class Decider:
         self.remembers = remembers
         self.denials = Denials(clock)
         self.undoable: set[str] = set()
+        # Who decides about one limit without anybody being waited for, where nothing is shared.
+        self.alone = store.decide_one if isinstance(store, MemoryLimitStore) else None
 
     def forgets(self, rule: LimitRule) -> None:
         """Costs of *rule* are settled afterwards, so that its refusals may end at any time."""
@@ -54,6 +57,14 @@ class Decider:
             if refusal is not None:
                 return refusal
         return self.store.at_once(asks)
+
+    def one_at_once(self, ask: Ask) -> Decision | None:
+        """Do what `at_once` does for a request of one limit, which in this process takes half the time."""
+        alone = self.alone
+        if alone is not None and (self.overrides is None or not self.overrides.by_limit):
+            return alone(ask)
+        decisions = self.at_once((ask,))
+        return None if decisions is None else decisions[0]
 
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op
+from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op, new_tuple
 from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.place import Place
 
@@ -48,15 +48,27 @@ class Limit:
         Raises:
             ValueError: The cost is below 0, or this is a concurrency limit.
         """
+        decision = self.try_acquire_now(key, cost)
+        if decision is None:
+            [decision] = await self.decider.decide((Ask(self.rule, key, cost),))
+        return decision
+
+    def try_acquire_now(self, key: str = "", cost: int = 1) -> Decision | None:
+        """
+        Do what `try_acquire` does without waiting; None where the store has to be asked: nothing was spent.
+
+        A limiter over `memory://` always decides now, so this is its door for code that cannot await. Call
+        it from one thread, as everything here.
+
+        Raises:
+            ValueError: As for `try_acquire`.
+        """
+        rule = self.rule
         if cost < 0:
             raise ValueError(NEGATIVE_COST)
-        if self.rule.kind == "c" and cost:
+        if cost and rule.kind == "c":
             raise ValueError(NEEDS_HOLD)
-        asks = (Ask(self.rule, key, cost),)
-        decisions = self.decider.at_once(asks)
-        if decisions is None:
-            decisions = await self.decider.decide(asks)
-        return decisions[0]
+        return self.decider.one_at_once(new_tuple(Ask, (rule, key, cost, "")))
 
     async def acquire(
         self, key: str = "", cost: int = 1, *, wait: bool = False, timeout_s: float | None = None

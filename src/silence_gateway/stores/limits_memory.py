@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from silence_gateway.clock import Clock
-from silence_gateway.core import concurrency
+from silence_gateway.core import concurrency, sliding_window
 from silence_gateway.core.algorithms import ARITHMETIC
 from silence_gateway.core.concurrency import Places
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
@@ -112,9 +112,17 @@ class MemoryLimitStore:
             if decision[0] and cost:
                 self.spend(rule, key, now_us, cost, holder)
             return decision
-        arithmetic = ARITHMETIC[rule.kind]
         table = self.tables.get(rule.counter)
         state = table.get(key) if table is not None else None
+        if type(state) is Log and table is not None:
+            decision = sliding_window.admit(rule, state, now_us, cost)
+            if cost and decision[0]:
+                table.move_to_end(key)
+                self.spends += 1
+                if not self.spends % FORGET_EVERY:
+                    self.forget(rule, table, now_us)
+            return decision
+        arithmetic = ARITHMETIC[rule.kind]
         decision = arithmetic.judge(rule, state, now_us, cost)
         if decision[0] and cost:
             if table is None or state is None:

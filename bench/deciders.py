@@ -1,0 +1,232 @@
+"""
+What part d, i and j measure: one process that decides about limits as fast as it can.
+
+Run by decisions.py: deciders.py NAME PORT CALLERS SECONDS; prints decisions per second.
+
+All programs share one loop, one set of keys and one limit. The keys are made beforehand, the time is
+looked at by a timer, and the loop itself costs 0.1 us per decision. Nobody is refused: the limit is above
+what a key is asked for in the whole run, and a run in which it was not is void. A refusal is cheaper than
+an admission, because it writes nothing, so a benchmark that refuses measures something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from itertools import chain, cycle, islice
+
+KEYS = [f"user-{number:05}" for number in range(10_000)]
+LIMIT = 20_000
+RATE = f"{LIMIT}/hour"
+LEASE = 100
+WARM_UP_S = 1.0
+CONNECTIONS = 600  # peers take a connection per call in flight, and their default of 100 fails at 512
+TURN = 64
+"""Decisions that a caller makes before it lets others run, where nothing makes it wait."""
+
+Decide = Callable[[str], Awaitable[object]]
+DecideNow = Callable[[str], object]
+
+
+def keys_of(number: int, callers: int) -> cycle[str]:
+    """Return the keys of one caller, for ever: all of them, and each caller begins elsewhere."""
+    begin = number * len(KEYS) // callers
+    return cycle(chain(islice(KEYS, begin, None), islice(KEYS, begin)))
+
+
+async def paced(decide: Decide, callers: int, seconds: float, *, turn: int = 1) -> float:
+    """
+    Keep *callers* deciding, each on one key after the other; return decisions per second.
+
+    With a *turn*, a caller steps back after so many decisions, for deciding without a store never waits.
+    """
+    done = 0
+    running = True
+
+    async def caller(number: int) -> None:
+        nonlocal done
+        keys = keys_of(number, callers)
+        while running:
+            for key in islice(keys, turn):
+                await decide(key)
+            done += turn
+            if turn > 1:
+                await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(caller(number)) for number in range(callers)]
+    await asyncio.sleep(WARM_UP_S)
+    before, started = done, time.perf_counter()
+    await asyncio.sleep(seconds)
+    rate = (done - before) / (time.perf_counter() - started)
+    running = False
+    await asyncio.gather(*tasks)
+    check(done)
+    return rate
+
+
+def paced_now(decide: DecideNow, seconds: float) -> float:
+    """Do the same through a door that needs no event loop, where callers make no difference."""
+    keys = keys_of(0, 1)
+    done = before = 0
+    started = 0.0
+    end = time.perf_counter() + WARM_UP_S
+    for measured in (False, True):
+        if measured:
+            before, started = done, time.perf_counter()
+            end = started + seconds
+        while time.perf_counter() < end:
+            for key in islice(keys, TURN):
+                decide(key)
+            done += TURN
+    rate = (done - before) / (time.perf_counter() - started)
+    check(done)
+    return rate
+
+
+def check(decisions: int) -> None:
+    """Make sure that nobody can have been refused: keys are asked for equally often, in turns."""
+    if decisions > 0.95 * len(KEYS) * LIMIT:
+        raise SystemExit(f"{decisions} decisions are more than {len(KEYS)} keys allow: raise LIMIT")
+
+
+async def ours(port: int, callers: int, seconds: float, *, lease: int) -> float:
+    """Measure our exact sliding window, through the library door and with its fallback in place."""
+    from silence_gateway.limiting.rate_limiter import RateLimiter
+    from silence_gateway.stores.settings import StoreSettings
+    from silence_gateway.stores.valkey import ValkeyStore
+
+    # The peers wait as long as it takes; so do we here, instead of deciding locally when the machine stalls.
+    settings = StoreSettings(url=f"valkey://127.0.0.1:{port}/0", deadline_s=5.0, silence_s=10.0)
+    store = ValkeyStore(settings, f"bench-{time.time_ns()}")
+    await store.start()
+    limiter = RateLimiter(store, fleet=store.fleet)
+    limit = limiter.limit("bench", RATE, lease=lease)
+    await limit.try_acquire(KEYS[0])  # the scripts are loaded
+    rate = await paced(limit.try_acquire, callers, seconds, turn=TURN if lease else 1)
+    await limiter.stop()
+    await store.stop()
+    if limiter.engine.falling_back.local_decisions:
+        raise SystemExit("some decisions were made without the store: the measurement is void")
+    return rate
+
+
+async def silence(port: int, callers: int, seconds: float) -> float:
+    """Decide every use in the store."""
+    return await ours(port, callers, seconds, lease=0)
+
+
+async def silence_leased(port: int, callers: int, seconds: float) -> float:
+    """Take uses from the store several at a time."""
+    return await ours(port, callers, seconds, lease=LEASE)
+
+
+async def silence_memory(_port: int, callers: int, seconds: float) -> float:
+    """Decide in this process."""
+    from silence_gateway.limiting.rate_limiter import RateLimiter
+
+    async with RateLimiter("memory://") as limiter:
+        return await paced(limiter.limit("bench", RATE).try_acquire, callers, seconds, turn=TURN)
+
+
+async def silence_memory_now(_port: int, _callers: int, seconds: float) -> float:
+    """Decide in this process, without waiting."""
+    from silence_gateway.limiting.rate_limiter import RateLimiter
+
+    async with RateLimiter("memory://") as limiter:
+        return paced_now(limiter.limit("bench", RATE).try_acquire_now, seconds)
+
+
+async def limits(port: int, callers: int, seconds: float, *, implementation: str = "redispy") -> float:
+    """Measure the moving window of `limits`: exact, in Lua, on a list."""
+    from limits import parse
+    from limits.aio import storage, strategies
+
+    address = f"async+redis://127.0.0.1:{port}"
+    more = {} if implementation == "coredis" else {"max_connections": CONNECTIONS}
+    store = storage.RedisStorage(address, implementation=implementation, **more)
+    strategy = strategies.MovingWindowRateLimiter(store)
+    rate = parse(RATE)
+    await strategy.hit(rate, "limits", KEYS[0])
+    return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds)
+
+
+async def limits_coredis(port: int, callers: int, seconds: float) -> float:
+    """Measure the same over coredis."""
+    return await limits(port, callers, seconds, implementation="coredis")
+
+
+async def limits_valkey(port: int, callers: int, seconds: float) -> float:
+    """Measure the same over valkey-py."""
+    return await limits(port, callers, seconds, implementation="valkey")
+
+
+async def limits_memory(_port: int, callers: int, seconds: float) -> float:
+    """Measure the moving window of `limits` in this process."""
+    from limits import parse
+    from limits.aio import storage, strategies
+
+    strategy = strategies.MovingWindowRateLimiter(storage.MemoryStorage())
+    rate = parse(RATE)
+    return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds, turn=TURN)
+
+
+async def limits_memory_now(_port: int, _callers: int, seconds: float) -> float:
+    """Measure the same, of its classes that need no event loop."""
+    from limits import parse, storage, strategies
+
+    strategy = strategies.MovingWindowRateLimiter(storage.MemoryStorage())
+    rate = parse(RATE)
+    return paced_now(lambda key: strategy.hit(rate, "limits", key), seconds)
+
+
+async def throttled(port: int, callers: int, seconds: float, *, using: str = "token_bucket") -> float:
+    """Measure the token bucket of throttled-py: its fastest script; it has no exact window."""
+    from throttled.asyncio import Throttled, rate_limiter, store
+
+    limiter = Throttled(
+        using=using,
+        quota=rate_limiter.per_hour(LIMIT),
+        store=store.RedisStore(
+            server=f"redis://127.0.0.1:{port}/0",
+            options={"CONNECTION_POOL_KWARGS": {"max_connections": CONNECTIONS}},
+        ),
+    )
+    await limiter.limit(KEYS[0])
+    return await paced(limiter.limit, callers, seconds)
+
+
+async def throttled_gcra(port: int, callers: int, seconds: float) -> float:
+    """Measure its GCRA."""
+    return await throttled(port, callers, seconds, using="gcra")
+
+
+async def throttled_sliding(port: int, callers: int, seconds: float) -> float:
+    """Measure its sliding counter."""
+    return await throttled(port, callers, seconds, using="sliding_window")
+
+
+WORK = {
+    "silence": silence,
+    "silence, leased": silence_leased,
+    "silence, memory": silence_memory,
+    "silence, memory, no loop": silence_memory_now,
+    "limits": limits,
+    "limits, coredis": limits_coredis,
+    "limits, valkey-py": limits_valkey,
+    "limits, memory": limits_memory,
+    "limits, memory, no loop": limits_memory_now,
+    "throttled-py": throttled,
+    "throttled-py, gcra": throttled_gcra,
+    "throttled-py, sliding": throttled_sliding,
+}
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    _, which, target, count, duration = sys.argv
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(WORK[which](int(target), int(count), float(duration)))))
