@@ -207,14 +207,15 @@ def test_an_embedded_store_that_dies_comes_back(yard: Yard, cafe: Cafe) -> None:
     with Load(gateway.port, rate=80) as load:
         until(lambda: load.statuses()[200] > 40, "requests are answered")
         os.kill(store, signal.SIGKILL)
-        until(lambda: "store lost" in gateway.output(), "the gateway noticed")
+        # Whoever embeds it always notices. The workers may not: it is back in 0.15 s, and their breakers
+        # open after five failures in a row; until then each request that fails there is decided alone.
+        until(lambda: "started again" in gateway.output(), "the gateway noticed")
         until(lambda: valkeys(gateway.pid) not in ([], [store]), "another one runs", 3)
         gateway.becomes("ready", 3)
         back_s = time.monotonic()
         until(lambda: load.statuses(back_s)[200] > 40, "requests are answered")
 
     assert load.failed() == []
-    assert "started again" in gateway.output()
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(yard: Yard, cafe: Cafe) -> None:
