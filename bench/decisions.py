@@ -1,113 +1,88 @@
-"""Part d: limit decisions per second of one process at 8, 64 and 512 callers, all on one real Valkey."""
+"""
+Parts d, i and j: limit decisions per second of one process, side by side with peers.
+
+d: every decision made in one real Valkey, by our exact sliding window, `limits`, throttled-py and, on Node,
+   rate-limiter-flexible.
+i: the same without a store, in the memory of the process, ours and `limits`.
+j: ours with leases, against `limits` as in d: what exactness costs, for those who can do without.
+
+How each of them decides is in deciders.py and peers/decide.js.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 
 from machine import HERE, PYTHON, TESTED_CORE, abba, median_ratio, valkey
 
 CALLERS = (8, 64, 512)
-KEYS = 1000
-CONNECTIONS = 600  # both peers take a connection per call in flight, and their default of 100 fails at 512
-Decide = Callable[[str], Awaitable[object]]
+NODE = "rate-limiter-flexible"
+NODE_FILES = HERE / "peers" / "node_modules" / NODE
+EXACT = "silence", "limits", "throttled-py", NODE
+MEMORY = "silence, memory", "limits, memory"
+MEMORY_NOW = "silence, memory, no loop", "limits, memory, no loop"
+LEASED = "silence, leased", "limits"
 
 
-async def paced(decide: Decide, callers: int, seconds: float) -> float:
-    """Keep *callers* deciding for *seconds*, each on one key after the other; return decisions per second."""
-
-    async def caller(number: int, until: float) -> int:
-        count = 0
-        while time.monotonic() < until:
-            await decide(f"user-{(number * 7919 + count) % KEYS}")
-            count += 1
-        return count
-
-    await asyncio.gather(*(caller(n, time.monotonic() + 0.3) for n in range(callers)))
-    started = time.monotonic()
-    counts = await asyncio.gather(*(caller(n, started + seconds) for n in range(callers)))
-    return sum(counts) / (time.monotonic() - started)
+def command_of(name: str) -> list[str]:
+    """Return the program that decides as *name*."""
+    if name == NODE:
+        return ["node", str(HERE / "peers" / "decide.js")]
+    return [PYTHON, str(HERE / "deciders.py"), name]
 
 
-async def silence(port: int, callers: int, seconds: float) -> float:
-    """Measure our exact sliding window, through the library door and with its fallback in place."""
-    from silence_gateway.limiting.rate_limiter import RateLimiter
-    from silence_gateway.stores.settings import StoreSettings
-    from silence_gateway.stores.valkey import ValkeyStore
-
-    # The peers wait as long as it takes; so do we here, instead of deciding locally when the machine stalls.
-    settings = StoreSettings(url=f"valkey://127.0.0.1:{port}/0", deadline_s=5.0, silence_s=10.0)
-    store = ValkeyStore(settings, f"bench-{time.time_ns()}")
-    await store.start()
-    limiter = RateLimiter(store, fleet=store.fleet)
-    rate = await paced(limiter.limit("bench", "100/minute").try_acquire, callers, seconds)
-    await store.stop()
-    if limiter.engine.falling_back.local_decisions:
-        raise SystemExit("some decisions were made without the store: the measurement is void")
-    return rate
+def rate_of(name: str, callers: int, seconds: float) -> float:
+    """Return decisions per second of one program, on a fresh store: nobody pays for another's keys."""
+    with valkey() as port:
+        done = subprocess.run(
+            ["taskset", "-c", str(TESTED_CORE), *command_of(name), str(port), str(callers), str(seconds)],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    return float(json.loads(done.stdout))
 
 
-async def limits(port: int, callers: int, seconds: float) -> float:
-    """Measure the moving window of `limits`: exact, in Lua, on a sorted list."""
-    from limits import parse
-    from limits.aio import storage, strategies
-
-    store = storage.RedisStorage(
-        f"async+redis://127.0.0.1:{port}", implementation="redispy", max_connections=CONNECTIONS
-    )
-    strategy = strategies.MovingWindowRateLimiter(store)
-    rate = parse("100/minute")
-    return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds)
-
-
-async def throttled(port: int, callers: int, seconds: float) -> float:
-    """Measure the token bucket of throttled-py, which has no exact window."""
-    from throttled.asyncio import Throttled, rate_limiter, store
-
-    limiter = Throttled(
-        using="token_bucket",
-        quota=rate_limiter.per_min(100),
-        store=store.RedisStore(
-            server=f"redis://127.0.0.1:{port}/0",
-            options={"CONNECTION_POOL_KWARGS": {"max_connections": CONNECTIONS}},
-        ),
-    )
-    return await paced(limiter.limit, callers, seconds)
-
-
-WORK = {"silence": silence, "limits": limits, "throttled-py": throttled}
-
-
-def measure(rounds: int, seconds: float) -> dict[str, object]:
-    """Run part d and return its results."""
-    names = list(WORK)
+def side_by_side(
+    names: Sequence[str], callers: Sequence[int], rounds: int, seconds: float
+) -> dict[str, dict[str, object]]:
+    """Run *names* in turns, the first of which is ours; return their runs and our ratios to the others."""
     runs: dict[str, list[dict[str, float]]] = {}
     ratios: dict[str, float] = {}
-    for callers in CALLERS:
+    for count in callers:
         of: dict[str, list[float]] = {name: [] for name in names}
         for _, name in abba(names, rounds):
-            with valkey() as port:  # a fresh one each time: nobody pays for another's keys
-                done = subprocess.run(
-                    ["taskset", "-c", str(TESTED_CORE), PYTHON, str(HERE / "decisions.py"),
-                     name, str(port), str(callers), str(seconds)],
-                    stdout=subprocess.PIPE, check=True,
-                )  # fmt: skip
-            rate = json.loads(done.stdout)
+            rate = rate_of(name, count, seconds)
             of[name].append(rate)
-            runs.setdefault(f"{name}, {callers} callers", []).append({"decisions_per_second": rate})
-            print(f"  {name:20} {callers:4} callers {rate:9.0f} decisions/s", file=sys.stderr)
+            runs.setdefault(f"{name}, {count} callers", []).append({"decisions_per_second": rate})
+            print(f"  {name:26} {count:4} callers {rate:9.0f} decisions/s", file=sys.stderr)
         for peer in names[1:]:
-            ratios[f"silence / {peer} ({callers} callers)"] = median_ratio(of["silence"], of[peer])
+            ratios[f"{names[0]} / {peer} ({count} callers)"] = median_ratio(of[names[0]], of[peer])
     return {"runs": runs, "ratios": ratios}
 
 
-if __name__ == "__main__":
-    import uvloop
+def measure(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
+    """Run part d and return its results."""
+    names = list(EXACT)
+    if shutil.which("node") is None or not NODE_FILES.exists():
+        names.remove(NODE)
+        print(
+            f"  SKIPPED: {NODE}: node or its packages are missing (npm install in bench/peers)",
+            file=sys.stderr,
+        )
+    return side_by_side(names, CALLERS, rounds, seconds)
 
-    _, which, target, count, duration = sys.argv
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(WORK[which](int(target), int(count), float(duration)))))
+
+def measure_memory(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
+    """Run part i and return its results."""
+    looped = side_by_side(MEMORY, (1, *CALLERS), rounds, seconds)
+    now = side_by_side(MEMORY_NOW, (1,), rounds, seconds)
+    return {part: {**looped[part], **now[part]} for part in looped}
+
+
+def measure_leases(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
+    """Run part j and return its results."""
+    return side_by_side(LEASED, CALLERS, rounds, seconds)

@@ -12,11 +12,15 @@ from typing import Any
 
 import calls
 import decisions
+import exactness
 import fanout
 import grpc_server
 import http_load
+import key_memory
 import latency
 from machine import describe_machine, versions
+
+import agreement
 
 HERE = Path(__file__).parent
 
@@ -34,6 +38,11 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
     "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
+    "i": ("limit decisions per second, in memory", decisions.measure_memory),
+    "j": ("limit decisions per second, with leases", decisions.measure_leases),
+    "k": ("windows that admit exactly N, with 100 callers in 4 processes", exactness.measure),
+    "l": ("random steps on which scripts and core agree", agreement.measure),
+    "m": ("memory per key, a million keys", key_memory.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -54,8 +63,24 @@ WANTED = {
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
     ("b", "silence, limited / envoy"): 1.3,
     ("c", "grpcio.aio / silence (CPU)"): 5.0,
-    ("d", "silence / limits (64 callers)"): 5.0,
+    ("d", "silence / limits (8 callers)"): 3.0,
+    ("d", "silence / limits (64 callers)"): 8.0,
+    ("d", "silence / limits (512 callers)"): 8.0,
+    ("d", "silence / throttled-py (8 callers)"): 3.0,
+    ("d", "silence / throttled-py (64 callers)"): 8.0,
+    ("d", "silence / throttled-py (512 callers)"): 8.0,
+    ("d", "silence / rate-limiter-flexible (8 callers)"): 3.0,
+    ("d", "silence / rate-limiter-flexible (64 callers)"): 3.0,
+    ("d", "silence / rate-limiter-flexible (512 callers)"): 3.0,
     ("g", "silence / better grpcio (1 connection)"): 3.0,
+    **{
+        ("i", f"silence, memory / limits, memory ({callers} callers)"): 5.0
+        for callers in (1, *decisions.CALLERS)
+    },
+    ("i", "silence, memory, no loop / limits, memory, no loop (1 callers)"): 5.0,
+    **{("j", f"silence, leased / limits ({callers} callers)"): 20.0 for callers in decisions.CALLERS},
+    **{("k", f"{algorithm}: windows with exactly N"): 1.0 for algorithm in exactness.CHECKS},
+    ("m", key_memory.RATIO): 1.0,
     ("e", "silence / python-socketio"): 8.0,
 }
 
