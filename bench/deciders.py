@@ -3,10 +3,11 @@ What parts d, i and j measure: one process that decides about limits as fast as 
 
 Run by decisions.py: deciders.py NAME PORT CALLERS SECONDS; prints decisions per second.
 
-All programs share one loop, one set of keys and one limit. The keys are made beforehand, the time is
-looked at by a timer, and the loop itself costs 0.1 us per decision. Nobody is refused: the limit is above
-what a key is asked for in the whole run, and a run in which it was not is void. A refusal is cheaper than
-an admission, because it writes nothing, so a benchmark that refuses measures something else.
+All programs share one loop, and those that are compared one set of keys and one limit. The keys are made
+beforehand, the time is looked at by a timer, and the loop itself costs 0.1 us per decision. Nobody is
+refused: the limit is above what a key is asked for in the whole run, and a run in which it was not is void.
+A refusal is cheaper than an admission, because it writes nothing, so a benchmark that refuses measures
+something else.
 """
 
 from __future__ import annotations
@@ -15,29 +16,58 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain, cycle, islice
 
-KEYS = [f"user-{number:05}" for number in range(10_000)]
-LIMIT = 20_000
-RATE = f"{LIMIT}/hour"
 LEASE = 100
 WARM_UP_S = 1.0
 CONNECTIONS = 600  # peers take a connection per call in flight, and their default of 100 fails at 512
 TURN = 64
 """Decisions that a caller makes before it lets others run, where nothing makes it wait."""
 
+
+@dataclass(frozen=True)
+class Load:
+    """
+    What is asked for.
+
+    Attributes:
+        keys: Whom, one after the other.
+        limit: How much each may have in an hour; never reached.
+    """
+
+    keys: Sequence[str]
+    limit: int
+
+    @property
+    def rate(self) -> str:
+        """The limit as text."""
+        return f"{self.limit}/hour"
+
+    def check(self, decisions: int) -> None:
+        """Make sure that nobody can have been refused: keys are asked for equally often, in turns."""
+        if decisions > 0.95 * len(self.keys) * self.limit:
+            raise SystemExit(
+                f"{decisions} decisions are more than {len(self.keys)} keys allow: raise the limit"
+            )
+
+
+MANY = Load([f"user-{number:05}" for number in range(10_000)], 20_000)
+HOT = Load(MANY.keys[:100], 1_000_000)
+"""What leases are for: few keys, each asked for hundreds of times a second."""
+
 Decide = Callable[[str], Awaitable[object]]
 DecideNow = Callable[[str], object]
 
 
-def keys_of(number: int, callers: int) -> cycle[str]:
+def keys_of(load: Load, number: int, callers: int) -> cycle[str]:
     """Return the keys of one caller, for ever: all of them, and each caller begins elsewhere."""
-    begin = number * len(KEYS) // callers
-    return cycle(chain(islice(KEYS, begin, None), islice(KEYS, begin)))
+    begin = number * len(load.keys) // callers
+    return cycle(chain(islice(load.keys, begin, None), islice(load.keys, begin)))
 
 
-async def paced(decide: Decide, callers: int, seconds: float, *, turn: int = 1) -> float:
+async def paced(decide: Decide, callers: int, seconds: float, *, load: Load = MANY, turn: int = 1) -> float:
     """
     Keep *callers* deciding, each on one key after the other; return decisions per second.
 
@@ -48,7 +78,7 @@ async def paced(decide: Decide, callers: int, seconds: float, *, turn: int = 1) 
 
     async def caller(number: int) -> None:
         nonlocal done
-        keys = keys_of(number, callers)
+        keys = keys_of(load, number, callers)
         while running:
             for key in islice(keys, turn):
                 await decide(key)
@@ -63,13 +93,13 @@ async def paced(decide: Decide, callers: int, seconds: float, *, turn: int = 1) 
     rate = (done - before) / (time.perf_counter() - started)
     running = False
     await asyncio.gather(*tasks)
-    check(done)
+    load.check(done)
     return rate
 
 
 def paced_now(decide: DecideNow, seconds: float) -> float:
     """Do the same through a door that needs no event loop, where callers make no difference."""
-    keys = keys_of(0, 1)
+    keys = keys_of(MANY, 0, 1)
     done = before = 0
     started = 0.0
     end = time.perf_counter() + WARM_UP_S
@@ -82,17 +112,11 @@ def paced_now(decide: DecideNow, seconds: float) -> float:
                 decide(key)
             done += TURN
     rate = (done - before) / (time.perf_counter() - started)
-    check(done)
+    MANY.check(done)
     return rate
 
 
-def check(decisions: int) -> None:
-    """Make sure that nobody can have been refused: keys are asked for equally often, in turns."""
-    if decisions > 0.95 * len(KEYS) * LIMIT:
-        raise SystemExit(f"{decisions} decisions are more than {len(KEYS)} keys allow: raise LIMIT")
-
-
-async def ours(port: int, callers: int, seconds: float, *, lease: int) -> float:
+async def ours(port: int, callers: int, seconds: float, *, lease: int = 0, load: Load = MANY) -> float:
     """Measure our exact sliding window, through the library door and with its fallback in place."""
     from silence_gateway.limiting.rate_limiter import RateLimiter
     from silence_gateway.stores.settings import StoreSettings
@@ -103,9 +127,9 @@ async def ours(port: int, callers: int, seconds: float, *, lease: int) -> float:
     store = ValkeyStore(settings, f"bench-{time.time_ns()}")
     await store.start()
     limiter = RateLimiter(store, fleet=store.fleet)
-    limit = limiter.limit("bench", RATE, lease=lease)
-    await limit.try_acquire(KEYS[0])  # the scripts are loaded
-    rate = await paced(limit.try_acquire, callers, seconds, turn=TURN if lease else 1)
+    limit = limiter.limit("bench", load.rate, lease=lease)
+    await limit.try_acquire(load.keys[0])  # the scripts are loaded
+    rate = await paced(limit.try_acquire, callers, seconds, load=load, turn=TURN if lease else 1)
     await limiter.stop()
     await store.stop()
     if limiter.engine.falling_back.local_decisions:
@@ -115,12 +139,12 @@ async def ours(port: int, callers: int, seconds: float, *, lease: int) -> float:
 
 async def silence(port: int, callers: int, seconds: float) -> float:
     """Decide every use in the store."""
-    return await ours(port, callers, seconds, lease=0)
+    return await ours(port, callers, seconds)
 
 
 async def silence_leased(port: int, callers: int, seconds: float) -> float:
     """Take uses from the store several at a time."""
-    return await ours(port, callers, seconds, lease=LEASE)
+    return await ours(port, callers, seconds, lease=LEASE, load=HOT)
 
 
 async def silence_memory(_port: int, callers: int, seconds: float) -> float:
@@ -128,7 +152,7 @@ async def silence_memory(_port: int, callers: int, seconds: float) -> float:
     from silence_gateway.limiting.rate_limiter import RateLimiter
 
     async with RateLimiter("memory://") as limiter:
-        return await paced(limiter.limit("bench", RATE).try_acquire, callers, seconds, turn=TURN)
+        return await paced(limiter.limit("bench", MANY.rate).try_acquire, callers, seconds, turn=TURN)
 
 
 async def silence_memory_now(_port: int, _callers: int, seconds: float) -> float:
@@ -136,10 +160,10 @@ async def silence_memory_now(_port: int, _callers: int, seconds: float) -> float
     from silence_gateway.limiting.rate_limiter import RateLimiter
 
     async with RateLimiter("memory://") as limiter:
-        return paced_now(limiter.limit("bench", RATE).try_acquire_now, seconds)
+        return paced_now(limiter.limit("bench", MANY.rate).try_acquire_now, seconds)
 
 
-async def limits(port: int, callers: int, seconds: float) -> float:
+async def limits(port: int, callers: int, seconds: float, *, load: Load = MANY) -> float:
     """
     Measure the moving window of `limits`: exact, in Lua, on a list.
 
@@ -153,9 +177,14 @@ async def limits(port: int, callers: int, seconds: float) -> float:
         f"async+redis://127.0.0.1:{port}", implementation="valkey", max_connections=CONNECTIONS
     )
     strategy = strategies.MovingWindowRateLimiter(store)
-    rate = parse(RATE)
-    await strategy.hit(rate, "limits", KEYS[0])
-    return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds)
+    rate = parse(load.rate)
+    await strategy.hit(rate, "limits", load.keys[0])
+    return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds, load=load)
+
+
+async def limits_hot(port: int, callers: int, seconds: float) -> float:
+    """Measure the same on few keys."""
+    return await limits(port, callers, seconds, load=HOT)
 
 
 async def limits_memory(_port: int, callers: int, seconds: float) -> float:
@@ -164,7 +193,7 @@ async def limits_memory(_port: int, callers: int, seconds: float) -> float:
     from limits.aio import storage, strategies
 
     strategy = strategies.MovingWindowRateLimiter(storage.MemoryStorage())
-    rate = parse(RATE)
+    rate = parse(MANY.rate)
     return await paced(lambda key: strategy.hit(rate, "limits", key), callers, seconds, turn=TURN)
 
 
@@ -173,7 +202,7 @@ async def limits_memory_now(_port: int, _callers: int, seconds: float) -> float:
     from limits import parse, storage, strategies
 
     strategy = strategies.MovingWindowRateLimiter(storage.MemoryStorage())
-    rate = parse(RATE)
+    rate = parse(MANY.rate)
     return paced_now(lambda key: strategy.hit(rate, "limits", key), seconds)
 
 
@@ -187,13 +216,13 @@ async def throttled(port: int, callers: int, seconds: float) -> float:
 
     limiter = Throttled(
         using="token_bucket",
-        quota=rate_limiter.per_hour(LIMIT),
+        quota=rate_limiter.per_hour(MANY.limit),
         store=store.RedisStore(
             server=f"redis://127.0.0.1:{port}/0",
             options={"CONNECTION_POOL_KWARGS": {"max_connections": CONNECTIONS}},
         ),
     )
-    await limiter.limit(KEYS[0])
+    await limiter.limit(MANY.keys[0])
     return await paced(limiter.limit, callers, seconds)
 
 
@@ -203,6 +232,7 @@ WORK = {
     "silence, memory": silence_memory,
     "silence, memory, no loop": silence_memory_now,
     "limits": limits,
+    "limits, hot keys": limits_hot,
     "limits, memory": limits_memory,
     "limits, memory, no loop": limits_memory_now,
     "throttled-py": throttled,

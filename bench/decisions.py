@@ -4,7 +4,7 @@ Parts d, i and j: limit decisions per second of one process, side by side with p
 d: every decision made in one real Valkey, by our exact sliding window, `limits`, throttled-py and, on Node,
    rate-limiter-flexible.
 i: the same without a store, in the memory of the process, ours and `limits`.
-j: ours with leases, against `limits` as in d: what exactness costs, for those who can do without.
+j: as d, but on 100 hot keys, which is what leases are for: ours with leases, against `limits`.
 
 How each of them decides is in deciders.py and peers/decide.js.
 """
@@ -25,7 +25,7 @@ NODE_FILES = HERE / "peers" / "node_modules" / NODE
 EXACT = "silence", "limits", "throttled-py", NODE
 MEMORY = "silence, memory", "limits, memory"
 MEMORY_NOW = "silence, memory, no loop", "limits, memory, no loop"
-LEASED = "silence, leased", "limits"
+LEASED = "silence, leased", "limits, hot keys"
 
 
 def command_of(name: str) -> list[str]:

@@ -78,7 +78,10 @@ WANTED = {
         for callers in (1, *decisions.CALLERS)
     },
     ("i", "silence, memory, no loop / limits, memory, no loop (1 callers)"): 5.0,
-    **{("j", f"silence, leased / limits ({callers} callers)"): 20.0 for callers in decisions.CALLERS},
+    **{
+        ("j", f"silence, leased / limits, hot keys ({callers} callers)"): 20.0
+        for callers in decisions.CALLERS
+    },
     **{("k", f"{algorithm}: windows with exactly N"): 1.0 for algorithm in exactness.CHECKS},
     ("m", key_memory.RATIO): 1.0,
     ("e", "silence / python-socketio"): 8.0,
