@@ -13,13 +13,15 @@ from typing import Any
 import asgi_limits
 import calls
 import decisions
+import exactness
 import fanout
 import grpc_server
 import http_load
+import key_memory
 import latency
-import local_decisions
 from machine import describe_machine, versions
 
+import agreement
 import rls
 
 HERE = Path(__file__).parent
@@ -39,8 +41,12 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "f": ("latency at 70 % of our maximum", latency.measure),
     "g": ("gRPC calls per second of an empty handler", grpc_server.measure),
     "h": ("decisions per second of the rate limit service", rls.measure),
-    "i": ("limit decisions per second in memory", local_decisions.measure),
-    "l": ("limits in a FastAPI app", asgi_limits.measure),
+    "i": ("limit decisions per second, in memory", decisions.measure_memory),
+    "j": ("limit decisions per second, with leases", decisions.measure_leases),
+    "k": ("windows that admit exactly N, with 100 callers in 4 processes", exactness.measure),
+    "l": ("random steps on which scripts and core agree", agreement.measure),
+    "m": ("memory per key, a million keys", key_memory.measure),
+    "n": ("limits in a FastAPI app", asgi_limits.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -72,14 +78,21 @@ WANTED = {
     ("d", "silence / rate-limiter-flexible (8 callers)"): 3.0,
     ("d", "silence / rate-limiter-flexible (64 callers)"): 3.0,
     ("d", "silence / rate-limiter-flexible (512 callers)"): 3.0,
-    ("d", "silence, leases / limits, busy keys (8 callers)"): 20.0,
-    ("d", "silence, leases / limits, busy keys (64 callers)"): 20.0,
-    ("d", "silence, leases / limits, busy keys (512 callers)"): 20.0,
-    ("i", "silence, not async / limits, not async"): 5.0,
-    ("i", "silence / limits (1 caller)"): 5.0,
-    ("i", "silence / limits (64 callers)"): 5.0,
-    ("i", "silence / limits (512 callers)"): 5.0,
+    ("d", "silence / limits, redis-py (8 callers)"): 3.0,
+    ("d", "silence / limits, redis-py (64 callers)"): 8.0,
+    ("d", "silence / limits, redis-py (512 callers)"): 8.0,
     ("g", "silence / better grpcio (1 connection)"): 3.0,
+    **{
+        ("i", f"silence, memory / limits, memory ({callers} callers)"): 5.0
+        for callers in (1, *decisions.CALLERS)
+    },
+    ("i", "silence, memory, no loop / limits, memory, no loop (1 callers)"): 5.0,
+    **{
+        ("j", f"silence, leased / limits, hot keys ({callers} callers)"): 20.0
+        for callers in decisions.CALLERS
+    },
+    **{("k", f"{algorithm}: windows with exactly N"): 1.0 for algorithm in exactness.CHECKS},
+    ("m", key_memory.RATIO): 1.0,
     ("h", "silence, memory / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,
     ("h", "silence, valkey / better grpcio, empty (64 connections)"): 2.0,

@@ -14,7 +14,10 @@ if [ ! -f .bench-venv/.ready ] || [ bench/requirements.txt -nt .bench-venv/.read
     .bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt --editable .
     touch .bench-venv/.ready
 fi
-if command -v npm >/dev/null 2>&1; then
-    (cd bench/peers/node && npm install --silent --no-package-lock --no-audit --no-fund) || echo "bench: npm could not install the peer for Node.js" >&2
+if ! command -v npm >/dev/null 2>&1; then
+    echo "bench: SKIPPED: no Node.js here, so no rate-limiter-flexible" >&2
+elif [ ! -f bench/peers/node_modules/.ready ] || [ bench/peers/package.json -nt bench/peers/node_modules/.ready ]; then
+    (cd bench/peers && npm install --silent --no-audit --no-fund --no-package-lock)
+    touch bench/peers/node_modules/.ready
 fi
 exec .bench-venv/bin/python bench/run.py "$@"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from silence_gateway.core.http_chunks import ChunkReader
@@ -31,7 +31,7 @@ def read(wire: bytes, step: int) -> tuple[bytes, bytes, bool]:
 
 @given(
     st.lists(st.binary(max_size=50), max_size=8),
-    st.sampled_from([b"", b";a=b", b";name"]),
+    st.sampled_from([b"", b";a=b", b";name", b';a="b; \\"c\\"";d']),
     st.sampled_from([b"", b"X: y\r\n", b"A:\r\nB: c\r\n"]),
     st.binary(max_size=20),
     st.integers(1, 60),
@@ -59,12 +59,29 @@ class Sink:
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-alphabet = st.sampled_from(
-    [b"0", b"3", b"a", b"\r\n", b"\n", b"\r", b";", b" ", b"x:y", b"\0", b"abc", b"0\r\n\r\n"]
-)
+PIECES = [
+    b"0",
+    b"3",
+    b"a",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b";",
+    b" ",
+    b"x:y",
+    b"\0",
+    b"abc",
+    b"0\r\n\r\n",
+    b"\t",
+    b"\xe9",
+]
+EXTENDED = [b"=", b'"', b"\\", b"0;", b'="']
+alphabet = st.sampled_from(PIECES + EXTENDED)
 
 
 @given(st.lists(alphabet, max_size=14).map(b"".join))
+@example(b"0; 0\r\n\r\n")
+@example(b'0;a="b c"\r\n\r\n')
 def test_whatever_we_take_llhttp_takes_too(wire: bytes) -> None:
     """We may refuse what llhttp takes (never the other way), and then both see one body."""
     try:
@@ -97,6 +114,14 @@ def test_whatever_we_take_llhttp_takes_too(wire: bytes) -> None:
         b"3_0\r\n",
         b"3;\r\n",
         b"3;a\0\r\n",
+        b"3; a\r\n",
+        b"3;a =b\r\n",
+        b"3;a= b\r\n",
+        b"3;a=\r\n",
+        b"3;a;\r\n",
+        b"3;=b\r\n",
+        b'3;a="b\r\n',
+        b'3;a="b"c\r\n',
         b"3\n",
         b"3\r\nabcd\r\n",
         b"3\r\nabc\n",

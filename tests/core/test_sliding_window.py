@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.limits import NEVER, Algorithm, Decision, LimitRule, seconds_rounded_up
 from silence_gateway.core.rates import Rate
-from silence_gateway.core.sliding_window import Log, give_back, is_over, judge, spend, spend_at_once, used_of
+from silence_gateway.core.sliding_window import Log, admit, give_back, is_over, judge, spend, used_of
 
 START_US = 1_764_000_000_000_000
 SECOND = 1_000_000
@@ -228,31 +228,19 @@ def test_with_refunds_no_window_ever_holds_more_than_the_limit(
 
 
 @given(
-    rules,
-    st.lists(st.tuples(st.integers(-200_000, 1_500_000), st.integers(0, 3), st.integers(0, 2)), max_size=60),
+    st.integers(1, 12),
+    st.lists(st.tuples(st.integers(-1_500_000, 2_500_000), st.integers(0, 14)), max_size=60),
 )
-def test_in_one_step_it_comes_to_the_same_as_in_two(
-    rule: LimitRule, trace: list[tuple[int, int, int]]
-) -> None:
-    """Whatever was spent, given back, or came before its time."""
-    quick, slow, now_us = Log(), Log(), START_US
-    for step_us, cost, back in trace:
-        now_us += step_us
-        before = (list(quick.times), list(quick.totals), quick.start)
-        decision = spend_at_once(rule, quick, now_us, cost)
-        if decision is None:
-            assert (quick.times, quick.totals, quick.start) == before, "nothing has happened"
-            _, decision = take(rule, quick, now_us, cost)
-        assert decision == take(rule, slow, now_us, cost)[1]
-        for log in (quick, slow):
-            give_back(rule, log, now_us, now_us, back)
-        assert (quick.times, quick.totals, quick.start) == (slow.times, slow.totals, slow.start)
+def test_admitting_is_judging_and_spending(count: int, steps: list[tuple[int, int]]) -> None:
+    """The shorter way comes to the same numbers and the same log, also when time steps back."""
+    rule = rule_of(count, SECOND)
+    short, long = Log(), Log()
+    now_us = START_US
+    for gap_us, cost in steps:
+        now_us += gap_us
+        expected = judge(rule, long, now_us, cost)
+        if expected.allowed and cost:
+            spend(rule, long, now_us, cost)
 
-
-def test_one_step_is_enough_where_it_fits_and_nothing_is_old() -> None:
-    log = Log()
-    take(TWO_PER_SECOND, log, START_US)
-
-    assert spend_at_once(TWO_PER_SECOND, log, START_US + 1, 1) is not None
-    assert spend_at_once(TWO_PER_SECOND, log, START_US + 2, 1) is None
-    assert spend_at_once(TWO_PER_SECOND, log, START_US + SECOND, 1) is None
+        assert admit(rule, short, now_us, cost) == expected
+        assert (short.times, short.totals, short.start) == (long.times, long.totals, long.start)

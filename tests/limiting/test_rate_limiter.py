@@ -31,6 +31,20 @@ def test_ten_lines_limit_anything() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_counted_here_is_decided_without_an_event_loop() -> None:
+    limiter = RateLimiter(clock=FakeClock())
+    login = limiter.limit("login", "2/hour")
+
+    assert login.try_acquire_now("ann", 2) == Decision(True, 2, 0, 0, 3_600_000_000)
+    refused = login.try_acquire_now("ann")
+    assert refused is not None
+    assert not refused.allowed
+    with pytest.raises(ValueError, match="at least 0"):
+        login.try_acquire_now("ann", -1)
+    with pytest.raises(ValueError, match="gives places"):
+        limiter.concurrency("reports", 2).try_acquire_now("ann")
+
+
 def test_limits_are_declared_once_and_asked_by_name() -> None:
     async def scenario() -> None:
         limiter = RateLimiter(clock=FakeClock())
@@ -61,15 +75,6 @@ def test_several_limits_are_all_or_nothing() -> None:
         assert await limiter.try_acquire_all([]) == []
 
     asyncio.run(scenario())
-
-
-def test_what_is_counted_in_this_process_is_decided_without_waiting_for_anything() -> None:
-    limit = RateLimiter().limit("a", "2/minute")
-    decisions = [limit.try_acquire_now("k") for _ in range(3)]
-
-    assert [decision and decision.allowed for decision in decisions] == [True, True, False]
-    with pytest.raises(ValueError, match="at least 0"):
-        limit.try_acquire_now("k", -1)
 
 
 def test_what_a_store_must_be_asked_is_not_decided_without_it() -> None:

@@ -40,6 +40,18 @@ async def passes(limit: Limit, key: str, tries: int) -> int:
     return sum(decision.allowed for decision in decisions)
 
 
+def test_what_the_store_counts_is_not_decided_at_once() -> None:
+    async def scenario(url: str) -> None:
+        async with RateLimiter(url, fleet=fresh_fleet()) as limiter:
+            limit = limiter.limit("shared", "10/hour")
+
+            assert limit.try_acquire_now("k") is None
+            assert (await limit.try_acquire("k")).remaining == 9
+
+    with valkey_server() as server:
+        asyncio.run(scenario(server.url))
+
+
 def test_two_programs_share_their_limits() -> None:
     async def scenario(url: str) -> None:
         fleet = fresh_fleet()

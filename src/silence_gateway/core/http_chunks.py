@@ -5,8 +5,8 @@ Nothing here awaits or reads a clock. The reader takes exactly its message out o
 what follows, so that the next request is read from its own first byte. llhttp could decode chunks too,
 but does not say where they end; the tests hold both against each other.
 
-Chunk extensions and trailers are checked for characters that do not belong there, counted, and dropped:
-no trailer becomes a header.
+Chunk extensions and trailers are checked for what does not belong there, counted, and dropped: no
+trailer becomes a header.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import re
 
 from silence_gateway.core.http_head import Rejected
 
-SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~]+)?")
-TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+QUOTED = rb'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
+# Without the blanks around ";" and "=" that the RFC lets old senders write: llhttp refuses them too.
+EXTENSION = rb";%b(?:=(?:%b|%b))?" % (TOKEN, TOKEN, QUOTED)
+SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % EXTENSION)
+TRAILER_LINE = re.compile(rb"%b:[\t -~\x80-\xff]*" % TOKEN)
 FRAMING_FIELDS = (b"content-length:", b"transfer-encoding:", b"host:")
 
 MAX_LINE_BYTES = 4096

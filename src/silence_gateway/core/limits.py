@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 
 from silence_gateway.core.rates import Rate
 
+new_tuple = tuple.__new__
+"""`new_tuple(Ask, (rule, key, 1, ""))` takes half the time of `Ask(rule, key)`; for hot paths only."""
+
 NEVER: Final = -1
 """The `retry_after_us` of a request that can never be allowed: it costs more than the limit holds."""
 

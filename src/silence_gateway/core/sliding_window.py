@@ -21,9 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from silence_gateway.core.limits import NEVER, Decision, LimitRule
-
-new_tuple = tuple.__new__
+from silence_gateway.core.limits import NEVER, Decision, LimitRule, new_tuple
 
 
 class Log:
@@ -91,28 +89,6 @@ def judge(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Decision:
     return Decision(False, limit, remaining, log.times[freed_at] + window_us - now_us, reset_us, now_us)
 
 
-def spend_at_once(rule: LimitRule, log: Log, now_us: int, cost: int) -> Decision | None:
-    """
-    Judge and spend in one step, as nearly every request can be: it fits, and no use is old enough to go.
-
-    The same as `judge` and then `spend`, in a third of the time (0.4 us). None, and nothing changed, where it
-    takes both.
-    """
-    times, window_us = log.times, rule.window_us
-    if not times or times[0] <= now_us - window_us or times[-1] >= now_us or not cost:
-        return None
-    totals, limit = log.totals, rule.capacity
-    total = totals[-1] + cost
-    remaining = limit - total + log.start
-    if remaining < 0:
-        return None
-    times.append(now_us)
-    totals.append(total)
-    log.window_us = window_us
-    # What the constructor does, without looking at names and defaults.
-    return new_tuple(Decision, (True, limit, remaining, 0, window_us, now_us))
-
-
 def spend(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Log:
     """Remember *cost* uses at *now_us*, whether they fit or not, and forget what is over; changes *log*."""
     if log is None:
@@ -132,6 +108,38 @@ def spend(rule: LimitRule, log: Log | None, now_us: int, cost: int) -> Log:
     totals.append((totals[-1] if totals else log.start) + cost)
     times.append(now_us)
     return log
+
+
+def admit(rule: LimitRule, log: Log, now_us: int, cost: int) -> Decision:
+    """
+    Judge and, if allowed, spend in one go: the same as both, at half their price; may change *log*.
+
+    The usual case is written out: time goes on, the last use still counts, and there is enough.
+    """
+    times = log.times
+    if times and cost:
+        window_us = rule.window_us
+        if 0 < now_us - times[-1] < window_us:
+            totals = log.totals
+            before = totals[-1]
+            start = log.start
+            gone = uses_gone(times, now_us - window_us) if times[0] <= now_us - window_us else 0
+            if gone:
+                start = max(start, totals[gone - 1])
+            remaining = rule.capacity - before + start - cost
+            if remaining >= 0:
+                if gone:
+                    log.start = start
+                    del times[:gone]
+                    del totals[:gone]
+                log.window_us = window_us
+                times.append(now_us)
+                totals.append(before + cost)
+                return new_tuple(Decision, (True, rule.capacity, remaining, 0, window_us, now_us))
+    decision = judge(rule, log, now_us, cost)
+    if cost and decision.allowed:
+        spend(rule, log, now_us, cost)
+    return decision
 
 
 def give_back(rule: LimitRule, log: Log, now_us: int, at_us: int, amount: int) -> tuple[Log, int]:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op
+from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op, new_tuple
 from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.place import Place
-
-# What the constructor of a named tuple does, without looking at names and defaults.
-new_tuple = tuple.__new__
 
 if TYPE_CHECKING:
     from silence_gateway.limiting.rate_limiter import RateLimiter

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
+from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op, new_tuple
 from silence_gateway.stores.contracts import Script
 from silence_gateway.stores.limit_names import BLOCK
 from silence_gateway.stores.limit_scripts import declaration, script_for
@@ -21,9 +21,6 @@ from silence_gateway.stores.limit_scripts import declaration, script_for
 Waiting: TypeAlias = "tuple[Sequence[Ask], asyncio.Future[Sequence[Decision]]]"
 Packed: TypeAlias = "tuple[Script, list[bytes], list[bytes | int]]"
 NameOf: TypeAlias = Callable[[LimitRule, str], bytes]
-
-# What the constructor of a named tuple does, without looking at names and defaults.
-new_tuple = tuple.__new__
 
 OPS = {Op.CHARGE: b"s", Op.TAKE: b"t", Op.GIVE_BACK: b"b", Op.RENEW: b"h", Op.RELEASE: b"r"}
 

@@ -20,7 +20,7 @@ from silence_gateway.core.algorithms import ARITHMETIC
 from silence_gateway.core.concurrency import Places
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.core.penalty import standing_block, with_block
-from silence_gateway.core.sliding_window import Log, spend_at_once
+from silence_gateway.core.sliding_window import Log, admit
 
 Key: TypeAlias = "str | bytes"
 """Whom a counter counts: a text, or the hash of a long one."""
@@ -34,7 +34,7 @@ MAX_KEYS = 100_000
 MAX_KEY_CHARS = 512
 """Longer keys are kept as their hash, so that nobody fills the memory with them."""
 
-FORGET_EVERY = 8
+FORGET_EVERY = 32
 """Decisions that spend between two looks at what is over."""
 
 
@@ -115,13 +115,13 @@ class MemoryLimitStore:
         table = self.tables.get(rule.counter)
         state = table.get(key) if table is not None else None
         if kind == "w" and table is not None and state is not None:
-            quick = spend_at_once(rule, state, now_us, cost)
-            if quick is not None:
+            decision = admit(rule, state, now_us, cost)
+            if cost and decision[0]:
                 table.move_to_end(key)
                 self.spends = spends = self.spends + 1
                 if not spends % FORGET_EVERY:
                     self.forget(rule, table, now_us)
-                return quick
+            return decision
         arithmetic = ARITHMETIC[kind]
         decision = arithmetic.judge(rule, state, now_us, cost)
         if decision[0] and cost:
