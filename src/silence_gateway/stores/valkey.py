@@ -94,6 +94,8 @@ class ValkeyStore:
                 self.clock,
                 draw,
                 self.on_shard_replaced,
+                lambda reason: observer(StoreLost(reason=reason)),
+                lambda lost_s: observer(StoreFound(down_s=lost_s)),
             )
             self.scripts = ClusterLanes(self.cluster, HOT)
             self.general = caller = ClusterLanes(self.cluster, GENERAL)
