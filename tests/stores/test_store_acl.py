@@ -9,7 +9,6 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-import hiredis
 import pytest
 from tests.stores.places import Place
 from tests.stores.promises import check_everything
@@ -56,7 +55,7 @@ def let_in(servers: Sequence[ValkeyServer], fleet: str, password: str = "secret"
 
 
 def test_the_shipped_line_has_every_command_that_is_used_and_no_other(valkey: ValkeyServer) -> None:
-    """What scripts call is read from their text: every word in capitals that the server knows as a command."""
+    """What scripts call is read from their text: every word in capitals that is a command."""
     scripts = files("silence_gateway.stores").joinpath("scripts")
     texts = [path.read_text() for path in Path(str(scripts)).rglob("*.lua")]
     words = sorted({word for text in texts for word in re.findall(r"""["']([A-Z]+)["']""", text)})
