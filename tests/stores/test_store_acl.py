@@ -39,7 +39,7 @@ OUTSIDE = {
 def shipped_line(fleet: str, password: str) -> list[str]:
     """Return the words of the line on the page, for another fleet and password."""
     [line] = re.findall(r"^ACL SETUSER silence .*$", PAGE.read_text(), re.MULTILINE)
-    words = line.replace("shop:*", f"{fleet}:*").replace(">password", f">{password}").split()
+    words: list[str] = line.replace("shop:*", f"{fleet}:*").replace(">password", f">{password}").split()
     assert f"~{fleet}:*" in words
     assert f">{password}" in words
     return words
