@@ -215,7 +215,7 @@ def test_ten_thousand_calls_half_of_them_cancelled_shift_no_reply(yard: Yard, fl
         try:
             await eventually(lambda: all(lane.connected for lane in only(store).lanes), "every lane stands")
             before = yard.proxy.accepted
-            yard.proxy.latency_s = 0.003
+            yard.proxy.latency_s = 0.03
             for first in range(0, 10_000, 500):
                 tasks = [asyncio.create_task(caller(b"%d" % number)) for number in range(first, first + 500)]
                 for task in draw.sample(tasks, 250):
@@ -224,7 +224,7 @@ def test_ten_thousand_calls_half_of_them_cancelled_shift_no_reply(yard: Yard, fl
                     cancelled += task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             assert len(answered) + cancelled == 10_000
-            assert cancelled > 2500, "many left while their answers were on their way"
+            assert cancelled > 4000, "most of the half left while answers were on their way"
             assert [pair for pair in answered if pair[0] != pair[1]] == []
             assert yard.proxy.accepted - before <= 2
         finally:
