@@ -211,6 +211,10 @@ class Cluster:
         """The shards that have slots."""
         return list(self.primaries.values())
 
+    def serves(self, shard: Shard) -> bool:
+        """Whether *shard* has slots, as far as is known; without, nobody misses it."""
+        return shard in self.primaries.values()
+
     def shard_of(self, key: bytes) -> Shard | None:
         """Return who has *key*; None if nobody is known to."""
         return self.slots[slot_of(key)]

@@ -205,7 +205,7 @@ class Shard:
             return
         refusal = self.refused if move.new in CALLS_REFUSED else None
         self.hot.refusal = self.general.refusal = refusal
-        if refusal is None:
+        if move.new is State.UP:
             # What a lane met when it last tried speaks against the server no more.
             self.hot.refused_for = self.general.refused_for = ""
         self.pace.set_away(refusal is not None)

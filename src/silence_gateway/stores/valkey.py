@@ -309,6 +309,10 @@ class ValkeyStore:
     def shard_moved(self, shard: Shard, move: Move) -> None:
         """A breaker has changed its state."""
         self.transitions += 1
+        if self.cluster is not None and not self.cluster.serves(shard):
+            # It is only kept for its last answers: whether it is away is nobody's outage.
+            shard.failover.down = False
+            return
         if self.finder is not None:
             self.finder.set_away(move.new in CALLS_REFUSED)
         where = f"{shard.name}: " if shard.name else ""

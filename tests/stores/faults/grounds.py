@@ -152,9 +152,7 @@ class Clustered:
         """Return the ranges that `failed` serves."""
         node = self.failed
         told = node.call("CLUSTER", "SLOTS")
-        return [
-            (first, last) for first, last, primary, *_rest in told if primary[1] == node.open_port
-        ]
+        return [(first, last) for first, last, primary, *_rest in told if primary[1] == node.open_port]
 
     def close(self) -> None:
         """End everything."""

@@ -245,8 +245,10 @@ def hang_primary(ground: Watched) -> None:
 
 def taken_over(ground: Watched) -> None:
     until(
-        lambda: ground.set.primary is not ground.failed
-        and ground.set.primary.info("replication")["role"] == "master",
+        lambda: (
+            ground.set.primary is not ground.failed
+            and ground.set.primary.info("replication")["role"] == "master"
+        ),
         "the sentinels have chosen another",
     )
 
