@@ -73,19 +73,19 @@ def test_a_user_with_the_shipped_rights_can_do_everything(where: Place, fleet: s
     settings = where.settings(tls=True, user="silence:secret")
 
     async def statistics() -> None:
-        async with RateLimiter(ValkeyStore(settings, fleet), fleet=fleet) as limiter:
-            assert isinstance(limiter.store, ValkeyStore)
-            await limiter.store.start()
-            stats = ValkeyLimitStats(limiter.store.general, fleet)
-            once = {"192.0.2.1": 1}
-            use = NewUse(counts=LimitCounts(1, 1, 1, 1), requests=once, refused=once, clients=[b"8 bytes."])
-            await stats.add("window", use, 0)
-            await stats.reset("other")
-            await stats.show(["window", "other"])
+        store = ValkeyStore(settings, fleet)
+        await store.start()
+        stats = ValkeyLimitStats(store.general, fleet)
+        once = {"192.0.2.1": 1}
+        use = NewUse(counts=LimitCounts(1, 1, 1, 1), requests=once, refused=once, clients=[b"8 bytes."])
+        await stats.add("window", use, 0)
+        await stats.reset("other")
+        await stats.show(["window", "other"])
+        async with RateLimiter(store, fleet=fleet) as limiter:
             limit = limiter.limit("window", "10/minute")
             assert (await limit.try_acquire("alice")).at_us >= 0, "decided by the store"
             assert await limit.reset("alice")
-            await limiter.store.stop()
+        await store.stop()
 
     asyncio.run(statistics())
     asyncio.run(check_everything(settings, fleet))

@@ -50,3 +50,25 @@ def test_a_store_is_left_without_a_trace_of_its_connections(where: Place) -> Non
         )
 
     asyncio.run(scenario())
+
+
+def test_a_subscriber_that_hears_is_left_alone(where: Place) -> None:
+    """In a cluster a publication may be answered by a server that the subscriber does not listen to."""
+
+    async def once() -> None:
+        store = ValkeyStore(where.settings(tls=False), fresh_fleet())
+        await store.start()
+        heard: list[bytes] = []
+        store.bus.subscribe("news", heard.append)
+        await store.bus.ready("news")
+        await store.bus.ready(store.valkey_bus.own)
+        store.valkey_bus.probe()
+        for number in range(5):
+            await store.bus.publish("news", b"%d" % number)
+        await eventually(lambda: len(heard) == 5, "every message arrives")
+        assert store.valkey_bus.interruptions == 0
+        assert store.valkey_bus.restarts == 0
+        await store.stop()
+
+    for _ in range(6):  # names, and so the servers that publications go to, are drawn
+        asyncio.run(once())

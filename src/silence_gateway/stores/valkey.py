@@ -115,6 +115,7 @@ class ValkeyStore:
             draw,
             fleet=fleet,
             instance_id=self.id,
+            spread=self.cluster is not None,
         )
         self.valkey_board = ValkeyBoard(
             self.general,
