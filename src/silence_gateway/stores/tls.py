@@ -79,7 +79,7 @@ def distrust(exc: ssl.SSLError) -> str:
     """Say why a connection came to nothing, and what to do; goes on from the server's name."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"is not trusted: {exc.verify_message}; {REMEDIES.get(exc.verify_code, 'see store.tls')}"
-    said = exc.reason or str(exc)
+    said = getattr(exc, "reason", None) or str(exc)  # one that Python itself has raised has no reason
     remedy = next((text for reason, text in REMEDIES_BY_REASON.items() if reason in said), "")
     return f"and we cannot agree on TLS: {said}" + (f"; {remedy}" if remedy else "")
 

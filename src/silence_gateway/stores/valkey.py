@@ -142,6 +142,9 @@ class ValkeyStore:
     @property
     def up(self) -> bool:
         """Whether the store answers, as far as is known; a cluster does while any of its shards does."""
+        only = self.only
+        if only is not None:
+            return only.up
         return any(shard.up for shard in self.shards)
 
     @property
