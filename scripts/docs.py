@@ -40,6 +40,7 @@ SOMETHING_TO_SERVE = "\nupstreams: {cafe: {endpoints: [127.0.0.1:9001]}}\n"
 # Files that configurations in the docs may name.
 NAMED_FILES = {
     **dict.fromkeys(("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem", "blocked.txt"), ""),
+    "store-password": "secret",
     "ratelimit.yaml": "domain: shop\n",
     "keys.yaml": "keys: []\n",
 }

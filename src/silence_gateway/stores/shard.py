@@ -36,6 +36,7 @@ SUSPECT_LOOK_S = 0.05
 # After an outage this many looks in a row must be answered: one good moment of a store that stalls again
 # and again would let requests wait for it anew, and write two log lines each time.
 LOOKS_AFTER_OUTAGE = 3
+CALLS_SERVED = frozenset({State.UP, State.SUSPECT})
 # Troubles of single commands: the store answers, and everything else may go on.
 WRITE_FAULTS = frozenset({Fault.CAPACITY, Fault.PERMISSION, Fault.REFUSED})
 # What a shard may answer that is healthy, and no longer has what was asked for.
@@ -95,7 +96,7 @@ class Shard:
     Attributes:
         hot: The lane of the request path, bounded by `StoreSettings.deadline_s`.
         general: The lane of everything else, bounded by `StoreSettings.general_deadline_s`.
-        up: Whether the primary answers, as far as is known. Kept, because every request looks at it.
+        up: Whether the primary answers, as far as is known. A plain attribute, because every request looks.
         refuses_writes: Why the server, which answers, takes no writes; empty while it does.
     """
 
@@ -200,10 +201,10 @@ class Shard:
         """Carry out what a change of state means."""
         if move is None:
             return
-        self.up = move.new in (State.UP, State.SUSPECT)
+        self.up = move.new in CALLS_SERVED
         refusal = self.refused if move.new in CALLS_REFUSED else None
         self.hot.refusal = self.general.refusal = refusal
-        if refusal is None:
+        if move.new is State.UP:
             # What a lane met when it last tried speaks against the server no more.
             self.hot.refused_for = self.general.refused_for = ""
         self.pace.set_away(refusal is not None)

@@ -9,6 +9,7 @@ a connection is made, as a reason that names the file.
 from __future__ import annotations
 
 import ssl
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +79,14 @@ def distrust(exc: ssl.SSLError) -> str:
     """Say why a connection came to nothing, and what to do; goes on from the server's name."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"is not trusted: {exc.verify_message}; {REMEDIES.get(exc.verify_code, 'see store.tls')}"
-    said = exc.reason or str(exc)
+    said = getattr(exc, "reason", None) or str(exc)  # one that Python itself has raised has no reason
     remedy = next((text for reason, text in REMEDIES_BY_REASON.items() if reason in said), "")
     return f"and we cannot agree on TLS: {said}" + (f"; {remedy}" if remedy else "")
 
 
 class TlsContexts:
     """
-    Makes contexts from settings, anew whenever a file has changed.
+    Makes contexts from settings, anew whenever a file has changed; several threads may ask at once.
 
     Attributes:
         loads: How often the files were read.
@@ -96,6 +97,8 @@ class TlsContexts:
         self.loads = 0
         self._context: ssl.SSLContext | None = None
         self._read: tuple[tuple[int, int], ...] = ()
+        # All lanes ask together after an outage: one of them reads the files, the others take what it made.
+        self._reading = threading.Lock()
 
     def current(self) -> ssl.SSLContext:
         """
@@ -104,12 +107,13 @@ class TlsContexts:
         Raises:
             ConfigError: A file cannot be read or used; the text names it.
         """
-        stamps = tuple(stamp(path) for path in self.settings.files)
-        if self._context is None or stamps != self._read:
-            self._context = make_context(self.settings)
-            self._read = stamps
-            self.loads += 1
-        return self._context
+        with self._reading:
+            stamps = tuple(stamp(path) for path in self.settings.files)
+            if self._context is None or stamps != self._read:
+                self._context = make_context(self.settings)
+                self._read = stamps
+                self.loads += 1
+            return self._context
 
 
 def stamp(path: Path) -> tuple[int, int]:

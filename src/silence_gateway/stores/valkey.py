@@ -94,6 +94,8 @@ class ValkeyStore:
                 self.clock,
                 draw,
                 self.on_shard_replaced,
+                lambda reason: observer(StoreLost(reason=reason)),
+                lambda lost_s: observer(StoreFound(down_s=lost_s)),
             )
             self.scripts = ClusterLanes(self.cluster, HOT)
             self.general = caller = ClusterLanes(self.cluster, GENERAL)
@@ -113,6 +115,7 @@ class ValkeyStore:
             draw,
             fleet=fleet,
             instance_id=self.id,
+            spread=self.cluster is not None,
         )
         self.valkey_board = ValkeyBoard(
             self.general,
@@ -126,6 +129,7 @@ class ValkeyStore:
         self.bus: Bus = self.valkey_bus
         self.board: Board = self.valkey_board
         self.subscribed_at: Node | None = None
+        self.on_their_way: list[str] = []  # lanes that may connect, and ask whereto
         self.started = False
 
     # -- the contract ---------------------------------------------------------------------------------
@@ -139,7 +143,9 @@ class ValkeyStore:
     def up(self) -> bool:
         """Whether the store answers, as far as is known; a cluster does while any of its shards does."""
         only = self.only
-        return only.up if only is not None else any(shard.up for shard in self._cluster().owners)
+        if only is not None:
+            return only.up
+        return any(shard.up for shard in self.shards)
 
     @property
     def partly_away(self) -> str:
@@ -256,7 +262,11 @@ class ValkeyStore:
         """Connect a lane of the only shard; raises StoreRefused."""
         if self.finder is None:
             return await self.dialer.open(self.address.node, lane)
-        node = await self.finder.current()
+        self.on_their_way.append(lane)
+        try:
+            node = await self.finder.current()
+        finally:
+            self.on_their_way.remove(lane)
         return await self.dialer.open(node, lane, primary=True)
 
     async def open_subscriber(self) -> Wire:
@@ -290,7 +300,7 @@ class ValkeyStore:
         """The sentinels name another primary: leave the old one, which may go on answering."""
         self.observer(Noticed(what=f"the sentinels name a new primary: {node}"))
         assert self.only is not None
-        self.only.pace.begin_anew()
+        self.only.pace.begin_anew(self.on_their_way)
         for lane in self.only.lanes:
             if lane.wire is not None:
                 lane.wire.close(f"the primary is now {node}")
@@ -308,6 +318,10 @@ class ValkeyStore:
     def shard_moved(self, shard: Shard, move: Move) -> None:
         """A breaker has changed its state."""
         self.transitions += 1
+        if self.cluster is not None and not self.cluster.serves(shard):
+            # It is only kept for its last answers: whether it is away is nobody's outage.
+            shard.failover.down = False
+            return
         if self.finder is not None:
             self.finder.set_away(move.new in CALLS_REFUSED)
         where = f"{shard.name}: " if shard.name else ""

@@ -16,15 +16,33 @@ import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from silence_gateway.testing.ports import free_port
+from silence_gateway.testing.tls_line import TlsLine
 
 START_DEADLINE_S = 5.0
 CHUNK = 65536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 BACKLOG = 512
 TLS_HANDSHAKE = b"\x16"
+
+
+class Reads(Protocol):
+    """What a direction is read from."""
+
+    async def read(self, size: int, /) -> bytes:
+        """Return what comes next; nothing at the end."""
+
+
+class Writes(Protocol):
+    """What a direction is written to."""
+
+    def write(self, data: bytes, /) -> None:
+        """Send."""
+
+    async def drain(self) -> None:
+        """Wait until more is taken."""
 
 
 class FaultProxy:
@@ -88,7 +106,7 @@ class FaultProxy:
         self.on_loop(self.cut())
 
     def reset_at_answer(self, number: int) -> None:
-        """Lose the *number*-th piece that the server says from now on, and its connection with it."""
+        """Cut the *number*-th piece that the server says from now on in half, and its connection with it."""
         self.answers_until_reset = number
 
     def heal(self) -> None:
@@ -140,44 +158,37 @@ class FaultProxy:
         """Serve one client, with TLS if that is how it begins."""
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        context = None
-        if self.tls is not None:
-            try:
-                await self.readable(taken)
-                while self.stall_to_server or self.stall_to_client:
-                    await self.changed.wait()
-                if taken.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
-                    context = self.tls
-            except BaseException:
-                taken.close()
-                raise
-        with suppress(OSError):  # a handshake that fails is the client's to tell
-            transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, taken, ssl=context)
-            await self.serve(reader, asyncio.StreamWriter(transport, protocol, reader, self.loop))
-
-    async def readable(self, taken: socket.socket) -> None:
-        """Wait until the client has said something, without taking it."""
-        said = asyncio.Event()
-        self.loop.add_reader(taken, said.set)
-        try:
-            await said.wait()
-        finally:
-            self.loop.remove_reader(taken)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Join one client with the server until either leaves."""
+        transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, taken)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
         self.writers.add(writer)
-        there: asyncio.StreamWriter | None = None
         try:
             first = await reader.read(CHUNK)
-            self.knocks.append((time.monotonic(), first[:CHUNK]))
+            if self.tls is None or first[:1] != TLS_HANDSHAKE:
+                await self.serve(reader, writer, writer, first)
+                return
+            while self.stall_to_server or self.stall_to_client:
+                await self.changed.wait()
+            line = TlsLine(reader, writer, self.tls)
+            await line.begin(first)
+            await self.serve(line, line, writer, await line.read(CHUNK))
+        except OSError:
+            pass  # a handshake that fails is the client's to tell
+        finally:
+            self.writers.discard(writer)
+            writer.close()
+
+    async def serve(self, reader: Reads, writer: Writes, raw: asyncio.StreamWriter, first: bytes) -> None:
+        """Join one client, who has said *first*, with the server until either leaves."""
+        there: asyncio.StreamWriter | None = None
+        try:
+            self.knocks.append((time.monotonic(), first))
             if isinstance(self.upstream, str):
                 back, there = await asyncio.open_unix_connection(self.upstream)
             else:
                 back, there = await asyncio.open_connection(*self.upstream)
             self.writers.add(there)
-            up = asyncio.create_task(self.pump(reader, there, first, to_client=False))
-            down = asyncio.create_task(self.pump(back, writer, b"", to_client=True))
+            up = asyncio.create_task(self.pump(reader, there, there, first, to_client=False))
+            down = asyncio.create_task(self.pump(back, writer, raw, b"", to_client=True))
             try:
                 await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -185,15 +196,14 @@ class FaultProxy:
                     one.cancel()
                 await asyncio.gather(up, down, return_exceptions=True)
         except OSError:
-            abort(writer)  # the server refuses: so does the proxy, as well as it still can
+            abort(raw)  # the server refuses: so does the proxy, as well as it still can
         finally:
-            for one_writer in (writer, there):
-                if one_writer is not None:
-                    self.writers.discard(one_writer)
-                    one_writer.close()
+            if there is not None:
+                self.writers.discard(there)
+                there.close()
 
     async def pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, *, to_client: bool
+        self, reader: Reads, writer: Writes, raw: asyncio.StreamWriter, first: bytes, *, to_client: bool
     ) -> None:
         """Forward one direction, beginning with what was read already."""
         with suppress(OSError):
@@ -206,7 +216,8 @@ class FaultProxy:
                 if to_client and self.answers_until_reset:
                     self.answers_until_reset -= 1
                     if not self.answers_until_reset:
-                        abort(writer)
+                        writer.write(data[: len(data) // 2])
+                        abort(raw)
                         return
                 step = self.slice_bytes or len(data)
                 for at in range(0, len(data), step):

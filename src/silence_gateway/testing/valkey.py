@@ -27,6 +27,48 @@ LOOK_EVERY_S = 0.005
 CALL_DEADLINE_S = 10.0
 
 
+class Line:
+    """A connection to a server, for one command at a time."""
+
+    def __init__(self, path: str, password: str = "") -> None:
+        self.reader = hiredis.Reader()
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(CALL_DEADLINE_S)
+        try:
+            self.socket.connect(path)
+            if password:
+                self.call("AUTH", password)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def send(self, *command: bytes | str | int) -> None:
+        """Send one command, and wait for nothing."""
+        self.socket.sendall(pack(command))
+
+    def call(self, *command: bytes | str | int) -> Any:
+        """Send one command and return the reply; raises as `ValkeyServer.call` does."""
+        self.send(*command)
+        while (reply := self.reader.gets()) is False:
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError(f"the server hung up on {command[0]!r}")
+            self.reader.feed(data)
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
 class ValkeyServer:
     """
     A server under a test's control; use it as a context manager, or `stop` it.
@@ -78,21 +120,17 @@ class ValkeyServer:
             hiredis.ReplyError: The server refuses it.
             OSError: It does not answer within 10 s, or hangs up.
         """
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(CALL_DEADLINE_S)
-            line.connect(self.socket)
-            reader = hiredis.Reader()
-            reply = None
-            for each in ((b"AUTH", self.password), command) if self.password else (command,):
-                line.sendall(pack(each))
-                while (reply := reader.gets()) is False:
-                    data = line.recv(65536)
-                    if not data:
-                        raise ConnectionError(f"the server hung up on {command[0]!r}")
-                    reader.feed(data)
-                if isinstance(reply, hiredis.ReplyError):
-                    raise reply
-        return reply
+        with self.line() as line:
+            return line.call(*command)
+
+    def line(self) -> Line:
+        """
+        Open a connection past everything that may be between a test and the server; use it with `with`.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        return Line(self.socket, self.password)
 
     def kill(self) -> None:
         """End it as a crash would: everything in it is gone."""
