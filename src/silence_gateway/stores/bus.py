@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores import keys
+from silence_gateway.stores.bus_channels import Channel, ChannelSubscription
 from silence_gateway.stores.calls import fail
 from silence_gateway.stores.client import ReplyError, StoreRefused, Wire, pack
 
@@ -31,52 +32,6 @@ RETRY_LAST_S = 0.5
 CHANNELS_PER_COMMAND = 500
 READY_DEADLINE_S = 1.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
-
-
-class Channel:
-    """One channel of the bus that somebody here listens to."""
-
-    __slots__ = ("answered", "asked", "interrupted", "key", "subscriptions", "waiters", "wanted_at_server")
-
-    def __init__(self, key: bytes) -> None:
-        self.key = key
-        self.subscriptions: dict[ChannelSubscription, None] = {}
-        self.waiters: list[asyncio.Future[None]] = []
-        self.interrupted = False  # was confirmed once, and lost: its listeners have missed something
-        self.wanted_at_server = False
-        self.asked = 0
-        self.answered = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether the server has confirmed the last thing it was asked, and that was to subscribe."""
-        return self.wanted_at_server and self.asked == self.answered
-
-
-class ChannelSubscription:
-    """One interest in one channel."""
-
-    __slots__ = ("bus", "channel", "on_gap", "on_message")
-
-    def __init__(
-        self,
-        bus: ValkeyBus,
-        channel: Channel,
-        on_message: Callable[[bytes], None],
-        on_gap: Callable[[], None] | None,
-    ) -> None:
-        self.bus = bus
-        self.channel = channel
-        self.on_message: Callable[[bytes], None] | None = on_message
-        self.on_gap = on_gap
-
-    def close(self) -> None:
-        """Hear no more; harmless when closed."""
-        if self.on_message is None:
-            return
-        self.on_message = self.on_gap = None
-        self.channel.subscriptions.pop(self, None)
-        self.bus.touch(self.channel)
 
 
 class Caller(Protocol):
@@ -154,7 +109,7 @@ class ValkeyBus:
         entry = self.channels.get(key)
         if entry is None:
             entry = self.channels[key] = Channel(key)
-        subscription = ChannelSubscription(self, entry, on_message, on_gap)
+        subscription = ChannelSubscription(self.touch, entry, on_message, on_gap)
         entry.subscriptions[subscription] = None
         self.touch(entry)
         return subscription
