@@ -21,18 +21,29 @@ from machine import HERE, PYTHON, TESTED_CORE, abba, median_ratio, valkey
 
 CALLERS = (8, 64, 512)
 NODE = "rate-limiter-flexible"
+NODE_HOT = f"{NODE}, hot keys"
 NODE_FILES = HERE / "peers" / "node_modules" / NODE
 EXACT = "silence", "limits", "limits, redis-py", "throttled-py", NODE
 MEMORY = "silence, memory", "limits, memory"
 MEMORY_NOW = "silence, memory, no loop", "limits, memory, no loop"
-LEASED = "silence, leased", "limits, hot keys"
+LEASED = "silence, leased", "limits, hot keys", NODE_HOT
 
 
 def command_of(name: str) -> list[str]:
     """Return the program that decides as *name*."""
-    if name == NODE:
-        return ["node", str(HERE / "peers" / "decide.js")]
+    if name in (NODE, NODE_HOT):
+        return ["node", str(HERE / "peers" / "decide.js"), "hot" if name == NODE_HOT else "many"]
     return [PYTHON, str(HERE / "deciders.py"), name]
+
+
+def at_hand(names: Sequence[str]) -> Sequence[str]:
+    """Leave out what cannot be run here, and say so."""
+    if shutil.which("node") is not None and NODE_FILES.exists():
+        return names
+    print(
+        f"  SKIPPED: {NODE}: node or its packages are missing (npm install in bench/peers)", file=sys.stderr
+    )
+    return [name for name in names if name not in (NODE, NODE_HOT)]
 
 
 def rate_of(name: str, callers: int, seconds: float) -> float:
@@ -66,14 +77,7 @@ def side_by_side(
 
 def measure(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
     """Run part d and return its results."""
-    names = list(EXACT)
-    if shutil.which("node") is None or not NODE_FILES.exists():
-        names.remove(NODE)
-        print(
-            f"  SKIPPED: {NODE}: node or its packages are missing (npm install in bench/peers)",
-            file=sys.stderr,
-        )
-    return side_by_side(names, CALLERS, rounds, seconds)
+    return side_by_side(at_hand(EXACT), CALLERS, rounds, seconds)
 
 
 def measure_memory(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
@@ -85,4 +89,4 @@ def measure_memory(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
 
 def measure_leases(rounds: int, seconds: float) -> dict[str, dict[str, object]]:
     """Run part j and return its results."""
-    return side_by_side(LEASED, CALLERS, rounds, seconds)
+    return side_by_side(at_hand(LEASED), CALLERS, rounds, seconds)

@@ -1,5 +1,5 @@
 // rate-limiter-flexible over ioredis: the loop of deciders.py, for Node.
-// node decide.js PORT CALLERS SECONDS; prints decisions per second.
+// node decide.js many|hot PORT CALLERS SECONDS; prints decisions per second.
 //
 // Its limiter for Redis counts fixed windows, one script call each. ioredis never waits for an answer before
 // it writes the next command; enableAutoPipelining, which gathers those of one turn of the event loop first,
@@ -9,14 +9,15 @@
 const Redis = require("ioredis");
 const { RateLimiterRedis } = require("rate-limiter-flexible");
 
-const [port, callers, seconds] = process.argv.slice(2).map(Number);
-const KEYS = Array.from({ length: 10000 }, (_, number) => `user-${String(number).padStart(5, "0")}`);
+const HOT = process.argv[2] === "hot";
+const [port, callers, seconds] = process.argv.slice(3).map(Number);
+const KEYS = Array.from({ length: HOT ? 100 : 10000 }, (_, number) => `user-${String(number).padStart(5, "0")}`);
 const WARM_UP_S = 1;
 const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait * 1000));
 
 async function main() {
   const client = new Redis({ host: "127.0.0.1", port, enableAutoPipelining: process.env.PIPELINING === "1" });
-  const limiter = new RateLimiterRedis({ storeClient: client, points: 20000, duration: 3600 });
+  const limiter = new RateLimiterRedis({ storeClient: client, points: HOT ? 1000000 : 20000, duration: 3600 });
   await limiter.consume(KEYS[0]);
   let done = 0;
   let running = true;
