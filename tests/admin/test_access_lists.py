@@ -128,7 +128,7 @@ def test_a_body_with_a_mistake_changes_nothing(items: list[Any] | None, says: st
         (Ask("PUT", "access/deny", {"ttl": "1s"}, items=[]), "ttl is not known here; there are none"),
         (Ask("PUT", "access/deny/10.0.0.1", {"tll": "1s"}), "there are reason and ttl"),
         (Ask("GET", "access/deny", {"page": "2"}), "there are after and ip and limit"),
-        (Ask("GET", "access/deny", {"limit": "x"}), "'x' is not a number"),
+        (Ask("GET", "access/deny", {"limit": "x"}), "'x' is no whole number"),
         (Ask("PUT", "access/deny/10.0.0.1", items=[]), "may be a list only where"),
     ],
 )

@@ -110,7 +110,12 @@ def test_what_a_body_says_counts_as_if_the_query_said_it() -> None:
 
     assert json.loads(put(b'{"reason":"spam"}').body)["query"] == {"ttl": "5m", "reason": "spam"}
     assert json.loads(put(b"").body)["query"] == {"ttl": "5m"}
-    for bad in (b"reason=spam", b"[]", b'{"ttl":5}', b"[" * 100_000, b"\xff", b"7"):
+    assert json.loads(put(b'{"blocked":true,"max":5}').body)["query"] == {
+        "ttl": "5m",
+        "blocked": "true",
+        "max": "5",
+    }
+    for bad in (b"reason=spam", b"[]", b'{"ttl":null}', b'{"ttl":1.5}', b"[" * 100_000, b"\xff", b"7"):
         assert put(bad).status == 400
 
 

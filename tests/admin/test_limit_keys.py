@@ -40,8 +40,15 @@ class Desk:
         self.engine = limit_engine(self.store, "fleet", clock)
         login = LimitRule(name="login", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("2/minute"))
         places = LimitRule(name="open", algorithm=Algorithm.CONCURRENCY, max=3)
+        guess = LimitRule(
+            name="guess",
+            algorithm=Algorithm.SLIDING_WINDOW,
+            rate=parse_rate("2/minute"),
+            block_us=600_000_000,
+        )
         specs = [
             LimitSpec(rule=login, key=key, any=True),
+            LimitSpec(rule=guess, key=key, path="/guess"),
             LimitSpec(rule=places, key=key, path="/open"),
         ]
         self.limiter = Limiter(specs, self.engine.decider, self.engine.holds)
@@ -57,12 +64,12 @@ class Desk:
         answer: Answer = await self.made.call(Ask(method, path, query))
         return answer.status, answer.body["error"]
 
-    async def passes(self, ip: str = "192.0.2.1", **headers: str) -> bool:
+    async def passes(self, ip: str = "192.0.2.1", path: str = "/", **headers: str) -> bool:
         lines = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        matched = self.limiter.match("GET", "/", "")
+        matched = self.limiter.match("GET", path, "")
         assert matched is not None
         try:
-            await self.limiter.admit(Request("GET", "/", lines, peer=ip), matched)
+            await self.limiter.admit(Request("GET", path, lines, peer=ip), matched)
         except RateLimited:
             return False
         return True
@@ -140,6 +147,42 @@ def test_an_exception_holds_for_its_key_is_listed_and_shown() -> None:
     at_desk(work)
 
 
+def test_a_key_may_be_spelled_as_people_spell_it() -> None:
+    """An operator who blocks an address must not find out later that it meant another."""
+
+    async def work(desk: Desk) -> None:
+        await desk.ask("PUT", "limits/login/keys/::ffff:192.0.2.1", blocked="true")
+        assert not await desk.passes()
+        await desk.ask("PUT", "limits/login/keys/2001:DB8::7", blocked="true")
+        assert not await desk.passes("2001:db8::1")
+        assert await desk.passes("2001:db8:0:1::1")
+
+    at_desk(work)
+
+
+def test_a_header_with_other_than_ascii_letters_is_found() -> None:
+    async def work(desk: Desk) -> None:
+        await desk.ask("PUT", "limits/login/keys/%C3%BC,192.0.2.1", blocked="true")
+        assert not await desk.passes(x_tenant="\u00fc")
+        assert await desk.passes(x_tenant="u")
+
+    at_desk(work, "header:x-tenant", "client_ip")
+
+
+def test_what_is_given_back_ends_no_block_and_says_so() -> None:
+    async def work(desk: Desk) -> None:
+        place = "limits/guess/keys/192.0.2.1"
+        await desk.ask("PUT", unlimited="true")
+        assert [await desk.passes(path="/guess") for _ in range(3)] == [True, True, False]
+        answer = await desk.ask("POST", f"{place}/grant", uses="2")
+        assert (answer["given_back"], answer["remaining"]) == (2, 0)
+        assert not await desk.passes(path="/guess")
+        await desk.ask("DELETE", place)
+        assert await desk.passes(path="/guess")
+
+    at_desk(work)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "query", "status", "said"),
     [
@@ -155,8 +198,10 @@ def test_an_exception_holds_for_its_key_is_listed_and_shown() -> None:
         ("PUT", "limits/none/keys/a", {"blocked": "true"}, 404, "there are: login"),
         ("GET", "limits/none/overrides", {}, 404, "there are: login"),
         ("DELETE", f"{KEY}/override", {}, 404, "nothing special holds"),
+        ("PUT", "limits/login/keys/999.1.1.1", {"blocked": "true"}, 400, "counts by address"),
+        ("GET", "limits/login/keys/2001:db8::%2F48", {}, 400, "2001:db8::/64 as one client"),
         ("POST", f"{KEY}/grant", {"uses": "0"}, 400, "at least one"),
-        ("POST", f"{KEY}/grant", {"uses": "many"}, 400, "'many' is not a number"),
+        ("POST", f"{KEY}/grant", {"uses": "many"}, 400, "'many' is no whole number"),
         ("POST", "limits/open/keys/192.0.2.1/grant", {"uses": "1"}, 400, "places"),
     ],
 )

@@ -134,9 +134,9 @@ def test_the_top_of_a_limit_is_by_window_and_by_what_is_asked(
         ({"name": "login", "by": "name"}, 400, "by is requests or denied"),
         ({"name": "login", "limit": "0"}, 400, "limit is 1 to 100"),
         ({"name": "login", "limit": "101"}, 400, "limit is 1 to 100"),
-        ({"name": "login", "limit": "x"}, 400, "'x' is not a number"),
+        ({"name": "login", "limit": "x"}, 400, "'x' is no whole number"),
         ({"name": "none"}, 404, "there is no limit 'none'; there are: login"),
-        ({}, 404, "there is no limit"),
+        ({}, 400, "say of which limit"),
     ],
 )
 def test_a_top_that_cannot_be_told_is_refused(query: dict[str, str], status: int, said: str) -> None:

@@ -68,6 +68,8 @@ def test_where_nobody_tells_the_amount_counts() -> None:
         pytest.param([(b"x-tokens", b"1"), (b"x-tokens", b"9")], 9, id="the-later-of-two"),
         pytest.param([(b"x-tokens", b"0")], 0, id="nothing"),
         pytest.param([(b"x-tokens", b"3000000")], MAX_COST, id="more-than-can-be-charged"),
+        pytest.param([(b"x-tokens", b"9" * 8000)], MAX_COST, id="more-than-anybody-counts"),
+        pytest.param([(b"x-tokens", b"0" * 8000 + b"9")], 9, id="many-zeros-before"),
         pytest.param([], None, id="silence"),
         pytest.param([(b"x-tokens", b"some")], None, id="noise"),
         pytest.param([(b"x-tokens", b"-4")], None, id="below-zero"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from silence_gateway.core.http import Request
 from silence_gateway.limiting.limit_key import (
     MAX_NETWORKS,
+    as_counted,
     compile_key,
     join_key,
     networks,
@@ -51,7 +53,7 @@ def request(
         ("path", "/v1/things/7"),
         ("const", "const"),
         ("header:X-Tenant", "acme"),
-        ("header:X-Missing", ""),
+        ("header:X-Missing", "~"),
     ],
 )
 def test_a_key_of_one_part_is_its_plain_value(part: str, value: str) -> None:
@@ -274,3 +276,48 @@ def test_headers_that_sound_like_secrets_are_not_shown() -> None:
     assert shows_secrets(["claim:session_id"])
     assert not shows_secrets(["api_key", "claim:tenant"])
     assert not shows_secrets(["header:x-tenant", "user"])
+
+
+def test_a_header_that_is_empty_or_pretends_is_not_one_that_is_missing() -> None:
+    key_of = compile_key(["header:X-Tenant"])
+    given = [None, b"", b"~", b"~~", "\u00fc".encode(), b"\xfc"]
+    keys = [
+        key_of(Request("GET", "/", {} if value is None else {b"x-tenant": value}, b"")) for value in given
+    ]
+
+    assert keys == ["~", "", "~~", "~~~", "\u00fc", "\udcfc"]
+
+
+@pytest.mark.parametrize(
+    ("part", "written", "counted"),
+    [
+        ("client_ip", "2001:DB8::5", "2001:db8::/64"),
+        ("client_ip", "2001:db8::/64", "2001:db8::/64"),
+        ("client_ip", "::ffff:192.0.2.1", "192.0.2.1"),
+        ("client_ip", "192.0.2.1/32", "192.0.2.1"),
+        ("client_ip", "", ""),
+        ("user", "~2001:db8::5", "~2001:db8::/64"),
+        ("user", "2001:db8::5", "2001:db8::5"),
+        ("api_key", "~~ann", "~~ann"),
+        ("header:X-Tenant", "2001:db8::5", "2001:db8::5"),
+    ],
+)
+def test_what_an_operator_writes_is_what_requests_count_as(part: str, written: str, counted: str) -> None:
+    assert as_counted(part, written, 64) == counted
+
+
+@pytest.mark.parametrize("written", ["999.1.1.1", "ann", "192.0.2.0/24", "2001:db8::/32", "2001:db8::5/128"])
+def test_what_is_never_counted_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="it counts"):
+        as_counted("client_ip", written, 64)
+
+
+@given(st.ip_addresses(v=6), st.integers(32, 128))
+def test_any_spelling_of_an_address_counts_as_its_requests_do(
+    address: ipaddress.IPv6Address, prefix: int
+) -> None:
+    request = Request("GET", "/", {}, b"", peer=str(address))
+
+    assert as_counted("client_ip", address.exploded.upper(), prefix) == compile_key(["client_ip"], prefix)(
+        request
+    )

@@ -108,5 +108,5 @@ def whole(text: str, default: int) -> int:
     if not text:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise BadRequest(f"{text[:20]!r} is not a number")
+        raise BadRequest(f"{text[:20]!r} is no whole number of 0 or more")
     return int(text)

@@ -128,7 +128,7 @@ class AdminHandler:
         if said is None:
             return _json(
                 400,
-                {"error": 'the body must be a JSON object of texts, such as {"state": "drain"}, or a list'},
+                {"error": "the body must be a JSON object of texts, numbers, true and false, or a list"},
             )
         items = said if isinstance(said, list) else None
         if isinstance(said, dict):
@@ -149,15 +149,19 @@ def in_lines(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _said(body: bytes) -> dict[str, str] | list[Any] | None:
-    """Return what a body says: texts that mean the same as in the query, or a list; None if it is neither."""
+    """Return what a body says: values as in the query, or a list; None if it is neither."""
     if not body:
         return {}
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if isinstance(said, dict) and all(isinstance(value, str) for value in said.values()):
-        return said
+    if isinstance(said, dict) and all(isinstance(value, str | int) for value in said.values()):
+        # As the query would write them: true and false are words.
+        return {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in said.items()
+        }
     return said if isinstance(said, list) else None
 
 

@@ -6,14 +6,15 @@ Nothing here decides or counts anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.errors import BadRequest, NotFound, StoreFault, StoreUnavailable
-from silence_gateway.limiting.limit_key import join_key
+from silence_gateway.limiting.limit_key import as_counted, join_key
+from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
 from silence_gateway.limiting.override_entry import Override
 
@@ -26,11 +27,13 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
 
     def place(ask: Ask) -> tuple[str, str]:
         name, key = ask.captured["name"], ask.captured["key"]
-        if len(limiter.spec(name).key) > 1:
-            # Several parts: each is encoded for itself, so that a comma in one is none between two.
-            written = ask.path.partition("/keys/")[2].partition("/")[0]
-            key = join_key([unquote(part) for part in written.split(",")])
-        return name, key
+        spec = limiter.spec(name)
+        if len(spec.key) == 1:
+            return name, counted(name, spec, [key])[0]
+        # Several parts: each is encoded for itself, so that a comma in one is none between two.
+        written = ask.path.partition("/keys/")[2].partition("/")[0]
+        values = [unquote(part, errors="surrogatepass") for part in written.split(",")]
+        return name, join_key(counted(name, spec, values))
 
     async def state(ask: Ask) -> object:
         name, key = place(ask)
@@ -53,7 +56,11 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
     async def grant(ask: Ask) -> object:
         name, key = place(ask)
         given_back = await limiter.grant(name, key, whole(ask.query.get("uses", ""), 1))
-        return {"name": name, "key": key, "given_back": given_back}
+        said = {"name": name, "key": key, "given_back": given_back}
+        if limiter.spec(name).rule.block_us:
+            # What is given back ends no block, which is a penalty and no use.
+            said["remaining"] = (await limiter.state(name, key)).remaining
+        return said
 
     async def put(ask: Ask) -> object:
         name, key = place(ask)
@@ -84,6 +91,23 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
     instance.serve("DELETE", "limits/{name}/keys/{key}", reset)
     instance.serve("POST", "limits/{name}/keys/{key}/grant", grant)
     instance.serve("DELETE", "limits/{name}/keys/{key}/override", remove)
+
+
+def counted(name: str, spec: LimitSpec, values: Sequence[str]) -> list[str]:
+    """
+    Return the values of a key as requests are counted.
+
+    Raises:
+        BadRequest: There are more or fewer than the key has parts, or one is none that is ever counted.
+    """
+    if len(values) != len(spec.key):
+        raise BadRequest(f"limit {name} counts by {', '.join(spec.key)}: write one value for each")
+    try:
+        return [
+            as_counted(part, value, spec.ipv6_prefix) for part, value in zip(spec.key, values, strict=True)
+        ]
+    except ValueError as exc:
+        raise BadRequest(f"limit {name}: {exc}") from exc
 
 
 def described(override: Override) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def serve_limits(instance: LocalInstance, limiter: Limiter, counts: FleetCounts)
 
     async def top(ask: Ask) -> object:
         name = ask.query.get("name", "")
+        if not name:
+            raise BadRequest("say of which limit: ?name=")
         limiter.spec(name)
         window: WindowName = choice(WINDOWS, "window", ask.query.get("window", "") or "1h")
         by: By = choice(BY, "by", word := ask.query.get("by", "") or "requests")

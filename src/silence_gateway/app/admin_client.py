@@ -120,6 +120,11 @@ class AdminClient:
             raise AdminUnreachable(f"{self.url} wants the admin token: give --token or SILENCE_ADMIN_TOKEN")
         if status >= http.client.BAD_REQUEST:
             said = answer.get("error") if isinstance(answer, dict) else None
+            if said is None and isinstance(answer, dict) and "type" in answer:
+                # A problem document: this is where a gateway serves requests, and not where it is asked.
+                raise AdminUnreachable(
+                    f"{self.url} answers like a gateway's main listener: name the admin one"
+                )
             raise AdminRefused(self.url, status, str(said or "no reason given"))
         return answer
 

@@ -23,6 +23,7 @@ from silence_gateway.limiting.limit_key import (
     IPV6_PREFIX,
     NONE,
     escaped,
+    header_text,
     join_key,
     networks,
     shows_secrets,
@@ -162,7 +163,7 @@ def header_reader(name: str, *, secret: bool) -> Reader:
         value = joined(scope["headers"], lowered)
         if value is None:
             return NONE
-        text = value.decode("latin-1")
+        text = header_text(value)
         return hashed(text) if secret else bounded(text)
 
     return by_header

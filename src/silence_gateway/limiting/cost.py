@@ -18,7 +18,9 @@ from silence_gateway.errors import BadRequest
 MAX_COST = 1_000_000
 """The most that one request may cost, whoever says so."""
 
-NUMBER = re.compile(rb"[0-9]{1,18}")
+NUMBER = re.compile(rb"0*([0-9]+)")
+MAX_DIGITS = 18
+"""What is longer is more than any cost; no header makes us work on longer numbers."""
 
 METADATA_PREFIXES = (b"", b"grpc-trailer-", b"grpc-metadata-")
 """A header of the answer by its own name; else the same metadata of a gRPC upstream, the last word first."""
@@ -99,5 +101,7 @@ ONE = Cost()
 
 def number_of(told: bytes) -> int | None:
     """Read a cost; None if it is no whole number."""
-    told = told.strip()
-    return int(told) if NUMBER.fullmatch(told) else None
+    found = NUMBER.fullmatch(told.strip())
+    if found is None:
+        return None
+    return int(found[1]) if len(found[1]) <= MAX_DIGITS else 10**MAX_DIGITS

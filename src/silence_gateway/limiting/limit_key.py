@@ -159,13 +159,19 @@ WORDS = (*BY_ADDRESS, *PLAIN)
 
 
 def by_header(name: str) -> KeyOf:
-    """Count by the value of a header; requests without it count together."""
+    """Count by the value of a header; requests without it count together, and apart from empty ones."""
     lowered = name.lower().encode()
 
     def value_of(request: Request) -> str:
-        return request.headers.get(lowered, b"").decode("latin-1")
+        value = request.headers.get(lowered)
+        return NONE if value is None else escaped(header_text(value))
 
     return value_of
+
+
+def header_text(value: bytes) -> str:
+    """Return a header's value as people write it; no two values are the same text, whatever their bytes."""
+    return value.decode("utf-8", "surrogateescape")
 
 
 def by_claim(name: str) -> KeyOf:
@@ -233,6 +239,33 @@ def join_key(values: Sequence[str]) -> str:
 def encode(value: str) -> str:
     """Percent-encode one value of a key."""
     return quote(value, safe="", errors="surrogatepass")
+
+
+def as_counted(part: str, value: str, ipv6_prefix: int) -> str:
+    """
+    Return what a person wrote for one part of a key as requests are counted: addresses in one spelling.
+
+    Raises:
+        ValueError: The part counts by address, and this is none, or more or less than counts as one client.
+    """
+    if part == "client_ip":
+        return counted_address(value, ipv6_prefix)
+    if part in BY_ADDRESS and value[:1] == NONE and value[1:2] not in (NONE, ""):
+        return NONE + counted_address(value[1:], ipv6_prefix)
+    return value
+
+
+def counted_address(value: str, ipv6_prefix: int) -> str:
+    """Return the address or network that counts as one client; see `as_counted`."""
+    text, slash, bits = value.partition("/")
+    if not text:
+        return value  # the other end of a unix socket
+    if parse_address(text) is None:
+        raise ValueError(f"it counts by address, and {value[:60]!r} is none")
+    counted = find_network(text, ipv6_prefix)
+    if slash and bits != (counted.partition("/")[2] or ("128" if ":" in counted else "32")):
+        raise ValueError(f"it counts {counted} as one client, neither more nor less; not {value[:60]!r}")
+    return counted
 
 
 def shows_secrets(parts: Sequence[str]) -> bool:

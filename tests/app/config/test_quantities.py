@@ -36,15 +36,15 @@ def test_a_duration_is_a_number_and_its_unit(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("10 sec", "'10 sec' is not a duration: write 250ms, 5s, 1m or 24h (did you mean '10s'?)"),
-        ("10", "'10' is not a duration: write 250ms, 5s, 1m or 24h (did you mean '10s'?)"),
-        ("5 minutes", "'5 minutes' is not a duration: write 250ms, 5s, 1m or 24h (did you mean '5m'?)"),
-        ("5S", "'5S' is not a duration: write 250ms, 5s, 1m or 24h (did you mean '5s'?)"),
-        ("1m30s", "'1m30s' is not a duration: write 250ms, 5s, 1m or 24h"),
-        ("-1s", "'-1s' is not a duration: write 250ms, 5s, 1m or 24h"),
-        ("", "'' is not a duration: write 250ms, 5s, 1m or 24h"),
-        ("\x1b[2J", "'\\x1b[2J' is not a duration: write 250ms, 5s, 1m or 24h"),
-        ("٣s", "'٣s' is not a duration: write 250ms, 5s, 1m or 24h"),
+        ("10 sec", "'10 sec' is not a duration: write 250ms, 5s, 1m, 24h or 7d (did you mean '10s'?)"),
+        ("10", "'10' is not a duration: write 250ms, 5s, 1m, 24h or 7d (did you mean '10s'?)"),
+        ("5 minutes", "'5 minutes' is not a duration: write 250ms, 5s, 1m, 24h or 7d (did you mean '5m'?)"),
+        ("5S", "'5S' is not a duration: write 250ms, 5s, 1m, 24h or 7d (did you mean '5s'?)"),
+        ("1m30s", "'1m30s' is not a duration: write 250ms, 5s, 1m, 24h or 7d"),
+        ("-1s", "'-1s' is not a duration: write 250ms, 5s, 1m, 24h or 7d"),
+        ("", "'' is not a duration: write 250ms, 5s, 1m, 24h or 7d"),
+        ("\x1b[2J", "'\\x1b[2J' is not a duration: write 250ms, 5s, 1m, 24h or 7d"),
+        ("٣s", "'٣s' is not a duration: write 250ms, 5s, 1m, 24h or 7d"),
     ],
 )
 def test_a_wrong_duration_is_told_what_is_right(text: str, message: str) -> None:

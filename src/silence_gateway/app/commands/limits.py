@@ -252,8 +252,11 @@ def reset_stats(asking: Asking, name: str | None, *, every: bool) -> int:
 def grant(asking: Asking, name: str, key: str, uses: int) -> int:
     """Give KEY so many USES of the limit NAME."""
     body = asking.key("POST", name, key, "/grant", uses=uses)
-    given_back = body.get("given_back") if isinstance(body, Mapping) else None
-    return asking.say(body, limit_tables.about_key(body, f"{given_back} of what it had spent given back"))
+    said = body if isinstance(body, Mapping) else {}
+    what = f"{said.get('given_back')} of what it had spent given back"
+    if said.get("remaining") == 0:
+        what += "; it is still blocked (block_for), which `silence limits reset` ends"
+    return asking.say(body, limit_tables.about_key(body, what))
 
 
 @limits.command()

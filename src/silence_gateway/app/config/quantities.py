@@ -16,13 +16,13 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SHOWN_CHARACTERS = 60  # of a wrong value in a message: enough to recognise it, not enough to flood a log
 
-UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 UNIT_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 # What people write instead; used for suggestions only.
 DURATION_SLIPS = {
     "": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "msec": "ms", "millis": "ms",
     "milliseconds": "ms", "min": "m", "mins": "m", "minute": "m", "minutes": "m", "hr": "h",
-    "hrs": "h", "hour": "h", "hours": "h",
+    "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d",
 }  # fmt: skip
 SIZE_SLIPS = {
     "": "B", "bytes": "B", "k": "KiB", "kb": "KiB", "kib": "KiB", "m": "MiB", "mb": "MiB",
@@ -30,7 +30,7 @@ SIZE_SLIPS = {
 }  # fmt: skip
 
 NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,6})?"
-DURATION_PATTERN = rf"{NUMBER}(?:ms|s|m|h)"
+DURATION_PATTERN = rf"{NUMBER}(?:ms|s|m|h|d)"
 SIZE_PATTERN = rf"{NUMBER}(?:B|KiB|MiB|GiB)"
 WHOLE_PATTERN = r"[0-9]{1,15}"
 RATIO_PATTERN = NUMBER
@@ -54,7 +54,7 @@ def did_you_mean(suggestion: str) -> str:
 
 def parse_duration(text: str) -> float:
     """
-    Return the seconds that *text* says: `250ms`, `5s`, `1m`, `24h`.
+    Return the seconds that *text* says: `250ms`, `5s`, `1m`, `24h`, `7d`.
 
     Raises:
         ValueError: If it is anything else; a unit is never guessed.
@@ -69,7 +69,7 @@ def parse_duration(text: str) -> float:
         unit = found[2].lower()
         unit = DURATION_SLIPS.get(unit, unit)
         hint = found[1] + unit if unit in UNIT_SECONDS else ""
-    raise ValueError(f"{quoted(text)} is not a duration: write 250ms, 5s, 1m or 24h{did_you_mean(hint)}")
+    raise ValueError(f"{quoted(text)} is not a duration: write 250ms, 5s, 1m, 24h or 7d{did_you_mean(hint)}")
 
 
 def show_duration(seconds: float) -> str:

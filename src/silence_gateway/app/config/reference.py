@@ -32,7 +32,7 @@ upstreams:
 
 How values are written:
 
-* Durations: `250ms`, `5s`, `1m`, `24h`. Sizes: `512B`, `64KiB`, `1MiB`, `2GiB`. Rates: `100/minute`,
+* Durations: `250ms`, `5s`, `1m`, `24h`, `7d`. Sizes: `512B`, `64KiB`, `1MiB`, `2GiB`. Rates: `100/minute`,
   `5000/s`, `10/30s`. A unit is never guessed.
 * Any value may be `${NAME}` or `${NAME:-default}` (environment; the default also where the variable is
   empty), or `file:PATH` (the file's text without its last newline). `$${` stands for `${`. What is put
