@@ -123,6 +123,7 @@ class Shard:
             FailoverPolicy(failures=settings.failures, cool_down_us=round(settings.cool_down_s * 1_000_000))
         )
         self.up = False
+        self.opened_s = 0.0
         self.probe_watcher = ProbeWatcher()
         counts = counts or {}
         self.hot = self.lane(HOT, self, settings.deadline_s, redirect, counts)
@@ -202,6 +203,8 @@ class Shard:
         if move is None:
             return
         self.up = move.new in CALLS_SERVED
+        if move.new is State.OPEN:
+            self.opened_s = self.clock.monotonic_s()
         refusal = self.refused if move.new in CALLS_REFUSED else None
         self.hot.refusal = self.general.refusal = refusal
         if move.new is State.UP:
@@ -243,8 +246,14 @@ class Shard:
                 await self.clock.sleep(max(0.0, looked_s + SUSPECT_LOOK_S - self.clock.monotonic_s()))
 
     async def cool_down(self) -> None:
-        """Wait before the next probe; what is mended by hand is tried as soon as a hand was seen."""
+        """
+        Wait before the next probe; what is mended by hand is tried as soon as a hand was seen.
+
+        Counted from when the breaker opened: a look that was under way then may have waited long for its turn
+        to connect, and need not wait again.
+        """
         left_s = self.failover.cool_down_us(self.draw()) / 1_000_000
+        left_s -= self.clock.monotonic_s() - self.opened_s
         while left_s > 0:
             step_s = min(left_s, self.settings.cool_down_s)
             if await self.wait(self.mended, step_s):

@@ -144,6 +144,8 @@ class FaultProxy:
         """Take connections."""
         while True:
             taken, _ = await self.loop.sock_accept(listener)
+            # The event loop does that by itself only for sockets that name their protocol.
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.accepted += 1
             task = asyncio.create_task(self.greet(taken))
             self.tasks.add(task)
