@@ -125,7 +125,7 @@ class LimitHeaders:
             lines += [self.policy_now(decisions), (QUOTA, b", ".join(items))]
         if self.legacy:
             index, _, timed = min(self.quotas, key=lambda quota: nearness(decisions[quota[0]]))
-            lines += self.legacy_lines(index, decisions[index], decisions[index].reset_us if timed else NEVER)
+            lines += legacy_lines(decisions[index], decisions[index].reset_us if timed else NEVER)
         return lines
 
     def policy_now(self, decisions: Sequence[Decision]) -> tuple[bytes, bytes]:
@@ -161,20 +161,21 @@ class LimitHeaders:
         if self.legacy:
             index, _, timed = max(refusing, key=lambda quota: wait_of(decisions[quota[0]]))
             wait_us = decisions[index].retry_after_us
-            lines += self.legacy_lines(index, decisions[index], wait_us if timed else NEVER)
+            lines += legacy_lines(decisions[index], wait_us if timed else NEVER)
         if retry_after_us != NEVER:
             lines.append((RETRY_AFTER, b"%d" % seconds_rounded_up(retry_after_us)))
         return lines
 
-    def legacy_lines(self, index: int, decision: Decision, reset_us: int) -> Lines:
-        """Return the old three lines about one limit; the last is left out where no time is known."""
-        lines = [
-            (LEGACY_LIMIT, b"%d" % decision.limit),
-            (LEGACY_REMAINING, b"%d" % decision.remaining),
-        ]
-        if reset_us != NEVER:
-            lines.append((LEGACY_RESET, b"%d" % seconds_rounded_up(reset_us)))
-        return lines
+
+def legacy_lines(decision: Decision, reset_us: int) -> Lines:
+    """Return the old three lines about one limit; the last is left out where no time is known."""
+    lines = [
+        (LEGACY_LIMIT, b"%d" % decision.limit),
+        (LEGACY_REMAINING, b"%d" % decision.remaining),
+    ]
+    if reset_us != NEVER:
+        lines.append((LEGACY_RESET, b"%d" % seconds_rounded_up(reset_us)))
+    return lines
 
 
 def quota_item(start: bytes, remaining: int, time_us: int) -> bytes:
