@@ -32,6 +32,7 @@ limits:
   - {{name: all, match: {{any: true}}, rate: 10/minute}}
   - {{name: drinks, match: {{path: "/v1/drinks/**"}}, rate: 5/m, mode: shadow,
      key: [client_ip, "header:X-A"]}}
+  - {{name: costly, match: {{path: "/v1/drinks/**"}}, rate: 10/m, cost: "header:X-Cost"}}
   - {{name: secret, match: {{rpc: silence.cafe.v1.Cafe/GetDrink}}, rate: 5/m, key: "header:Authorization"}}
 realtime: {{anonymous: true, api_key: k}}
 trusted_proxies: [127.0.0.1]
@@ -60,6 +61,41 @@ async def explained(instance: LocalInstance, **query: str) -> Any:
     return answer.body
 
 
+def test_what_each_limit_would_make_of_it_is_said_in_words() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        limiter = gateway.limiter
+        assert limiter is not None
+        assert gateway.limit_engine is not None
+        gateway.limit_engine.start()
+
+        async def outcomes(**headers: str) -> dict[str, str]:
+            lines = "\n".join(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())
+            body = await explained(instance, path="/v1/drinks/tea", ip="198.51.100.7", header=lines)
+            return {limit["name"]: limit["outcome"] for limit in body["limits"]}
+
+        assert set((await outcomes()).values()) == {"passes"}
+        assert (await outcomes(x_cost="11"))["costly"] == "refuses: costs 11, the whole limit is 10"
+        assert (await outcomes(x_cost="many"))["costly"].startswith("answers 400: the header x-cost")
+        matched = limiter.match("GET", "/v1/drinks/tea", "")
+        assert matched is not None
+        for _ in range(5):
+            await limiter.admit(
+                Request("GET", "/v1/drinks/tea", {b"x-cost": b"1"}, peer="198.51.100.7"), matched
+            )
+        after = await outcomes(x_cost="6")
+        assert after["costly"] == "refuses: costs 6, 5 left"
+        assert after["drinks"] == "would refuse, in shadow: costs 1, 0 left"
+        await limiter.put_override("all", "198.51.100.7", {"blocked": True}, "test")
+        await limiter.put_override("costly", "198.51.100.7", {"unlimited": True}, "test")
+        after = await outcomes(x_cost="6")
+        assert (after["all"], after["costly"]) == (
+            "refuses: its key is blocked",
+            "passes: its key is unlimited",
+        )
+
+    asking(work)
+
+
 def test_every_limit_that_counts_it_is_named_with_its_key_and_what_that_has_left() -> None:
     async def work(gateway: Gateway, instance: LocalInstance) -> None:
         headers = "X-Forwarded-For: 198.51.100.7\nx-a: b,c\nAuthorization: Bearer hunter2"
@@ -76,8 +112,8 @@ def test_every_limit_that_counts_it_is_named_with_its_key_and_what_that_has_left
             ("drinks", "198.51.100.7,b%2Cc", 5),
         ]
         assert body["limits"][1]["why"] == "path /v1/drinks/**, shadow: refuses nothing"
-        assert body["limits"][2]["hidden"] is True
-        assert body["limits"][2]["key"] == gateway.limiter.statistics["secret"].shown("Bearer hunter2")
+        assert body["limits"][3]["hidden"] is True
+        assert body["limits"][3]["key"] == gateway.limiter.statistics["secret"].shown("Bearer hunter2")
         assert "hunter2" not in str(body)
 
     asking(work)

@@ -65,7 +65,19 @@ def test_an_exception_of_a_key_says_what_until_when_and_why(held: Any, text: str
 
 @pytest.mark.parametrize(
     ("reset_s", "text"),
-    [(0, "0s"), (0.1, "1s"), (59.01, "1m"), (61, "61s"), (None, ""), (-1, ""), (float("nan"), ""), ("x", "")],
+    [
+        (0, "0s"),
+        (0.1, "1s"),
+        (59.01, "1m"),
+        (61, "1m 1s"),
+        (193_278, "2d 5h"),
+        (86_405, "1d"),
+        (7200, "2h"),
+        (None, ""),
+        (-1, ""),
+        (float("nan"), ""),
+        ("x", ""),
+    ],
 )
 def test_a_wait_is_in_whole_seconds_and_never_too_short(reset_s: Any, text: str) -> None:
     assert limit_tables.in_seconds(reset_s) == text
@@ -78,7 +90,7 @@ def test_a_request_that_no_limit_counts_says_so() -> None:
 NAMES = [
     "name", "limit", "key", "remaining", "reset_s", "override", "top", "requests", "denied", "by", "window",
     "windows", "1m", "1h", "unique_clients", "steps", "limits", "what", "decided", "why", "rate", "match",
-    "counted_by", "since_us", "top_denied", "allowed", "reset", "until_us", "reason",
+    "counted_by", "since_us", "top_denied", "allowed", "reset", "until_us", "reason", "outcome", "cost",
 ]  # fmt: skip
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5)
 anything = st.recursive(

@@ -18,6 +18,7 @@ from silence_gateway.app.config.matching import METHODS
 from silence_gateway.app.explain import Live, explain_request, read_header, why_met
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.core.http import Request
+from silence_gateway.core.limits import Decision
 from silence_gateway.errors import BadRequest
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
@@ -47,6 +48,7 @@ async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[
     """Return one limit that a request meets; a key that may be a secret is shown as statistics show it."""
     name, key = spec.rule.name, spec.key_of(request)
     decision = await limiter.state(name, key)
+    cost, outcome = outcome_of(limiter, spec, key, request, decision)
     return {
         "name": name,
         "rate": spec.rule.size,
@@ -56,9 +58,35 @@ async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[
         "limit": decision.limit,
         "remaining": decision.remaining,
         "reset_s": decision.reset_us / 1_000_000,
+        "cost": cost,
+        "outcome": outcome,
         "mode": spec.rule.mode.value,
         "why": why_met(spec),
     }
+
+
+def outcome_of(
+    limiter: Limiter, spec: LimitSpec, key: str, request: Request, decision: Decision
+) -> tuple[int | None, str]:
+    """Return what a request would spend, and in words what one limit would make of it."""
+    rule = spec.rule
+    try:
+        cost = spec.cost.of_request(request)
+    except BadRequest as exc:
+        return None, f"answers 400: {exc}"
+    known = limiter.decider.overrides
+    override = known.find(rule.name, key) if known is not None else None
+    if override is not None and override.unlimited:
+        return cost, "passes: its key is unlimited"
+    if override is not None and override.blocked:
+        said = "refuses: its key is blocked"
+    elif cost > decision.limit:
+        said = f"refuses: costs {cost}, the whole limit is {decision.limit}"
+    elif cost > decision.remaining:
+        said = f"refuses: costs {cost}, {decision.remaining} left"
+    else:
+        return cost, "passes"
+    return cost, said.replace("refuses", "would refuse, in shadow", 1) if rule.shadow else said
 
 
 def request_of(query: Mapping[str, str]) -> Request:

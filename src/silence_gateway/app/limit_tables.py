@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from silence_gateway.app.config.quantities import show_duration
 from silence_gateway.app.fleet_tables import ago, items, match_of, rate_of, words
 from silence_gateway.app.tables import cell, printable, table
 
@@ -43,7 +42,20 @@ def left_of(state: Mapping[str, Any]) -> tuple[object, ...]:
 def in_seconds(value: Any) -> str:
     """Return a time as somebody who waits wants it: whole seconds, never too few."""
     known = isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value < 1e12
-    return show_duration(math.ceil(value)) if known else ""
+    return waiting_time(math.ceil(value)) if known else ""
+
+
+def waiting_time(seconds: int) -> str:
+    """Return whole seconds as people say them, in at most two units: `59s`, `1m 1s`, `2d 5h`."""
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, rest = divmod(seconds, size)
+        if number or parts:
+            parts.append(f"{number}{unit}" if number else "")
+        if len(parts) == 2:
+            break
+        seconds = rest
+    return " ".join(filter(None, parts)) or "0s"
 
 
 def about_key(body: Any, what: str) -> str:
@@ -140,11 +152,12 @@ def explained(body: Any) -> str:
             limit.get("rate"),
             ", ".join(words(limit.get("by"))),
             *left_of(limit),
+            limit.get("outcome"),
             limit.get("why"),
         )
         for limit in items(said.get("limits"))
     ]
-    headers = ("limit", "rate", "by", "key", "left", "of", "full again in", "counts")
+    headers = ("limit", "rate", "by", "key", "left", "of", "full again in", "outcome", "counts")
     return "\n\n".join(
         [
             table(("step", "decided", "why"), steps) if steps else NONE,

@@ -232,6 +232,7 @@ def test_a_request_is_explained_by_the_running_gateway(
             {
                 "name": "login", "rate": "5/m", "by": ["client_ip"], "key": "10.0.0.1", "limit": 5,
                 "remaining": 0, "reset_s": 60.0, "mode": "enforce", "why": "any request", "hidden": False,
+                "cost": 1, "outcome": "refuses: costs 1, 0 left",
             }
         ],
     }  # fmt: skip
@@ -244,8 +245,8 @@ def test_a_request_is_explained_by_the_running_gateway(
         "STEP    DECIDED   WHY",
         "client  10.0.0.1  the peer",
         "",
-        "LIMIT  RATE  BY         KEY       LEFT  OF  FULL AGAIN IN  COUNTS",
-        "login  5/m   client_ip  10.0.0.1  0     5   1m             any request",
+        "LIMIT  RATE  BY         KEY       LEFT  OF  FULL AGAIN IN  OUTCOME                   COUNTS",
+        "login  5/m   client_ip  10.0.0.1  0     5   1m             refuses: costs 1, 0 left  any request",
     ]
 
 
