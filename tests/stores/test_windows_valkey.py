@@ -268,6 +268,61 @@ def test_there_is_a_bound_to_what_is_owed(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(scenario())
 
 
+def test_what_a_dead_store_was_told_before_that_was_known_is_told_when_it_is_back() -> None:
+    """Several questions meet a server that was killed: its first refusals do not make it known to be away."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        counters = FallingBackCounters(fleet, fleet, clock)
+        fleet.fault = StoreUnavailable("connection refused", sent=False)
+        for key in ("a", "b", "c"):
+            await counters.add([count(key)])
+            await settle()
+        assert (counters.local_decisions, counters.charged, counters.uncharged) == (3, 0, 0)
+
+        fleet.fault = None
+        await counters.add([count("other", 0)])
+        await settle()
+
+        assert (counters.charged, counters.uncharged, counters.owed) == (3, 0, {})
+        assert [told.after for told in fleet.counters.add_now([count(key, 0) for key in "abc"])] == [1, 1, 1]
+
+    asyncio.run(scenario())
+
+
+def test_each_count_is_told_again_for_itself_and_never_in_another_window() -> None:
+    class Parts(Fleet):
+        """Some of a cluster: one part is cut off, one gives no answer, one takes until the next window."""
+
+        async def add(self, counts: Sequence[WindowCount]) -> Sequence[Tally]:
+            match counts[0].key if counts else "":
+                case "cut":
+                    raise StoreUnavailable("cut", sent=False)
+                case "lost":
+                    raise StoreUnavailable("lost")
+                case "slow":
+                    clock.step_wall(1)
+                    raise StoreUnavailable("too late", sent=False)
+            return await super().add(counts)
+
+    clock = FakeClock(HOUR_US * 500_000)
+
+    async def scenario() -> None:
+        fleet = Parts(clock)
+        fleet.up = False
+        counters = FallingBackCounters(fleet, fleet, clock)
+        await counters.add([count("cut", 1), count("lost", 2), count("slow", 4, 1_000_000), count("well", 8)])
+        fleet.up = True
+        await counters.add([count("other", 0)])
+        await settle()
+
+        assert (counters.charged, counters.uncharged) == (8, 2)
+        assert list(counters.owed) == [("d", HOUR_US, "cut")]
+
+    asyncio.run(scenario())
+
+
 def test_stopping_ends_what_runs() -> None:
     class Never(Fleet):
         async def add(self, counts: Sequence[WindowCount]) -> Sequence[Tally]:
