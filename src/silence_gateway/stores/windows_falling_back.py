@@ -131,7 +131,7 @@ class FallingBackCounters:
         told: Sequence[Sequence[Tally] | BaseException],
         told_us: int,
     ) -> bool:
-        """Count what has become of *counts*, told at *told_us*; returns whether the store may know them all."""
+        """Count what has become of *counts*, told at *told_us*; returns whether the store may know all."""
         complete = True
         for count, answer in zip(counts, told, strict=True):
             hits = max(0, count.hits)
