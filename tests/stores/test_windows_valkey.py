@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from silence_gateway.clock import SystemClock
 from silence_gateway.core.limits import WhenDown
 from silence_gateway.core.slots import slot_of
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
@@ -20,6 +21,8 @@ from silence_gateway.stores.windows_falling_back import DENIED, FallingBackCount
 from silence_gateway.stores.windows_memory import MemoryCounters
 from silence_gateway.stores.windows_valkey import ValkeyCounters
 from silence_gateway.testing import FakeClock, settle
+from silence_gateway.testing.store_checks import eventually
+from silence_gateway.testing.valkey import ValkeyServer
 from silence_gateway.testing.window_checks import check_window_counters
 
 HOUR_US = 3_600_000_000
@@ -289,6 +292,45 @@ def test_what_a_dead_store_was_told_before_that_was_known_is_told_when_it_is_bac
         assert [told.after for told in fleet.counters.add_now([count(key, 0) for key in "abc"])] == [1, 1, 1]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+@pytest.mark.parametrize("at_once", [False, True])
+def test_every_hit_that_met_a_killed_server_is_told_when_it_has_started_again(
+    fleet: str, *, at_once: bool
+) -> None:
+    async def scenario(server: ValkeyServer) -> None:
+        store = ValkeyStore(server.url, fleet)
+        await store.start()
+        counters = FallingBackCounters(ValkeyCounters(store.scripts, fleet), store, SystemClock())
+        try:
+            await counters.add([count("before")])
+            assert store.only is not None
+            only = store.only
+            server.kill()
+            # Until then a question is written to a connection that has ended, and may have been heard.
+            await eventually(lambda: not only.hot.connected, "the lane knows that its connection has ended")
+            asked = [counters.add([count(key)]) for key in "abc"]
+            if at_once:
+                await asyncio.gather(*asked)
+            else:
+                for each in asked:
+                    await each
+            assert (counters.local_decisions, counters.charged, counters.uncharged) == (3, 0, 0)
+
+            server.start()
+            await eventually(lambda: store.up and only.hot.connected, "the store is back")
+            await counters.add([count("after")])
+            await eventually(lambda: counters.charging is None, "it was told")
+
+            assert (counters.charged, counters.uncharged, counters.owed) == (3, 0, {})
+            assert [told.after for told in await counters.add([count(key, 0) for key in "abc"])] == [1, 1, 1]
+        finally:
+            await counters.stop()
+            await store.stop()
+
+    with ValkeyServer() as server:
+        asyncio.run(scenario(server))
 
 
 def test_each_count_is_told_again_for_itself_and_never_in_another_window() -> None:
