@@ -104,6 +104,9 @@ def test_the_starlette_app(serve: Callable[..., Served]) -> None:
     refused = app.ask("POST", "/mail/ann")
     assert refused.json()["violated-policies"] == ["mails"]
     assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["ratelimit-policy"] == '"mails";q=2;w=60'
+    assert refused.headers["ratelimit"].startswith('"mails";r=0;t=')
+    assert refused.headers["x-ratelimit-limit"] == "2"
     assert app.ask("POST", "/mail/bob").headers["x-ratelimit-limit"] == "100"
     with connect(f"ws://127.0.0.1:{app.port}/echo") as client:
         began = time.monotonic()

@@ -280,7 +280,68 @@ def test_an_app_that_spends_for_itself_gets_the_same_answer() -> None:
             assert (await scene.get()).status == 200
             refused = await scene.get()
         assert (refused.status, refused.headers["retry-after"]) == (429, "60")
+        assert refused.headers["ratelimit-policy"] == '"jobs";q=1;w=60'
+        assert refused.headers["ratelimit"] == '"jobs";r=0;t=60'
         assert refused.json["violated-policies"] == ["jobs"]
+
+    asyncio.run(scenario())
+
+
+OLD_LINES = {"x-ratelimit-limit": "1", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}
+NEW_LINES = {"ratelimit-policy": '"jobs";q=1;w=60', "ratelimit": '"jobs";r=0;t=60'}
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [("ietf", NEW_LINES), ("legacy", OLD_LINES), ("both", NEW_LINES | OLD_LINES), ("none", {})],
+)
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_refusal_to_the_app_itself_is_told_in_the_form_of_the_middleware(
+    form: str, lines: dict[str, str], wait: bool
+) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        jobs = scene.limiter.limit("jobs", "1/minute")
+        await jobs.acquire("ann")
+
+        async def view(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            await jobs.acquire("ann", wait=wait, timeout_s=1)
+
+        with scene.limit(headers=form).answering(view):
+            told = (await scene.get()).headers
+        assert {name: value for name, value in told.items() if "ratelimit" in name} == lines
+        assert told["retry-after"] == "60"
+
+    asyncio.run(scenario())
+
+
+def test_what_is_refused_together_is_told_together_each_limit_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        user, everyone = scene.limiter.limit("user", "2/minute"), scene.limiter.limit("everyone", "9/s")
+        places = scene.limiter.concurrency("places", 1)
+        await user.acquire("bob", 2)
+
+        async def several(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            await scene.limiter.acquire_all([(user, "ann", 1), (user, "bob", 1), (everyone, "", 1)])
+
+        async def too_much(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            await everyone.acquire("", 10)
+
+        async def full(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            async with places.hold("ann"), places.hold("ann"):
+                raise AssertionError("there is one place")
+
+        with scene.limit().answering(several):
+            told = (await scene.get()).headers
+        assert told["ratelimit-policy"] == '"user";q=2;w=60, "everyone";q=9;w=1'
+        assert told["ratelimit"] == '"user";r=0;t=60'
+        with scene.answering(too_much):
+            told = (await scene.get()).headers
+        assert (told["ratelimit"], "retry-after" in told) == ('"everyone";r=9', False)
+        with scene.answering(full):
+            told = (await scene.get()).headers
+        assert (told["ratelimit"], told["retry-after"]) == ('"places";r=0', "1")
 
     asyncio.run(scenario())
 

@@ -166,6 +166,8 @@ def test_an_app_that_spends_for_itself_and_is_refused_closes_its_websocket() -> 
         with scene.answering(app):
             accept, close = await connect(scene.limited).end()
             [refused] = await connect(scene.limited).end()
+            start, _body = await connect(scene.limited, **DENIAL).end()
+        assert (b"ratelimit", b'"jobs";r=0;t=60') in start["headers"]
         assert (accept["type"], close["type"], close["code"]) == ("websocket.accept", "websocket.close", 4029)
         assert refused["type"] == "websocket.close"
 

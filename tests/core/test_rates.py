@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,12 @@ def test_a_bad_rate_says_what_would_be_right(text: str, hint: str) -> None:
         parse_rate(text)
 
     assert len(str(caught.value)) < 250
+
+
+def test_a_rate_that_is_no_text_says_so() -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match="a rate is a str, as in '100/minute', not int"):
+        parse_rate(wrong)
 
 
 @given(st.integers(1, MAX_COUNT), st.integers(1, 31_622_400_000))

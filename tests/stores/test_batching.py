@@ -106,6 +106,33 @@ def test_calls_of_one_tick_leave_in_one_write_with_each_script_loaded_once() -> 
     asyncio.run(scenario())
 
 
+def test_what_has_waited_for_a_connection_and_left_may_have_run_whichever_tick_it_came_from() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        may_connect = asyncio.Event()
+
+        async def open_later() -> Wire:
+            await may_connect.wait()
+            return await bench.open()
+
+        bench.lane.open_wire = open_later
+        first = bench.lane.call(b"SET", b"a", b"1")
+        await settle()
+        second = bench.lane.call(b"SET", b"b", b"1")
+        await settle()
+        may_connect.set()
+        await settle()
+        assert len(bench.wire.commands()) == 2
+        await bench.clock.advance(0.03)
+
+        for call in (first, second):
+            error = call.exception()
+            assert isinstance(error, StoreUnavailable)
+            assert error.sent
+
+    asyncio.run(scenario())
+
+
 def test_only_entries_that_failed_with_noscript_are_replayed_behind_one_load() -> None:
     async def scenario() -> None:
         bench = Bench()

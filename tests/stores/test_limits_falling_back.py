@@ -245,6 +245,32 @@ def test_what_cannot_be_charged_is_counted_and_not_tried_again(monkeypatch: pyte
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_charge_that_certainly_never_left_is_tried_again(spread: bool) -> None:
+    """Several requests meet a server that was killed: its first refusals do not make it known to be away."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = FallingBackLimitStore(fleet, fleet, clock, spread=spread)
+        rule = replace(rule_of(), rate=Rate(10, 60_000_000))
+        fleet.fault = StoreUnavailable("connection refused", sent=False)
+        for key in "abc":
+            await store.decide([Ask(rule, key)])
+            await clock.advance(1)
+        assert (store.local_decisions, store.charged, store.uncharged) == (3, 0, 0)
+
+        fleet.fault = None
+        await store.decide([Ask(rule, "other")])
+        await settle()
+
+        assert (store.charged, store.uncharged, store.owed) == (3, 0, {})
+        used = [told.remaining for told in fleet.shared.decide_now([Ask(rule, key, 0) for key in "abc"])]
+        assert used == [9, 9, 9]
+
+    asyncio.run(scenario())
+
+
 def test_what_was_spent_here_is_given_back_here() -> None:
     async def scenario() -> None:
         clock = FakeClock()
@@ -462,6 +488,22 @@ def test_a_part_that_comes_back_is_charged_and_the_others_are_not_asked_for_it()
         await store.decide([Ask(rule, "there")])
         await settle()
         assert len(fleet.adjusted) == 1, "nobody else has come back"
+
+    asyncio.run(scenario())
+
+
+def test_a_cluster_that_was_away_as_a_whole_is_charged_too() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        store = spread_store(fleet, clock)
+        fleet.up = False
+        await store.decide([Ask(rule_of(), "k", 3)])
+        fleet.up = True
+        await store.decide([Ask(rule_of(), "other")])
+        await settle()
+
+        assert (store.charged, store.owed) == (3, {})
 
     asyncio.run(scenario())
 

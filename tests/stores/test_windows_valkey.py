@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from silence_gateway.clock import SystemClock
 from silence_gateway.core.limits import WhenDown
 from silence_gateway.core.slots import slot_of
 from silence_gateway.errors import StoreFault, StoreMisconfigured, StoreUnavailable
@@ -20,6 +21,8 @@ from silence_gateway.stores.windows_falling_back import DENIED, FallingBackCount
 from silence_gateway.stores.windows_memory import MemoryCounters
 from silence_gateway.stores.windows_valkey import ValkeyCounters
 from silence_gateway.testing import FakeClock, settle
+from silence_gateway.testing.store_checks import eventually
+from silence_gateway.testing.valkey import ValkeyServer
 from silence_gateway.testing.window_checks import check_window_counters
 
 HOUR_US = 3_600_000_000
@@ -264,6 +267,100 @@ def test_there_is_a_bound_to_what_is_owed(monkeypatch: pytest.MonkeyPatch) -> No
         await settle()
 
         assert (len(counters.owed), counters.uncharged) == (0, 6)
+
+    asyncio.run(scenario())
+
+
+def test_what_a_dead_store_was_told_before_that_was_known_is_told_when_it_is_back() -> None:
+    """Several questions meet a server that was killed: its first refusals do not make it known to be away."""
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock)
+        counters = FallingBackCounters(fleet, fleet, clock)
+        fleet.fault = StoreUnavailable("connection refused", sent=False)
+        for key in ("a", "b", "c"):
+            await counters.add([count(key)])
+            await settle()
+        assert (counters.local_decisions, counters.charged, counters.uncharged) == (3, 0, 0)
+
+        fleet.fault = None
+        await counters.add([count("other", 0)])
+        await settle()
+
+        assert (counters.charged, counters.uncharged, counters.owed) == (3, 0, {})
+        assert [told.after for told in fleet.counters.add_now([count(key, 0) for key in "abc"])] == [1, 1, 1]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
+@pytest.mark.parametrize("at_once", [False, True])
+def test_every_hit_that_met_a_killed_server_is_told_when_it_has_started_again(
+    fleet: str, *, at_once: bool
+) -> None:
+    async def scenario(server: ValkeyServer) -> None:
+        store = ValkeyStore(server.url, fleet)
+        await store.start()
+        counters = FallingBackCounters(ValkeyCounters(store.scripts, fleet), store, SystemClock())
+        try:
+            await counters.add([count("before")])
+            assert store.only is not None
+            only = store.only
+            server.kill()
+            # Until then a question is written to a connection that has ended, and may have been heard.
+            await eventually(lambda: not only.hot.connected, "the lane knows that its connection has ended")
+            asked = [counters.add([count(key)]) for key in "abc"]
+            if at_once:
+                await asyncio.gather(*asked)
+            else:
+                for each in asked:
+                    await each
+            assert (counters.local_decisions, counters.charged, counters.uncharged) == (3, 0, 0)
+
+            server.start()
+            await eventually(lambda: store.up and only.hot.connected, "the store is back")
+            await counters.add([count("after")])
+            await eventually(lambda: counters.charging is None, "it was told")
+
+            assert (counters.charged, counters.uncharged, counters.owed) == (3, 0, {})
+            assert [told.after for told in await counters.add([count(key, 0) for key in "abc"])] == [1, 1, 1]
+        finally:
+            await counters.stop()
+            await store.stop()
+
+    with ValkeyServer() as server:
+        asyncio.run(scenario(server))
+
+
+def test_each_count_is_told_again_for_itself_and_never_in_another_window() -> None:
+    class Parts(Fleet):
+        """Some of a cluster: one part is cut off, one gives no answer, one takes until the next window."""
+
+        async def add(self, counts: Sequence[WindowCount]) -> Sequence[Tally]:
+            match counts[0].key if counts else "":
+                case "cut":
+                    raise StoreUnavailable("cut", sent=False)
+                case "lost":
+                    raise StoreUnavailable("lost")
+                case "slow":
+                    clock.step_wall(1)
+                    raise StoreUnavailable("too late", sent=False)
+            return await super().add(counts)
+
+    clock = FakeClock(HOUR_US * 500_000)
+
+    async def scenario() -> None:
+        fleet = Parts(clock)
+        fleet.up = False
+        counters = FallingBackCounters(fleet, fleet, clock)
+        await counters.add([count("cut", 1), count("lost", 2), count("slow", 4, 1_000_000), count("well", 8)])
+        fleet.up = True
+        await counters.add([count("other", 0)])
+        await settle()
+
+        assert (counters.charged, counters.uncharged) == (8, 2)
+        assert list(counters.owed) == [("d", HOUR_US, "cut")]
 
     asyncio.run(scenario())
 

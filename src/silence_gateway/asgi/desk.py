@@ -17,11 +17,12 @@ from silence_gateway.asgi.protocol import Scope
 from silence_gateway.asgi.route_limit import RouteLimit
 from silence_gateway.asgi.spent import Spent
 from silence_gateway.core.client_address import ProxyWalker
-from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders
+from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders, wait_of
 from silence_gateway.core.limits import NEVER, Ask, Decision, LimitRule, refusal_of
 from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.assembly import LimitEngine
 from silence_gateway.limiting.decider import Decider
+from silence_gateway.limiting.limit_refused import LimitRefused
 from silence_gateway.limiting.rate_limiter import RateLimiter
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 
@@ -119,6 +120,21 @@ class Desk:
             found = self.headers[names] = LimitHeaders(rules, self.form)
         return found
 
+    def explain(self, refused: RateLimited) -> None:
+        """Give a refusal by `Limit.acquire` the header lines that one of ours has; harmless for any other."""
+        if refused.headers or not isinstance(refused, LimitRefused):
+            return
+        told: dict[str, tuple[LimitRule, Decision]] = {}
+        for rule, decision in refused.decided:
+            known = told.get(rule.name)
+            # One limit may have been asked about several keys; what refuses for longest is told.
+            if known is None or severity(decision) > severity(known[1]):
+                told[rule.name] = (rule, decision)
+        # Not remembered: the limiter may be another than ours, with other limits of the same names.
+        headers = LimitHeaders([rule for rule, _ in told.values()], self.form)
+        decisions = [decision for _, decision in told.values()]
+        refused.headers = tuple(headers.refused(decisions, refused.retry_after_us))
+
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """Ask the store about one call; it never fails because the store is away."""
         decisions = self.engine.decider.at_once(asks)
@@ -162,6 +178,11 @@ class Desk:
         holds.hold(holder, [each.ask for each in spent if each.counts])
         held = any(ask.holder for ask in asks)
         return Passed(rules, decisions, headers, spent, holder if held else "")
+
+
+def severity(decision: Decision) -> tuple[bool, float]:
+    """Order decisions by whether they refuse, and for how long."""
+    return not decision.allowed, wait_of(decision)
 
 
 def judge(asks: Sequence[Ask], decisions: Sequence[Decision], headers: LimitHeaders) -> None:

@@ -86,5 +86,6 @@ class HttpExchange:
     async def refuse(self, refused: RateLimited) -> None:
         """Send the whole of a refusal."""
         self.started = True
+        self.call.desk.explain(refused)
         for message in refusal_messages(refused):
             await self.give(message)

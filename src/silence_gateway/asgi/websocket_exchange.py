@@ -107,6 +107,7 @@ class WebSocketExchange:
         if phase is Phase.OPEN:
             await self.give(close_message(refused))
         elif phase is not Phase.OVER:
+            self.call.desk.explain(refused)
             await deny(refused, self.call.scope, self.give)
 
     @staticmethod

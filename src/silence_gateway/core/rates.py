@@ -95,8 +95,11 @@ def parse_rate(text: str) -> Rate:
     Read `COUNT/UNIT` or `COUNT/NUMBERUNIT`.
 
     Raises:
+        TypeError: If it is no text.
         ValueError: If it cannot be read; the text says what would be right.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"a rate is a str, as in '100/minute', not {type(text).__name__}")
     match = RATE.fullmatch(text)
     if match is None:
         raise ValueError(

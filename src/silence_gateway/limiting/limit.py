@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from silence_gateway.core.limits import NEVER, Ask, Change, Decision, LimitRule, Op, new_tuple
-from silence_gateway.errors import RateLimited
+from silence_gateway.limiting.checks import check_ask, check_change
+from silence_gateway.limiting.limit_refused import refused_by
 from silence_gateway.limiting.place import Place
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ class Limit:
         Spend *cost* for *key* if that is allowed; the decision says whether it was.
 
         Raises:
+            TypeError: The key is no str, or the cost no int.
             ValueError: The cost is below 0, or this is a concurrency limit.
         """
+        if key.__class__ is not str or cost.__class__ is not int:
+            check_ask(key, cost)
         rule, decider = self.rule, self.decider
         here = decider.here
         if here is not None and cost > 0 and rule.kind != "c" and not decider.excepts:
@@ -71,8 +75,11 @@ class Limit:
         lease or known to be refused, or the store is away.
 
         Raises:
+            TypeError: As for `try_acquire`.
             ValueError: As for `try_acquire`.
         """
+        if key.__class__ is not str or cost.__class__ is not int:
+            check_ask(key, cost)
         rule, decider = self.rule, self.decider
         here = decider.here
         if here is not None and cost > 0 and rule.kind != "c" and not decider.excepts:
@@ -99,6 +106,7 @@ class Limit:
 
         Raises:
             RateLimited: It is not allowed now, or not before *timeout_s*; nothing was spent.
+            TypeError: As for `try_acquire`.
             ValueError: As for `try_acquire`.
         """
         if not wait:
@@ -111,14 +119,19 @@ class Limit:
             if decision.allowed:
                 return decision
             if decision.retry_after_us == NEVER:
-                raise RateLimited((self.rule.name,), None)
+                raise refused_by(self.rule, decision)
             wait_s = decision.retry_after_us / 1_000_000
             if clock.monotonic_s() + wait_s > end_s:
-                raise RateLimited((self.rule.name,), wait_s)
+                raise refused_by(self.rule, decision)
             await clock.sleep(wait_s + WAIT_MARGIN_S)
 
     async def peek(self, key: str = "") -> Decision:
-        """Say what *key* has left; nothing is spent."""
+        """
+        Say what *key* has left; nothing is spent.
+
+        Raises:
+            TypeError: The key is no str.
+        """
         return await self.try_acquire(key, 0)
 
     async def charge(self, key: str, cost: int, after: Decision) -> None:
@@ -126,6 +139,7 @@ class Limit:
         Spend *cost* more than was asked for in the decision *after*, whether the limit allows it or not.
 
         Raises:
+            TypeError: As for `try_acquire`, or *after* is no decision.
             ValueError: The cost is below 0.
             StoreUnavailable: The store did not confirm it.
         """
@@ -136,12 +150,14 @@ class Limit:
         Undo *cost* of what was spent in the decision *after*, as far as it still counts.
 
         Raises:
+            TypeError: As for `try_acquire`, or *after* is no decision.
             ValueError: The cost is below 0.
             StoreUnavailable: The store did not confirm it.
         """
         await self._change(Op.GIVE_BACK, key, cost, after)
 
     async def _change(self, op: Op, key: str, cost: int, after: Decision) -> None:
+        check_change(key, cost, after)
         if cost < 0:
             raise ValueError("a cost is at least 0")
         if self.rule.kind == "c":
@@ -155,8 +171,10 @@ class Limit:
         Entering it raises RateLimited if there is none (with *wait*: none before *timeout_s*).
 
         Raises:
+            TypeError: The key is no str.
             ValueError: This is no concurrency limit.
         """
+        check_ask(key, 1)
         if self.rule.kind != "c":
             raise ValueError(NO_PLACES)
         return Place(self.limiter, self.rule, key, wait=wait, timeout_s=timeout_s)
@@ -167,5 +185,7 @@ class Limit:
 
         Raises:
             StoreUnavailable: The store did not confirm it.
+            TypeError: The key is no str.
         """
+        check_ask(key, 1)
         return await self.decider.reset(self.rule, key)

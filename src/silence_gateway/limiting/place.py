@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from silence_gateway.core.limits import NEVER, Ask, Decision
-from silence_gateway.errors import RateLimited
+from silence_gateway.limiting.limit_refused import refused_by
 
 if TYPE_CHECKING:
     from silence_gateway.core.limits import LimitRule
@@ -56,12 +56,12 @@ class Place:
             if decision.allowed:
                 return decision
             if decision.retry_after_us == NEVER:
-                raise RateLimited((rule.name,), None)
+                raise refused_by(rule, decision)
             wait_s = min(pause_s, decision.retry_after_us / 1_000_000)
             if self.timeout_s is not None:
                 wait_s = min(wait_s, end_s - clock.monotonic_s())
             if not self.wait or wait_s <= 0:
-                raise RateLimited((rule.name,), decision.retry_after_us / 1_000_000)
+                raise refused_by(rule, decision)
             await clock.sleep(wait_s)
             pause_s *= 2
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import NoneType
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.limits import (
-    NEVER,
     Algorithm,
     Alignment,
     Ask,
@@ -34,9 +34,10 @@ from silence_gateway.core.limits import (
     refusal_of,
 )
 from silence_gateway.core.rates import Rate, parse_rate
-from silence_gateway.errors import RateLimited
 from silence_gateway.limiting.assembly import limit_engine
+from silence_gateway.limiting.checks import check_ask, check_type
 from silence_gateway.limiting.limit import NEEDS_HOLD, NEGATIVE_COST, Limit
+from silence_gateway.limiting.limit_refused import LimitRefused
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.stores.open import open_store
@@ -172,8 +173,14 @@ class RateLimiter:
             when_down: `local_share`, `local_full`, `allow` or `deny`.
 
         Raises:
+            TypeError: A value is of another type; the text says which.
             ValueError: A value is wrong, or the name is declared with other values.
         """
+        check_type("a name", name, str, "a str")
+        check_type("a rate", rate, (str, Rate), "a str, as in '100/minute'")
+        check_type("a burst", burst, (int, NoneType), "an int or None")
+        check_type("block_for_s", block_for_s, (int, float), "a number of seconds")
+        check_type("a lease", lease, int, "an int")
         return self.declare(
             LimitRule(
                 name=name,
@@ -200,8 +207,12 @@ class RateLimiter:
             when_down: As for `limit`.
 
         Raises:
+            TypeError: As for `limit`.
             ValueError: As for `limit`.
         """
+        check_type("a name", name, str, "a str")
+        check_type("most", most, int, "an int")
+        check_type("ttl_s", ttl_s, (int, float), "a number of seconds")
         return self.declare(
             LimitRule(
                 name=name,
@@ -246,8 +257,12 @@ class RateLimiter:
         Spend from several limits, all or nothing: each as limit, key and cost.
 
         Raises:
+            TypeError: What is named is no limit, a key no str, or a cost no int.
             ValueError: A limit is named twice with the same key, a cost is negative, or a limit gives places.
         """
+        for limit, key, cost in wanted:
+            check_type("a limit", limit, Limit, "what limiter.limit(...) returned")
+            check_ask(key, cost)
         asks = [Ask(limit.rule, key, cost) for limit, key, cost in wanted]
         if min((ask.cost for ask in asks), default=0) < 0:
             raise ValueError(NEGATIVE_COST)
@@ -266,12 +281,14 @@ class RateLimiter:
 
         Raises:
             RateLimited: At least one does not allow it; nothing was spent.
+            TypeError: As for `try_acquire_all`.
+            ValueError: As for `try_acquire_all`.
         """
         decisions = await self.try_acquire_all(wanted)
         refusal = refusal_of([Ask(limit.rule, key, cost) for limit, key, cost in wanted], decisions)
         if refusal is not None:
-            wait_us = refusal.retry_after_us
-            raise RateLimited(refusal.limits, None if wait_us == NEVER else wait_us / 1_000_000)
+            decided = [(limit.rule, told) for (limit, _, _), told in zip(wanted, decisions, strict=True)]
+            raise LimitRefused(refusal.limits, refusal.retry_after_us, decided)
         return decisions
 
     def named(self, name: str) -> Limit:

@@ -213,6 +213,10 @@ class Pipeline:
             return
         calls = [call for call in self.unsent if not call.gone()]
         self.unsent.clear()
+        for call in calls:
+            # They come from several ticks; `send` marks the batch of the first.
+            if call.batch is not None:
+                call.batch.sent = True
         if calls:
             self.send(calls)
 

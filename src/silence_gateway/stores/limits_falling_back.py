@@ -7,7 +7,8 @@ beyond the limit around an outage is stated in `core/local_share.py`.
 
 When the store is back it is charged what was let through here meanwhile, as far as that still counts:
 once per key, and only what it was certainly never asked about. A call whose answer was lost may have
-been counted there, so it is not counted again.
+been counted there, so it is not counted again. The same goes for the charge: a dead store is known to be
+away after a few failures only, and a charge that certainly never left until then is tried again.
 
 Of a cluster a part may be away. A limit whose server answers is decided there all the same, the others
 here; a request that meets both kinds passes if both let it, and spends nothing if one does not.
@@ -72,7 +73,8 @@ class FallingBackLimitStore:
         local_decisions: Requests decided here because the store could not.
         owed: Uses let through here that the store does not know of, by limit and key.
         charged: Uses charged to the store after it came back.
-        uncharged: Uses that it never heard of: there were too many keys, or it went away again.
+        uncharged: Uses that it never heard of: there were too many keys, or the answer was lost when it was
+            charged, so that it may know them and is not charged again.
     """
 
     def __init__(self, shared: LimitStore, store: Liveness, clock: Clock, *, spread: bool = False) -> None:
@@ -85,7 +87,8 @@ class FallingBackLimitStore:
         self.owed: dict[tuple[str, str], tuple[LimitRule, int]] = {}
         self.charging: asyncio.Task[None] | None = None
         self.look_again_s = 0.0
-        self.away_when_charged = ""
+        # None if all who are owed have to be looked at.
+        self.away_when_charged: str | None = None
         self.local_decisions = 0
         self.charged = 0
         self.uncharged = 0
@@ -249,6 +252,8 @@ class FallingBackLimitStore:
         if known is not None:
             self.owed[place] = (rule, known[1] + cost)
         elif len(self.owed) < MAX_OWED:
+            if not self.owed:
+                self.away_when_charged = None
             self.owed[place] = (rule, cost)
         else:
             self.uncharged += cost
@@ -275,7 +280,12 @@ class FallingBackLimitStore:
         return [(place, owed.pop(place)) for place in list(islice(there, OWED_PER_CALL))]
 
     async def charge_owed(self) -> None:
-        """Charge the store what it does not know of, a part at a time; what fails is not tried again."""
+        """
+        Charge the store what it does not know of, a part at a time.
+
+        A charge whose answer is lost is not tried again. One that certainly never left is owed as before, and
+        this ends: a request that comes later begins it anew.
+        """
         try:
             self.away_when_charged = self.store.partly_away
             while self.store.up and (part := self.next_owed()):
@@ -286,15 +296,32 @@ class FallingBackLimitStore:
                     amount = min(cost, counts.used)
                     if amount:
                         changes.append(Change(Op.CHARGE, rule, key, amount))
-                amount = sum(change.amount for change in changes)
-                try:
-                    if changes:
-                        await self.shared.adjust(changes)
-                    self.charged += amount
-                except StoreFault:
-                    self.uncharged += amount
+                # In a cluster each by itself, so that each is known to have left or not.
+                groups = [[change] for change in changes] if self.spread else [changes] if changes else []
+                told = await asyncio.gather(
+                    *(self.shared.adjust(group) for group in groups), return_exceptions=True
+                )
+                left = [self.settle(group, answer) for group, answer in zip(groups, told, strict=True)]
+                if not all(left):
+                    self.away_when_charged = None
+                    return
         finally:
             self.charging = None
+
+    def settle(self, changes: Sequence[Change], answer: Sequence[Changed] | BaseException) -> bool:
+        """Count what has become of charges; returns whether they may have been made."""
+        amount = sum(change.amount for change in changes)
+        if not isinstance(answer, BaseException):
+            self.charged += amount
+        elif not isinstance(answer, StoreFault):
+            raise answer
+        elif never_sent(answer):
+            for change in changes:
+                self.owe(change.rule, change.key, change.amount)
+            return False
+        else:
+            self.uncharged += amount
+        return True
 
     def local_rule(self, rule: LimitRule) -> LimitRule:
         """Return the rule that this instance applies on its own."""

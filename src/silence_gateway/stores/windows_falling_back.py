@@ -2,7 +2,9 @@
 Window counters that are shared while the store answers, and this instance's own while it does not.
 
 Nobody waits for a store that is known to be away. What was counted here meanwhile is added there when it is
-back, as far as its window has not ended, and only what it was certainly never sent.
+back, as far as its window has not ended, and only what it was certainly never sent. That goes for telling
+it, too: a dead store is known to be away after a few failures only, and what was told it until then and
+certainly never left is told it the next time.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class FallingBackCounters:
     Attributes:
         local_decisions: Questions answered without the store.
         charged: Hits added to the store after it came back.
-        uncharged: Hits that it never heard of: there were too many counters, or it went away again.
+        uncharged: Hits that it never heard of: there were too many counters, or the answer was lost when it
+            was told, so that it may know them and is not told again.
     """
 
     def __init__(
@@ -98,7 +101,12 @@ class FallingBackCounters:
             self.uncharged += max(0, count.hits)
 
     async def charge_owed(self) -> None:
-        """Tell the store what it does not know of; what fails is not tried again."""
+        """
+        Tell the store what it does not know of.
+
+        What it may have heard is not told again. What it has certainly not heard is owed as before, and this
+        ends: the next question begins it anew.
+        """
         try:
             while self.owed and self.store.up:
                 part = [self.owed.popitem() for _ in range(min(OWED_PER_CALL, len(self.owed)))]
@@ -108,14 +116,36 @@ class FallingBackCounters:
                     for (name, window_us, key), (window, hits) in part
                     if window == now_us // window_us
                 ]
-                hits = sum(max(0, count.hits) for count in counts)
-                try:
-                    await self.shared.add(counts)
-                    self.charged += hits
-                except StoreUnavailable:
-                    self.uncharged += hits
+                # Each by itself, so that each is known to have been heard or not; they leave together.
+                told = await asyncio.gather(
+                    *(self.shared.add([count]) for count in counts), return_exceptions=True
+                )
+                if not self.settle(counts, told, now_us):
+                    return
         finally:
             self.charging = None
+
+    def settle(
+        self,
+        counts: Sequence[WindowCount],
+        told: Sequence[Sequence[Tally] | BaseException],
+        told_us: int,
+    ) -> bool:
+        """Count what has become of *counts*, told at *told_us*; returns whether the store may know all."""
+        complete = True
+        for count, answer in zip(counts, told, strict=True):
+            hits = max(0, count.hits)
+            if not isinstance(answer, BaseException):
+                self.charged += hits
+            elif not isinstance(answer, StoreUnavailable):
+                raise answer
+            elif answer.sent:
+                self.uncharged += hits
+            else:
+                complete = False
+                if self.clock.now_us() // count.window_us == told_us // count.window_us:
+                    self.owe(count)
+        return complete
 
     async def stop(self) -> None:
         """End what runs in the background."""

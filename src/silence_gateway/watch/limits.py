@@ -31,7 +31,7 @@ def limit_engine_families(limiter: Limiter, engine: LimitEngine) -> list[Family]
             falling_back.charged,
         ),
         "silence_limit_uncharged_uses_total": (
-            "Uses let through while the store was away that it never heard of.",
+            "Uses let through while the store was away and not charged to it: too many keys, or no answer.",
             falling_back.uncharged,
         ),
         "silence_limit_lost_places_total": (

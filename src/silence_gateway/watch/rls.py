@@ -127,7 +127,7 @@ def totals(statistics: RlsStatistics, falling_back: FallingBackCounters | None) 
         ),
         (
             "silence_rls_uncharged_hits_total",
-            "Hits counted here while the store was away that it never heard of.",
+            "Hits counted here while the store was away and not known to be added: too many, or no answer.",
             uncharged,
         ),
     )
