@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 from tests.system.load import BROKEN, REFUSED, Load
@@ -42,7 +43,8 @@ def valkeys(pid: int) -> list[int]:
     """Return the store servers that *pid* owns."""
     found = []
     for child in children(pid):
-        with open(f"/proc/{child}/cmdline", "rb") as command:  # noqa: PTH123 - /proc is no place for a Path
+        # One that ends while it is looked at is none any more.
+        with suppress(OSError), open(f"/proc/{child}/cmdline", "rb") as command:  # noqa: PTH123 - a pseudo-file
             if b"valkey-server" in command.read():
                 found.append(child)
     return found
