@@ -149,7 +149,14 @@ def _service(
     reflects = told.descriptors == REFLECTION
     source: DescriptorSource = ReflectionSource(upstream, clock) if reflects else FileSource(told.descriptors)
     service = TranscodedService(
-        name, upstream, source, clock=clock, services=told.services, observer=observer, changed=changed
+        name,
+        upstream,
+        source,
+        clock=clock,
+        repeating=upstream.repeating,
+        services=told.services,
+        observer=observer,
+        changed=changed,
     )
     if reflects:
         # What comes back may have been deployed anew, with other methods.

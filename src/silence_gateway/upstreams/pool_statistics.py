@@ -68,6 +68,10 @@ class UpstreamStatistics:
         latency_sum_s: Sum of all durations, in seconds.
         waiting: Calls that wait for a place now.
         failovers: Calls offered to a further endpoint because they had provably never left.
+        retries: Attempts made because one before had failed.
+        hedges: Attempts made because one before was late.
+        hedges_won: Calls that a hedge answered.
+        retries_refused: Attempts that the retry budget did not allow.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
         endpoints: Each endpoint.
@@ -79,6 +83,10 @@ class UpstreamStatistics:
     latency_sum_s: float
     waiting: int
     failovers: int
+    retries: int
+    hedges: int
+    hedges_won: int
+    retries_refused: int
     board_malformed: int
     board_unsent: int
     endpoints: tuple[EndpointStatistics, ...]

@@ -20,6 +20,7 @@ from silence_gateway.app.config.kinds import (
     whole,
 )
 from silence_gateway.app.config.section import Section
+from silence_gateway.app.config.upstream_retry import RetryConfig
 
 REFLECTION = "reflection"
 
@@ -172,6 +173,7 @@ class UpstreamConfig(Section):
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
     )
+    retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
