@@ -22,6 +22,7 @@ from silence_gateway.app.engine_settings import (
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.app.identity import access_lists, door
 from silence_gateway.app.register import Register
+from silence_gateway.app.sources import sources_of
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, stack
 from silence_gateway.core.limit_headers import HeaderForm
@@ -69,7 +70,11 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
     asks = door(config, clock, observer)
     upstreams = {
         name: GrpcUpstream(
-            upstream_settings(name, upstream), clock=clock, observer=observer, board=store.board
+            upstream_settings(name, upstream),
+            clock=clock,
+            observer=observer,
+            board=store.board,
+            sources=sources_of(name, upstream, store, clock, observer),
         )
         for name, upstream in config.upstreams.items()
     }

@@ -16,7 +16,7 @@ from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
 from silence_gateway.app.config.upstream_retry import RetryConfig
-from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.app.config.upstreams import EndpointConfig, UpstreamConfig, UpstreamTlsConfig
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
 from silence_gateway.core.status import Code
 from silence_gateway.edge.settings import ServerSettings
@@ -27,6 +27,7 @@ from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSetting
 from silence_gateway.rls.settings import HeaderNames, RlsSettings
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
+from silence_gateway.upstreams.discovery_dns import DnsSettings
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
@@ -85,7 +86,11 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
     """
     return UpstreamSettings(
         name=name,
-        endpoints=tuple(EndpointSettings(address=str(endpoint.address)) for endpoint in config.endpoints),
+        endpoints=tuple(
+            EndpointSettings(address=str(endpoint.address))
+            for endpoint in config.endpoints
+            if endpoint.address is not None
+        ),
         balancer=config.balancer,
         timeout_s=config.timeout_s,
         health=HealthSettings(
@@ -110,9 +115,24 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
         ),
         retry=retry_settings(config.retry),
         tls=None if config.tls is None else upstream_tls(name, config.tls),
-        server_name=config.tls.server_name if config.tls is not None else None,
+        server_name=server_name(config),
         max_message_bytes=config.max_message_bytes,
     )
+
+
+def server_name(config: UpstreamConfig) -> str | None:
+    """Return whose certificate is expected: as configured, else the name looked up; None: the address's."""
+    if config.tls is not None and config.tls.server_name is not None:
+        return config.tls.server_name
+    names = {dns_settings(endpoint).host for endpoint in config.endpoints if endpoint.dns is not None}
+    only_names = all(endpoint.dns is not None for endpoint in config.endpoints)
+    return names.pop() if only_names and len(names) == 1 else None
+
+
+def dns_settings(endpoint: EndpointConfig) -> DnsSettings:
+    """Return how the name of *endpoint*, which has one, is looked up."""
+    assert endpoint.dns is not None
+    return DnsSettings(name=endpoint.dns, refresh_s=endpoint.refresh_s, family=endpoint.family)
 
 
 def retry_settings(config: RetryConfig) -> RetrySettings:

@@ -9,14 +9,14 @@ This file holds none of their rules: how a call goes is `pooled_calls.py` and, f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check, Health
-from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
@@ -24,12 +24,14 @@ from silence_gateway.upstreams.background import Background
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.dialing import Connector
+from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.fleet_drains import FleetDrains
 from silence_gateway.upstreams.health import HealthWatch, check, check_request
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.places import Places
-from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, by_name, endpoint_statistics
+from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
 from silence_gateway.upstreams.pooled_calls import PooledCalls
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
@@ -67,6 +69,7 @@ class GrpcUpstream(PooledCalls):
         board: Board | None = None,
         connector: Connector | None = None,
         on_usable: Callable[[str], None] | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
         self.settings = settings
         self.on_usable = on_usable
@@ -121,6 +124,9 @@ class GrpcUpstream(PooledCalls):
             timeout_s=settings.timeout_s,
             repeatable=settings.retry.methods,
         )
+        self._sources = tuple(sources)
+        self._joined = Joined(settings.endpoints, self.set_endpoints)
+        self._drains = FleetDrains(settings.name, board, self._heard_drain)
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
@@ -144,9 +150,12 @@ class GrpcUpstream(PooledCalls):
             self._fleet.join()
             self._spawn(self._fleet.write_facts())
         self._repeats.budget.join()
+        self._drains.join()
         for endpoint in self.settings.endpoints:
             self._begin(endpoint)
         self._spawn(self._keep_house())
+        for number, source in enumerate(self._sources):
+            self._spawn(source.follow(partial(self._joined.hear, number)))
         self._places.open()
 
     async def stop(self, drain_s: float = 5.0) -> None:
@@ -173,6 +182,30 @@ class GrpcUpstream(PooledCalls):
             self._spawn(endpoint.close())
         # A peer that never reads could hold up the end of its connection; it does not hold up ours.
         await self._background.finish(CLOSE_S)
+
+    def set_endpoints(self, endpoints: Sequence[EndpointSettings]) -> None:
+        """
+        Serve from *endpoints* from now on: who is new joins, and who is not named finishes what it has.
+
+        An endpoint that stays keeps its connections, its health and its breaker.
+        """
+        wanted = {endpoint.address: endpoint for endpoint in endpoints}
+        for address, endpoint in tuple(self._endpoints.items()):
+            if address not in wanted and not endpoint.removed:
+                self.remove_endpoint(address)
+        for settings in wanted.values():
+            known = self._endpoints.get(settings.address)
+            if known is None:
+                self._begin(settings)
+                continue
+            known.weight, known.priority = settings.weight, settings.priority
+            if known.removed:
+                # It came back before its last call had ended.
+                known.removed = known.leaving = False
+                known.active = settings.address not in self._drains
+                if self._watch is not None and not self._watch.watches(known):
+                    self._spawn(self._watch.watch(known))
+        self._places.reconsider()
 
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """
@@ -205,6 +238,8 @@ class GrpcUpstream(PooledCalls):
         """
         Give *address* no new calls; its connections stay, and what is in flight finishes.
 
+        That is this instance's decision; `drain_everywhere` makes it the fleet's.
+
         Raises:
             KeyError: If there is no such endpoint.
         """
@@ -224,37 +259,27 @@ class GrpcUpstream(PooledCalls):
         endpoint.active = True
         self._places.reconsider()
 
+    async def drain_everywhere(self, address: str, *, drained: bool = True) -> bool:
+        """
+        Drain *address*, or undo it, on every instance of the fleet, those that start later included.
+
+        Returns False if the store could not be told, and the decision is this instance's alone.
+
+        Raises:
+            KeyError: If there is no such endpoint, or it was removed.
+        """
+        if drained:
+            self.drain_endpoint(address)
+        else:
+            self.activate_endpoint(address)
+        return await self._drains.tell(address, drained=drained)
+
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
-        ledger = self._ledger
-        codes = [
-            sum(counts)
-            for counts in zip(
-                ledger.codes,
-                self._places.codes,
-                *(endpoint.codes for endpoint in self._endpoints.values()),
-                strict=True,
-            )
-        ]
-        # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
-        codes[Code.UNAVAILABLE] -= self._places.failovers
-        # Likewise with attempts after which their call went on.
-        codes = [count - repeated for count, repeated in zip(codes, self._repeats.codes, strict=True)]
-        return UpstreamStatistics(
-            name=self.settings.name,
-            calls_by_code=by_name(codes),
-            latency_counts=tuple(ledger.latency_counts),
-            latency_sum_s=ledger.latency_sum_s,
-            waiting=self._places.waiting,
-            failovers=self._places.failovers,
-            retries=self._repeats.retries,
-            hedges=self._repeats.hedges,
-            hedges_won=self._repeats.hedges_won,
-            retries_refused=self._repeats.budget.refused,
-            board_malformed=self._fleet.malformed if self._fleet is not None else 0,
-            board_unsent=self._fleet.unsent if self._fleet is not None else 0,
-            endpoints=tuple(endpoint_statistics(endpoint) for endpoint in self._endpoints.values()),
+        endpoints, fleet = self._endpoints.values(), self._fleet
+        return upstream_statistics(
+            self.settings.name, endpoints, self._ledger, self._places, self._repeats, fleet
         )
 
     def _begin(self, settings: EndpointSettings) -> None:
@@ -271,6 +296,7 @@ class GrpcUpstream(PooledCalls):
             on_lost=self._lost,
             on_connected=self._connected,
         )
+        endpoint.active = settings.address not in self._drains
         self._endpoints[settings.address] = endpoint
         self._places.add(endpoint)
         if self._fleet is not None:
@@ -308,6 +334,8 @@ class GrpcUpstream(PooledCalls):
         """Count the loss of an endpoint's last connection as one failure, however many calls it carried."""
         if not reason:
             return
+        for source in self._sources:
+            source.hurry()
         breaker, old = endpoint.breaker, endpoint.breaker.state
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
         if event is not None:
@@ -347,6 +375,12 @@ class GrpcUpstream(PooledCalls):
         event = endpoint.breaker.adopt(state, term, age_us, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+
+    def _heard_drain(self, address: str, drained: bool) -> None:
+        endpoint = self._endpoints.get(address)
+        if endpoint is not None and not endpoint.removed:
+            endpoint.active = not drained
+            self._places.reconsider()
 
     async def _keep_house(self) -> None:
         trims_every = max(1, round(self.settings.pool.idle_timeout_s / 2 / TICK_S))

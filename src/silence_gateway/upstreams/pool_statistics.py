@@ -7,11 +7,16 @@ also when an endpoint is removed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from silence_gateway.core.endpoints import why_out
-from silence_gateway.core.status import name_of_code
+from silence_gateway.core.status import Code, name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.repeating import Repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +122,40 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         last_error=endpoint.last_error,
         weight=endpoint.weight,
         priority=endpoint.priority,
+    )
+
+
+def upstream_statistics(
+    name: str,
+    endpoints: Collection[Endpoint],
+    ledger: Ledger,
+    places: Places,
+    repeats: Repeats,
+    fleet: Fleet | None,
+) -> UpstreamStatistics:
+    """Return what the upstream *name* tells about itself now."""
+    codes = [
+        sum(counts)
+        for counts in zip(
+            ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints), strict=True
+        )
+    ]
+    # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
+    codes[Code.UNAVAILABLE] -= places.failovers
+    # Likewise with attempts after which their call went on.
+    codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
+    return UpstreamStatistics(
+        name=name,
+        calls_by_code=by_name(codes),
+        latency_counts=tuple(ledger.latency_counts),
+        latency_sum_s=ledger.latency_sum_s,
+        waiting=places.waiting,
+        failovers=places.failovers,
+        retries=repeats.retries,
+        hedges=repeats.hedges,
+        hedges_won=repeats.hedges_won,
+        retries_refused=repeats.budget.refused,
+        board_malformed=fleet.malformed if fleet is not None else 0,
+        board_unsent=fleet.unsent if fleet is not None else 0,
+        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
     )
