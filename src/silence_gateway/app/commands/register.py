@@ -63,6 +63,8 @@ def register(
     Gateways with `endpoints: {registry: NAME}` find it there. With a COMMAND, that is started and its exit
     code is passed on: `silence register --store valkey://store:6379 auth 10.0.0.5:9001 -- ./server`.
     """
+    if command[:1] == ("--",):
+        command = command[1:]  # what separates our options from the command's is not a part of it
     registration = Registration(
         name, address, store=store, fleet=fleet, weight=weight, priority=priority, ttl_s=ttl_s, observer=tell
     )

@@ -88,10 +88,12 @@ def check_endpoints(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) 
     for index, endpoint in enumerate(upstream.endpoints):
         here: Steps = (*at, "endpoints", index)
         if len(endpoint.kinds) != 1:
-            said = " and ".join(endpoint.kinds) or "none of them"
-            yield Finding(
-                at=here, says=f"write one of address, dns, file and registry, not {said}", about=(here,)
+            said = (
+                f"only one of {' and '.join(endpoint.kinds)}"
+                if endpoint.kinds
+                else "where: one of address, dns, file and registry"
             )
+            yield Finding(at=here, says=f"write {said}", about=(here,))
             continue
         if endpoint.address is None:
             if endpoint.registry is not None and config.store.url.scheme == "memory":
@@ -124,10 +126,10 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
                 about=(("auth",),),
             )
-        if route.upstream is None and route.timeout_s is None and route.auth is None:
+        if all(one is None for one in (route.upstream, route.timeout_s, route.auth, route.idempotent)):
             yield Finding(
                 at=at,
-                says="this route changes nothing: give it upstream, timeout or auth, or remove it",
+                says="this route changes nothing: give it upstream, timeout, auth or idempotent",
                 about=(at,),
             )
         methods = frozenset(route.match.methods)
