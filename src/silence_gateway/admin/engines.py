@@ -6,7 +6,7 @@ Each function registers one engine's paths on a `LocalInstance`. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from silence_gateway.admin.contracts import Ask, whole
@@ -30,17 +30,14 @@ def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstrea
         upstream = upstreams.get(name)
         if upstream is None:
             raise NotFound(f"there is no upstream {name!r}; there are {', '.join(upstreams) or 'none'}")
-        actions: dict[str, Callable[[str], None]] = {
-            "drain": upstream.drain_endpoint,
-            "active": upstream.activate_endpoint,
-        }
-        if state not in actions:
+        if state not in {"drain", "active"}:
             raise BadRequest('say {"state": "drain"} or {"state": "active"}, in the body or as ?state=')
         try:
-            actions[state](address)
+            told = await upstream.drain_everywhere(address, drained=state == "drain")
         except KeyError:
             raise NotFound(f"upstream {name!r} has no endpoint {address!r}") from None
-        return {"upstream": name, "endpoint": address, "state": state}
+        # Without a store the decision is this instance's alone, and whoever made it should know.
+        return {"upstream": name, "endpoint": address, "state": state, "fleet": told}
 
     instance.serve("GET", "upstreams", everything)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)

@@ -32,6 +32,7 @@ class RouteRule:
         upstream: Only this upstream's methods are meant; empty for all.
         timeout_s: Longest time a call may take, streams included; None for the upstream's own.
         auth: `none`, `optional`, `required`, or empty for what `auth:` says.
+        idempotent: Whether calls may run twice; None for what the method says of itself.
     """
 
     path: str
@@ -39,6 +40,7 @@ class RouteRule:
     upstream: str = ""
     timeout_s: float | None = None
     auth: str = ""
+    idempotent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,8 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
             if timeout_s is None and binding.kind == "unary":
                 timeout_s = timeouts_s.get(binding.upstream)
             deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
-            return binding.answer(request, matched.variables, deadline_s)
+            idempotent = None if rule is None else rule.idempotent
+            return binding.answer(request, matched.variables, deadline_s, idempotent)
         assert matched.fixed is not None
         if request.method not in matched.fixed.methods:
             raise MethodNotAllowed(matched.fixed.methods)

@@ -68,6 +68,7 @@ class TranscodedService:
         source: DescriptorSource,
         *,
         clock: Clock,
+        repeating: Caller | None = None,
         services: Collection[str] = (),
         timeout_s: float | None = None,
         observer: Observer = nobody,
@@ -86,6 +87,7 @@ class TranscodedService:
         self.settings = CallSettings(
             upstream=upstream_name,
             caller=caller,
+            repeating=repeating,
             clock=clock,
             timeout_s=timeout_s,
             forwarded_headers=tuple(name.lower().encode() for name in forwarded_headers),

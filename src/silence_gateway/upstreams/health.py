@@ -136,6 +136,10 @@ class HealthWatch:
             self._anew.add(endpoint)
             wake.set()
 
+    def watches(self, endpoint: Endpoint) -> bool:
+        """Tell whether *endpoint* is watched."""
+        return endpoint in self._wake
+
     async def watch(self, endpoint: Endpoint) -> None:
         """Check *endpoint* every interval until it is removed; cancelling it is safe."""
         wake = self._wake[endpoint] = asyncio.Event()

@@ -66,19 +66,19 @@ class Ledger:
         error: BaseException,
         *,
         final: bool,
+        began_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with *error*, and take from it what it says about the endpoint.
 
-        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends.
+        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. Where
+        this endpoint was not the first to have it, *began_s* is when it got it.
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
         endpoint.codes[code_of(error)] += 1
         if final:
-            elapsed_s = now_s - started_s
-            self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
-            self.latency_sum_s += elapsed_s
+            self.timed(now_s - started_s)
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
         event = None
@@ -97,12 +97,18 @@ class Ledger:
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
-                event = breaker.on_timeout(generation, int(started_s * 1e6), now_us)
+                began_s = started_s if began_s is None else began_s
+                event = breaker.on_timeout(generation, int(began_s * 1e6), now_us)
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.room()
+
+    def timed(self, elapsed_s: float) -> None:
+        """Write down how long a call took."""
+        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
+        self.latency_sum_s += elapsed_s
 
     def inherit(self, endpoint: Endpoint) -> None:
         """Take over the counts of an endpoint that is going, so that totals never go down."""

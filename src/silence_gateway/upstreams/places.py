@@ -52,6 +52,11 @@ class Tried:
         self.refusing: set[Endpoint] = set()
         self.pause_s = 0.0
 
+    def avoid(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Offer the call to *endpoint* again only if there is nobody else."""
+        self.connections[endpoint] = connection
+        self.refusing.add(endpoint)
+
     def left(self, ring: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """
         Return whom else the call may be offered to.
@@ -153,6 +158,10 @@ class Places:
             if connection is not None:
                 return endpoint, connection
         return None
+
+    def others(self, tried: Tried) -> bool:
+        """Tell whether somebody could take the call who has not had it yet."""
+        return any(endpoint not in tried.connections for endpoint in self._ring)
 
     async def wait(
         self, deadline_s: float, tried: Tried | None, *, may_probe: bool = True

@@ -7,11 +7,16 @@ also when an endpoint is removed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from silence_gateway.core.endpoints import why_out
-from silence_gateway.core.status import name_of_code
+from silence_gateway.core.status import Code, name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.repeating import Repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,10 @@ class UpstreamStatistics:
         latency_sum_s: Sum of all durations, in seconds.
         waiting: Calls that wait for a place now.
         failovers: Calls offered to a further endpoint because they had provably never left.
+        retries: Attempts made because one before had failed.
+        hedges: Attempts made because one before was late.
+        hedges_won: Calls that a hedge answered.
+        retries_refused: Attempts that the retry budget did not allow.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
         endpoints: Each endpoint.
@@ -79,6 +88,10 @@ class UpstreamStatistics:
     latency_sum_s: float
     waiting: int
     failovers: int
+    retries: int
+    hedges: int
+    hedges_won: int
+    retries_refused: int
     board_malformed: int
     board_unsent: int
     endpoints: tuple[EndpointStatistics, ...]
@@ -109,4 +122,40 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         last_error=endpoint.last_error,
         weight=endpoint.weight,
         priority=endpoint.priority,
+    )
+
+
+def upstream_statistics(
+    name: str,
+    endpoints: Collection[Endpoint],
+    ledger: Ledger,
+    places: Places,
+    repeats: Repeats,
+    fleet: Fleet | None,
+) -> UpstreamStatistics:
+    """Return what the upstream *name* tells about itself now."""
+    codes = [
+        sum(counts)
+        for counts in zip(
+            ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints), strict=True
+        )
+    ]
+    # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
+    codes[Code.UNAVAILABLE] -= places.failovers
+    # Likewise with attempts after which their call went on.
+    codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
+    return UpstreamStatistics(
+        name=name,
+        calls_by_code=by_name(codes),
+        latency_counts=tuple(ledger.latency_counts),
+        latency_sum_s=ledger.latency_sum_s,
+        waiting=places.waiting,
+        failovers=places.failovers,
+        retries=repeats.retries,
+        hedges=repeats.hedges,
+        hedges_won=repeats.hedges_won,
+        retries_refused=repeats.budget.refused,
+        board_malformed=fleet.malformed if fleet is not None else 0,
+        board_unsent=fleet.unsent if fleet is not None else 0,
+        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
     )

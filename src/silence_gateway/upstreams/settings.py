@@ -15,6 +15,7 @@ from typing import Self
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.retry_settings import RetrySettings
 
 BALANCERS = ("least_request", "round_robin", "random")
 
@@ -179,24 +180,6 @@ class PoolSettings:
         positive("pool", connect_timeout_s=self.connect_timeout_s)
         if self.max_waiting < 0:
             raise ConfigError(f"pool: max_waiting must be 0 or more, got {self.max_waiting}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrySettings:
-    """
-    What to do with a call that provably never left.
-
-    Attributes:
-        attempts: How many endpoints a call may be offered to in all; 1 turns failover off.
-
-    Raises:
-        ConfigError: If it is below 1.
-    """
-
-    attempts: int = 3
-
-    def __post_init__(self) -> None:
-        positive("retry", attempts=self.attempts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,28 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             counts("upstream", {upstream.name: upstream.failovers for upstream in upstreams}),
         ),
         Family(
+            "silence_upstream_retries_total",
+            "counter",
+            "Attempts made because one before had failed, or was late (`hedge`).",
+            tuple(
+                Sample((("upstream", upstream.name), ("kind", kind)), count)
+                for upstream in upstreams
+                for kind, count in (("retry", upstream.retries), ("hedge", upstream.hedges))
+            ),
+        ),
+        Family(
+            "silence_upstream_hedges_won_total",
+            "counter",
+            "Calls that a hedge answered first.",
+            counts("upstream", {upstream.name: upstream.hedges_won for upstream in upstreams}),
+        ),
+        Family(
+            "silence_upstream_retries_refused_total",
+            "counter",
+            "Attempts that the retry budget did not allow.",
+            counts("upstream", {upstream.name: upstream.retries_refused for upstream in upstreams}),
+        ),
+        Family(
             "silence_upstream_calls_waiting",
             "gauge",
             "Calls that wait for a free stream now.",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import NAME, choice, duration
+from silence_gateway.app.config.kinds import NAME, Flag, choice, duration
 from silence_gateway.app.config.matching import RouteMatch
 from silence_gateway.app.config.section import Section
 
@@ -32,4 +32,11 @@ class RouteConfig(Section):
     )
     auth: Annotated[AuthMode, AUTH_MODE] | None = Field(
         default=None, description="Who may call; absent: `required` if `auth` is configured, else `none`."
+    )
+    idempotent: Flag | None = Field(
+        default=None,
+        description=(
+            "Whether a call may run twice, which retries and hedging need; absent: GET and HEAD may, and "
+            "methods with the option `idempotency_level`."
+        ),
     )

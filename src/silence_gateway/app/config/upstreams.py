@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from silence_gateway.app.config.kinds import (
+    NAME,
     RATIO,
     EndpointAddress,
     FilePath,
@@ -19,7 +21,9 @@ from silence_gateway.app.config.kinds import (
     size,
     whole,
 )
+from silence_gateway.app.config.quantities import parse_address, quoted
 from silence_gateway.app.config.section import Section
+from silence_gateway.app.config.upstream_retry import RetryConfig
 
 REFLECTION = "reflection"
 
@@ -58,12 +62,70 @@ BALANCER = choice(
 )
 
 
+Family = Literal["auto", "ipv4", "ipv6", "both"]
+SERVICE = re.compile(r"_[A-Za-z0-9-]{1,62}(?:\.[A-Za-z0-9_-]{1,63}){2,10}")
+
+
+def _parse_dns(text: str) -> str:
+    if SERVICE.fullmatch(text):
+        return text
+    if text.startswith("_"):
+        raise ValueError(
+            f"{quoted(text)} names no service: write SRV names as _name._tcp.domain, without a port"
+        )
+    try:
+        address = parse_address(text, any_port=False)
+    except ValueError:
+        raise ValueError(
+            f"{quoted(text)} is no name to look up: write host:port, or _name._tcp.domain"
+        ) from None
+    if address.unix_path or text[0] == "[" or text.rpartition(":")[0].replace(".", "").isdigit():
+        raise ValueError(f"{quoted(text)} is an address and no name: write it without `dns`")
+    return text
+
+
+DNS_NAME = Kind(
+    "host:port, or name of SRV records", _parse_dns, str, {"type": "string"}, ("auth.internal:9001",)
+)
+
+
 class EndpointConfig(Section):
-    """One address of a service."""
+    """
+    One address of a service, or one place where its addresses are found: exactly one of `address`, `dns`,
+    `file` and `registry`.
+    """
 
     SHORTHAND: ClassVar[str] = "address"
+    ALONE: ClassVar[bool] = True
 
-    address: EndpointAddress = Field(description="Host and port of one replica.")
+    address: EndpointAddress | None = Field(default=None, description="Host and port of one replica.")
+    dns: Annotated[str, DNS_NAME] | None = Field(
+        default=None,
+        description="Name to look up: `host:port` for A and AAAA records, `_name._tcp.domain` for SRV.",
+    )
+    refresh_s: Annotated[float, duration("1s", "24h")] = Field(
+        default=10.0,
+        alias="refresh",
+        description="Longest time between two look-ups of `dns`; a shorter TTL makes it sooner.",
+    )
+    family: Annotated[Family, choice("auto", "ipv4", "ipv6", "both")] = Field(
+        default="auto", description="Which addresses of `dns` to use; `auto`: IPv6 where there is no IPv4."
+    )
+    server: EndpointAddress | None = Field(
+        default=None, description="DNS server to ask for `dns`; absent: those of /etc/resolv.conf."
+    )
+    file: FilePath | None = Field(
+        default=None, description="File with one address a line, followed while the gateway runs."
+    )
+    registry: Annotated[str, NAME] | None = Field(
+        default=None, description="Name under which replicas register themselves in the store."
+    )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which of the four ways to say where replicas are is used; one, in a file that was checked."""
+        ways = ("address", "dns", "file", "registry")
+        return tuple(way for way in ways if getattr(self, way) is not None)
 
 
 class UpstreamTlsConfig(Section):
@@ -145,7 +207,9 @@ class PoolConfig(Section):
 class UpstreamConfig(Section):
     """One service, wherever its replicas are."""
 
-    endpoints: tuple[EndpointConfig, ...] = Field(description="Replicas of the service, as addresses.")
+    endpoints: tuple[EndpointConfig, ...] = Field(
+        description="Replicas of the service: addresses, and places where addresses are found."
+    )
     protocol: Annotated[Literal["grpc"], PROTOCOL] = Field(
         default="grpc", description="What the service speaks."
     )
@@ -172,6 +236,7 @@ class UpstreamConfig(Section):
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
     )
+    retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
