@@ -12,14 +12,13 @@ This file joins the parts and holds none of their rules: which endpoint is `plac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from random import Random
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check, Health
-from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
@@ -29,16 +28,17 @@ from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.dialing import Connector
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.health import HealthWatch, check, check_request
+from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.places import Places, Tried
-from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, by_name, endpoint_statistics
+from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
 from silence_gateway.upstreams.pooled_stream import PooledStream
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
-
-TICK_S = 1.0
-"""How often penalties fade."""
+from silence_gateway.upstreams.steering import Steering
 
 CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
@@ -107,8 +107,16 @@ class GrpcUpstream:
             on_move=self._places.reconsider,
             lease_s=max(settings.breaker.cool_down_s, settings.timeout_s),
         )
+        self._feedback = Feedback(settings, self._places, self._clock)
         self._ledger = Ledger(
-            clock=self._clock, breakers=self._breakers, places=self._places, on_last=self._last_call_ended
+            clock=self._clock,
+            breakers=self._breakers,
+            places=self._places,
+            feedback=self._feedback,
+            on_last=self._last_call_ended,
+        )
+        self._membership = Membership(
+            settings.balancing.subset, settings.balancing.instance or f"{self._rng.getrandbits(64):016x}"
         )
         self._watch: HealthWatch | None = None
         if settings.health is not None:
@@ -132,9 +140,10 @@ class GrpcUpstream:
         if self._fleet is not None:
             self._fleet.join()
             self._spawn(self._fleet.write_facts())
-        for endpoint in self.settings.endpoints:
+        for endpoint in self._membership.add(*self.settings.endpoints)[0]:
             self._begin(endpoint)
-        self._spawn(self._keep_house())
+        idle_timeout_s = self.settings.pool.idle_timeout_s
+        self._spawn(keep_house(self._endpoints, self._places, self._feedback, self._clock, idle_timeout_s))
         self._places.open()
 
     async def stop(self, drain_s: float = 5.0) -> None:
@@ -169,10 +178,9 @@ class GrpcUpstream:
         Raises:
             ConfigError: If its address is here already.
         """
-        if settings.address in self._endpoints:
+        if settings.address in self._membership.known:
             raise ConfigError(f"upstream {self.settings.name!r}: endpoint {settings.address} is here already")
-        self._begin(settings)
-        self._places.reconsider()
+        self._follow(*self._membership.add(settings))
 
     def remove_endpoint(self, address: str) -> None:
         """
@@ -181,20 +189,15 @@ class GrpcUpstream:
         Raises:
             KeyError: If there is no such endpoint.
         """
-        endpoint = self._endpoints[address]
-        endpoint.active = False
-        endpoint.removed = True
-        endpoint.leaving = True
-        self._places.reconsider()
-        if not endpoint.in_flight:
-            self._forget(endpoint)
+        begun, left = self._membership.remove(address)
+        self._follow(begun, left)
 
     def drain_endpoint(self, address: str) -> None:
         """
         Give *address* no new calls; its connections stay, and what is in flight finishes.
 
         Raises:
-            KeyError: If there is no such endpoint.
+            KeyError: If there is no such endpoint, or this instance does not use it (`balancing.subset`).
         """
         self._endpoints[address].active = False
         self._places.reconsider()
@@ -215,48 +218,35 @@ class GrpcUpstream:
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
-        ledger = self._ledger
-        codes = [
-            sum(counts)
-            for counts in zip(
-                ledger.codes,
-                self._places.codes,
-                *(endpoint.codes for endpoint in self._endpoints.values()),
-                strict=True,
-            )
-        ]
-        # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
-        codes[Code.UNAVAILABLE] -= self._places.failovers
-        return UpstreamStatistics(
-            name=self.settings.name,
-            calls_by_code=by_name(codes),
-            latency_counts=tuple(ledger.latency_counts),
-            latency_sum_s=ledger.latency_sum_s,
-            waiting=self._places.waiting,
-            failovers=self._places.failovers,
-            board_malformed=self._fleet.malformed if self._fleet is not None else 0,
-            board_unsent=self._fleet.unsent if self._fleet is not None else 0,
-            endpoints=tuple(endpoint_statistics(endpoint) for endpoint in self._endpoints.values()),
+        return upstream_statistics(
+            self.settings, self._ledger, self._places, self._fleet, self._endpoints.values(), self._membership
         )
 
     async def unary(
-        self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata = (),
+        deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> Reply:
         """
         Call *method* once, as `Caller.unary` says.
 
         A call that provably never left is offered to another endpoint, within its deadline and at most
-        `retry.attempts` times in all; one that may have left is not repeated.
+        `retry.attempts` times in all; one that may have left is not repeated. *steering* says where it
+        belongs (`steering.SteeredCaller` fills it in).
         """
-        started_s = self._monotonic_s()
+        started_s = sent_s = self._monotonic_s()
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
-        tried: Tried | None = None
+        tried = None if steering is None else Tried(steering)
         places, ledger = self._places, self._ledger
         while True:
             taken = places.take(tried)
             if taken is None:
                 taken = await places.wait(deadline_s, tried)
+                sent_s = self._monotonic_s()
             endpoint, connection = taken
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
@@ -264,11 +254,14 @@ class GrpcUpstream:
                 reply = await connection.unary(method, message, metadata, deadline_s)
             except BaseException as error:
                 tried = places.next_try(tried, endpoint, connection, error)
-                ledger.failed(endpoint, connection, generation, started_s, error, final=tried is None)
+                ledger.failed(
+                    endpoint, connection, generation, started_s, error, final=tried is None, sent_s=sent_s
+                )
                 if tried is None:
                     raise
+                sent_s = self._monotonic_s()
                 continue
-            ledger.answered(endpoint, generation, started_s)
+            ledger.answered(endpoint, generation, started_s, sent_s)
             return reply
 
     def stream(
@@ -277,6 +270,7 @@ class GrpcUpstream:
         messages: bytes | AsyncIterable[bytes],
         metadata: Metadata = (),
         deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> CallStream:
         """
         Call *method* for a stream of messages, as `Caller.stream` says.
@@ -294,7 +288,24 @@ class GrpcUpstream:
             messages=messages,
             metadata=metadata,
             deadline_s=deadline_s,
+            steering=steering,
         )
+
+    def _follow(self, begun: Iterable[EndpointSettings], left: Iterable[str]) -> None:
+        """Connect to whom this instance uses from now on, and take leave of the others."""
+        for settings in begun:
+            # One that is still on its way out begins anew when it is gone (`_forget`).
+            if settings.address not in self._endpoints:
+                self._begin(settings)
+        leaving = [self._endpoints[address] for address in left]
+        for endpoint in leaving:
+            endpoint.active = False
+            endpoint.removed = True
+            endpoint.leaving = True
+        self._places.reconsider()
+        for endpoint in leaving:
+            if not endpoint.in_flight:
+                self._forget(endpoint)
 
     def _begin(self, settings: EndpointSettings) -> None:
         endpoint = Endpoint(
@@ -308,7 +319,7 @@ class GrpcUpstream:
             on_change=self._places.reconsider,
             on_room=self._places.room,
             on_lost=self._lost,
-            on_connected=self._connected,
+            on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
         )
         self._endpoints[settings.address] = endpoint
         self._places.add(endpoint)
@@ -326,6 +337,9 @@ class GrpcUpstream:
         if self._fleet is not None:
             self._fleet.forget(endpoint.address)
         self._spawn(endpoint.close())
+        if endpoint.address in self._membership.used:
+            self._begin(self._membership.known[endpoint.address])
+            self._places.reconsider()
 
     def _last_call_ended(self, endpoint: Endpoint) -> None:
         """See to an endpoint that has no call in flight and is to be left."""
@@ -334,10 +348,6 @@ class GrpcUpstream:
                 self._quiet.set()
         else:
             self._forget(endpoint)
-
-    def _connected(self, endpoint: Endpoint) -> None:
-        if self._watch is not None:
-            self._watch.reconnected(endpoint)
 
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:
@@ -386,14 +396,3 @@ class GrpcUpstream:
         event = endpoint.breaker.adopt(state, term, age_us, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
-
-    async def _keep_house(self) -> None:
-        trims_every = max(1, round(self.settings.pool.idle_timeout_s / 2 / TICK_S))
-        ticks = 0
-        while True:
-            await self._clock.sleep(TICK_S)
-            ticks += 1
-            for endpoint in self._endpoints.values():
-                endpoint.fade()
-                if ticks % trims_every == 0:
-                    endpoint.trim()

@@ -7,11 +7,18 @@ also when an endpoint is removed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from silence_gateway.core.endpoints import why_out
-from silence_gateway.core.status import name_of_code
+from silence_gateway.core.shedding import Importance
+from silence_gateway.core.status import Code, name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.membership import Membership
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.settings import UpstreamSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,7 @@ class EndpointStatistics:
         last_error: What last went wrong with a connection or a call; empty if nothing did.
         weight: Its share of the calls.
         priority: Lower is used first.
+        zone: Where it is; empty if that was not said.
     """
 
     address: str
@@ -54,6 +62,7 @@ class EndpointStatistics:
     last_error: str
     weight: int
     priority: int
+    zone: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,10 @@ class UpstreamStatistics:
         latency_counts: Calls per bucket of `core.histogram.BOUNDS_S`, not cumulative, and one for the rest.
         latency_sum_s: Sum of all durations, in seconds.
         waiting: Calls that wait for a place now.
+        shed: Calls refused to keep the line short, by importance.
+        concurrency_limit: Most unary calls in flight at once, as found out; 0 if they are not limited.
+        panic: Whether endpoints are used although they are judged unfit.
+        known_endpoints: How many endpoints there are; with a subset, more than are used.
         failovers: Calls offered to a further endpoint because they had provably never left.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
@@ -78,6 +91,10 @@ class UpstreamStatistics:
     latency_counts: tuple[int, ...]
     latency_sum_s: float
     waiting: int
+    shed: dict[str, int]
+    concurrency_limit: int
+    panic: bool
+    known_endpoints: int
     failovers: int
     board_malformed: int
     board_unsent: int
@@ -87,6 +104,36 @@ class UpstreamStatistics:
 def by_name(codes: list[int]) -> dict[str, int]:
     """Return the counts that are not zero by the names of their codes."""
     return {name_of_code(code): count for code, count in enumerate(codes) if count}
+
+
+def upstream_statistics(
+    settings: UpstreamSettings,
+    ledger: Ledger,
+    places: Places,
+    fleet: Fleet | None,
+    endpoints: Collection[Endpoint],
+    membership: Membership,
+) -> UpstreamStatistics:
+    """Return what the parts of a pool tell about it now."""
+    counted = (ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints))
+    codes = [sum(counts) for counts in zip(*counted, strict=True)]
+    # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
+    codes[Code.UNAVAILABLE] -= places.failovers
+    return UpstreamStatistics(
+        name=settings.name,
+        calls_by_code=by_name(codes),
+        latency_counts=tuple(ledger.latency_counts),
+        latency_sum_s=ledger.latency_sum_s,
+        waiting=places.waiting,
+        shed={one.name.lower(): places.shed[one] for one in Importance},
+        concurrency_limit=places.limit if settings.concurrency is not None else 0,
+        panic=places.panic,
+        known_endpoints=len(membership.known),
+        failovers=places.failovers,
+        board_malformed=fleet.malformed if fleet is not None else 0,
+        board_unsent=fleet.unsent if fleet is not None else 0,
+        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
+    )
 
 
 def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
@@ -109,4 +156,5 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         last_error=endpoint.last_error,
         weight=endpoint.weight,
         priority=endpoint.priority,
+        zone=endpoint.zone,
     )
