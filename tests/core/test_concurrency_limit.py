@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.concurrency_limit import (
     MIN_SAMPLES,
+    PRESSED,
     WINDOW_US,
     ConcurrencyLimit,
     ConcurrencyRules,
     Estimate,
+    Phase,
     after_window,
 )
 
@@ -79,6 +81,62 @@ def test_a_slow_past_is_forgotten_fast() -> None:
         estimate = after_window(RULES, estimate, 10_000, 20, dropped=False)
 
     assert estimate.usual_us < 25_000
+
+
+@pytest.mark.parametrize(
+    ("limit", "in_flight", "learns"),
+    [
+        pytest.param(100.0, 100, False, id="used-up-the-line-is-our-own"),
+        pytest.param(100.0, 99, True, id="not-used-up"),
+    ],
+)
+def test_what_is_usual_is_learned_where_no_line_of_ours_is_in_the_way(
+    limit: float, in_flight: int, learns: bool
+) -> None:
+    before = Estimate(limit=limit, usual_us=10_000.0, windows=600)
+
+    slower = after_window(RULES, before, 12_000, in_flight, dropped=False)
+    faster = after_window(RULES, before, 8_000, in_flight, dropped=False)
+
+    assert (slower.usual_us > before.usual_us) is learns
+    assert faster.usual_us < before.usual_us
+
+
+def test_an_upstream_that_became_three_times_slower_gets_its_limit_back() -> None:
+    """It answers as fast with a hundred calls as with four, and callers take all that they may have."""
+    limit = ConcurrencyLimit(RULES, 0)
+    lowest = highest = now_us = 0
+    for window in range(1500):
+        took_us = 10_000 if window < 200 else 30_000
+        now_us += WINDOW_US
+        for _ in range(MIN_SAMPLES):
+            limit.on_end(now_us, took_us, limit.limit, dropped=False)
+        if window == 199:
+            highest = limit.limit
+        if window == 290:
+            lowest = limit.limit
+
+    assert lowest < 20 < highest
+    assert limit.limit == highest == RULES.maximum
+
+
+def test_what_is_usual_is_measured_once_calls_from_before_have_ended() -> None:
+    pressed = Estimate(limit=100.0, usual_us=10_000.0, windows=600, pressed=PRESSED - 1)
+
+    draining = after_window(RULES, pressed, 50_000, 100, dropped=False)
+    waiting = after_window(RULES, draining, 50_000, 60, dropped=True)
+    measuring = after_window(RULES, waiting, 40_000, 4, dropped=False)
+    silent = after_window(RULES, measuring, 0, 4, dropped=True)
+    done = after_window(RULES, measuring, 30_000, 4, dropped=False)
+
+    assert [one.phase for one in (draining, waiting, measuring, done, silent)] == [
+        Phase.DRAINING,
+        Phase.DRAINING,
+        Phase.MEASURING,
+        Phase.FOLLOWING,
+        Phase.FOLLOWING,
+    ]
+    assert (done.limit, done.usual_us, silent.usual_us) == (100.0, 30_000, 10_000)
 
 
 def test_a_window_needs_both_time_and_calls() -> None:

@@ -6,12 +6,18 @@ window's calls take no longer than calls used to, the limit grows by about its s
 take, the smaller the next limit is, down to half. Calls that were turned away or never answered make it
 smaller too. While fewer than half of the limit are in flight it stays, because then nothing is known.
 
+Other than there, calls that took long while the limit was used up do not teach what is usual: they stood
+in a line of our own making, and under a long overload the limit would creep up until callers give up.
+Instead, a limit that has been used up for half a minute goes down to its minimum for a moment, and what
+calls take then is usual from then on. So an upstream that has become slower gets its calls back.
+
 Nothing here awaits or reads a clock. Writing down a call costs about 0.4 us.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from math import sqrt
 
 WINDOW_US = 100_000
@@ -29,6 +35,9 @@ WARM_UP = 10
 
 FORGET = 0.95
 """What is left of the usual time per window while calls are twice as fast: a slow past is forgotten fast."""
+
+PRESSED = 300
+"""Windows in a row with the limit used up, after which it is measured anew what is usual."""
 
 ON_DROP = 0.9
 """What is left of the limit after a window in which calls were turned away or never answered."""
@@ -64,6 +73,16 @@ class ConcurrencyRules:
             raise ValueError(f"tolerance must be 1 or more, got {self.tolerance}")
 
 
+class Phase(Enum):
+    """What a window is for."""
+
+    FOLLOWING = "following"
+    DRAINING = "draining"
+    """The limit is at its minimum, and calls from before are still in flight."""
+    MEASURING = "measuring"
+    """Only as many calls as the minimum are in flight: what they take is usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """
@@ -73,11 +92,15 @@ class Estimate:
         limit: Calls that may be in flight; a fraction is kept, so that small steps add up.
         usual_us: How long calls usually take; 0 before the first window.
         windows: How many windows were seen, up to MEMORY.
+        pressed: For how many windows in a row the limit was used up.
+        phase: What the next window is for.
     """
 
     limit: float
     usual_us: float = 0.0
     windows: int = 0
+    pressed: int = 0
+    phase: Phase = Phase.FOLLOWING
 
 
 def after_window(
@@ -93,22 +116,37 @@ def after_window(
         most_in_flight: Most calls that were in flight at once.
         dropped: Whether calls were turned away or never answered.
     """
+    if estimate.phase is not Phase.FOLLOWING:
+        return _measured(rules, estimate, mean_us, most_in_flight)
+    limit = estimate.limit
+    pressed = estimate.pressed + 1 if most_in_flight >= int(limit) else 0
+    if pressed >= PRESSED:
+        return replace(estimate, pressed=0, phase=Phase.DRAINING)
     if dropped:
-        return replace(estimate, limit=max(rules.minimum, estimate.limit * ON_DROP))
+        return replace(estimate, limit=max(rules.minimum, limit * ON_DROP), pressed=pressed)
     if not mean_us:
-        return estimate
+        return replace(estimate, pressed=pressed)
     windows = min(estimate.windows + 1, MEMORY)
-    weight = 1 / windows if windows <= WARM_UP else 2 / (windows + 1)
-    usual_us = estimate.usual_us + (mean_us - estimate.usual_us) * weight
+    usual_us = estimate.usual_us
+    if windows <= WARM_UP:
+        usual_us += (mean_us - usual_us) / windows
+    elif mean_us < usual_us or not pressed:
+        usual_us += (mean_us - usual_us) * 2 / (windows + 1)
     if usual_us > 2 * mean_us:
         usual_us *= FORGET
-    limit = estimate.limit
     if most_in_flight >= limit / 2:
         gradient = max(0.5, min(1.0, rules.tolerance * usual_us / mean_us))
         wanted = limit * gradient + sqrt(limit)
         limit += (wanted - limit) * SMOOTHING
         limit = max(rules.minimum, min(rules.maximum, limit))
-    return Estimate(limit, usual_us, windows)
+    return Estimate(limit, usual_us, windows, pressed)
+
+
+def _measured(rules: ConcurrencyRules, estimate: Estimate, mean_us: float, most_in_flight: int) -> Estimate:
+    if estimate.phase is Phase.DRAINING:
+        drained = most_in_flight <= rules.minimum
+        return replace(estimate, phase=Phase.MEASURING) if drained else estimate
+    return replace(estimate, usual_us=mean_us or estimate.usual_us, phase=Phase.FOLLOWING)
 
 
 class ConcurrencyLimit:
@@ -150,7 +188,8 @@ class ConcurrencyLimit:
             return False
         mean_us = self._sum_us / self._count
         self.estimate = after_window(self._rules, self.estimate, mean_us, self._most, dropped=self._dropped)
-        self.limit = int(self.estimate.limit)
+        following = self.estimate.phase is Phase.FOLLOWING
+        self.limit = int(self.estimate.limit) if following else self._rules.minimum
         self._ends_us = now_us + WINDOW_US
         self._count = self._sum_us = self._most = 0
         self._dropped = False

@@ -65,8 +65,8 @@ def fleet(slow_s: float = 0.01, stalls_s: tuple[float, float] = (0.0, 0.0)) -> l
     return servers
 
 
-def p99(choose: Choose, servers: list[Server]) -> float:
-    return quantile(simulated(servers, choose, rate=RATE), 0.99)
+def p99(choose: Choose, servers: list[Server], rate: float = RATE) -> float:
+    return quantile(simulated(servers, choose, rate=rate), 0.99)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_an_endpoint_that_stalls_for_three_seconds_gets_few_calls(choose: Choose
 
 
 def test_turns_spread_load_better_than_chance() -> None:
-    """With equal endpoints and equal calls there is nothing to know, and round robin is enough."""
+    """With equal endpoints there is little to know, and round robin is enough; here at 85 % load."""
     servers = fleet()
 
-    assert p99(in_turn(servers), servers) < p99(at_random, fleet())
+    assert p99(in_turn(servers), servers, rate=3400.0) < 0.8 * p99(at_random, fleet(), rate=3400.0)
 
 
 def test_a_bounded_load_keeps_popular_keys_from_drowning_an_endpoint() -> None:
