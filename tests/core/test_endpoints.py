@@ -105,7 +105,9 @@ def test_a_lower_priority_number_comes_first_as_far_as_it_can_take_the_calls() -
 
     assert eligible([reserve, READY, last]).groups == (Group(1.0, (1,), 1),)
     assert eligible([reserve, SICK, last]).groups == (Group(1.0, (0,), 1),)
+    assert eligible([last, reserve, READY, SICK, DOUBTED]).spare == (0,)
     half = eligible([READY, SICK, reserve, last])
+    assert half.spare == (3,)
     assert [group.part for group in half.groups] == pytest.approx([0.7, 0.3])
     assert [group.members for group in half.groups] == [(0,), (2,)]
 
@@ -118,6 +120,8 @@ def test_calls_stay_in_our_zone_and_spill_over_to_the_next_one_when_it_is_short(
     short = eligible([near, gone, far], Spread(zone="a"))
     assert [group.part for group in short.groups] == pytest.approx([0.7, 0.3])
     assert [group.members for group in short.groups] == [(0,), (2,)]
+    assert eligible([near, far], Spread(zone="a")).spare == (1,)
+    assert short.spare == ()
     assert eligible([near, far], Spread()).groups == (Group(1.0, (0, 1), 3),)
 
 

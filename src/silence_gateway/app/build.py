@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from silence_gateway.app.call_steering import caller_for
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
@@ -69,7 +70,10 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
     asks = door(config, clock, observer)
     upstreams = {
         name: GrpcUpstream(
-            upstream_settings(name, upstream), clock=clock, observer=observer, board=store.board
+            upstream_settings(name, upstream, zone=config.zone or "", instance=store.instance_id),
+            clock=clock,
+            observer=observer,
+            board=store.board,
         )
         for name, upstream in config.upstreams.items()
     }
@@ -149,7 +153,14 @@ def _service(
     reflects = told.descriptors == REFLECTION
     source: DescriptorSource = ReflectionSource(upstream, clock) if reflects else FileSource(told.descriptors)
     service = TranscodedService(
-        name, upstream, source, clock=clock, services=told.services, observer=observer, changed=changed
+        name,
+        upstream,
+        source,
+        clock=clock,
+        services=told.services,
+        observer=observer,
+        changed=changed,
+        caller_for=caller_for(upstream, told),
     )
     if reflects:
         # What comes back may have been deployed anew, with other methods.

@@ -16,7 +16,9 @@ from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
 from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
+from silence_gateway.core.shedding import Importance, SheddingRules
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
 from silence_gateway.layers.route import RouteRule
@@ -25,6 +27,7 @@ from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSetting
 from silence_gateway.rls.settings import HeaderNames, RlsSettings
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
+from silence_gateway.upstreams.balancing_settings import BalancingSettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
@@ -73,17 +76,51 @@ def store_settings(config: GatewayConfig, url: str | None = None) -> StoreSettin
     )
 
 
-def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
+def upstream_settings(
+    name: str, config: UpstreamConfig, *, zone: str = "", instance: str = ""
+) -> UpstreamSettings:
     """
-    Return what the upstream *name* is told.
+    Return what the upstream *name* is told; *zone* and *instance* say where and who we are.
 
     Raises:
         ConfigError: A TLS file cannot be used.
     """
     return UpstreamSettings(
         name=name,
-        endpoints=tuple(EndpointSettings(address=str(endpoint.address)) for endpoint in config.endpoints),
+        endpoints=tuple(
+            EndpointSettings(
+                address=str(endpoint.address),
+                weight=endpoint.weight,
+                priority=endpoint.priority,
+                zone=endpoint.zone or "",
+            )
+            for endpoint in config.endpoints
+        ),
         balancer=config.balancer,
+        balancing=BalancingSettings(
+            max_load=config.balancing.max_load,
+            decay_s=config.balancing.decay_s,
+            slow_start_s=config.balancing.slow_start_s,
+            overprovisioning=config.balancing.overprovisioning,
+            panic_threshold=config.balancing.panic_threshold,
+            zone=zone,
+            subset=config.balancing.subset,
+            instance=instance,
+        ),
+        concurrency=None
+        if config.concurrency is None
+        else ConcurrencyRules(
+            initial=config.concurrency.initial,
+            minimum=config.concurrency.min,
+            maximum=config.concurrency.max,
+            tolerance=config.concurrency.tolerance,
+        ),
+        shedding=None
+        if config.shedding is None
+        else SheddingRules(
+            target_us=round(config.shedding.target_s * 1e6),
+            interval_us=round(config.shedding.interval_s * 1e6),
+        ),
         timeout_s=config.timeout_s,
         health=HealthSettings(
             interval_s=config.health.interval_s,
@@ -183,6 +220,7 @@ def route_rules(config: GatewayConfig) -> list[RouteRule]:
             upstream=route.upstream or "",
             timeout_s=route.timeout_s,
             auth=route.auth or "",
+            importance=Importance[(route.importance or "normal").upper()],
         )
         for route in config.routes
     ]

@@ -111,12 +111,15 @@ class Eligible:
         groups: Candidates for the balancer; the parts add up to 1, or there are none.
         probes: Endpoints that get the next call each, before any balancing.
         hopeful: Whether it makes sense to wait: nobody is ready, but a connection is on the way.
+        spare: Those that are as good but have no part of the calls, the most wanted priority first: for
+            calls that find everybody else full, or have been there already.
         panic: Whether judgements are passed over because too few would be left.
     """
 
     groups: tuple[Group, ...]
     probes: tuple[int, ...]
     hopeful: bool
+    spare: tuple[int, ...] = ()
     panic: bool = False
 
     @property
@@ -181,9 +184,11 @@ def eligible(standings: Sequence[Standing], spread: Spread = PLAIN_SPREAD) -> El
             ]
             groups += _by_zone(standings, level, members, load.part, spread)
     probes = tuple(index for index, one in enumerate(verdicts) if one is Verdict.PROBE)
+    used = frozenset(index for group in groups for index in group.members)
     return Eligible(
         tuple(groups),
         probes,
+        spare=tuple(index for level in in_order for index in level if index in good and index not in used),
         hopeful=not groups and Verdict.WAITING in verdicts,
         panic=any(load.panic and load.part > 0 for load in shared),
     )

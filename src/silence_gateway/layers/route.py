@@ -15,6 +15,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, Request, Response
 from silence_gateway.core.path_template import parse_template
 from silence_gateway.core.routing import RouteBuilder, Routes
+from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import GatewayError, MethodNotAllowed, NotFound, UpstreamUnavailable
 from silence_gateway.transcoding.binding import Binding
 from silence_gateway.transcoding.service import TranscodedService
@@ -32,6 +33,7 @@ class RouteRule:
         upstream: Only this upstream's methods are meant; empty for all.
         timeout_s: Longest time a call may take, streams included; None for the upstream's own.
         auth: `none`, `optional`, `required`, or empty for what `auth:` says.
+        importance: Who goes first when the upstream has too much to do.
     """
 
     path: str
@@ -39,6 +41,7 @@ class RouteRule:
     upstream: str = ""
     timeout_s: float | None = None
     auth: str = ""
+    importance: Importance = Importance.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ def find_route(switch: RouteSwitch) -> Layer:
                     request.aliases = binding.aliases
                     if rule is None and routes.rules is not None:
                         rule = _rule_of_aliases(routes.rules, binding.aliases)
+                if rule is not None:
+                    request.importance = rule.importance
                 request.matched = Matched(binding, found.variables, rule)
             return inner(request)
 

@@ -12,7 +12,7 @@ bytes for the upstream and from its bytes to Response, the call itself not count
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,7 @@ class CallSettings:
     Attributes:
         upstream: Its name.
         caller: What carries the calls.
+        caller_for: Returns what carries the call of one request; None lets *caller* do it.
         clock: What deadlines are measured by.
         timeout_s: Seconds that a call may take where nothing says less; None for no bound.
         forwarded_headers: Lower-case names of further request headers to send as metadata.
@@ -58,6 +59,11 @@ class CallSettings:
     timeout_s: float | None = None
     forwarded_headers: Collection[bytes] = ()
     strictness: Strictness = STRICT
+    caller_for: Callable[[Request], Caller] | None = None
+
+    def carrier(self, request: Request) -> Caller:
+        """Return what carries the call of *request*."""
+        return self.caller if self.caller_for is None else self.caller_for(request)
 
 
 class Binding:
@@ -144,14 +150,15 @@ class Binding:
         deadline_s = earliest(request, started_s, settings.timeout_s, deadline_s)
         if self.kind == "server_streaming":
             return await self.answer_stream(request, message, metadata, deadline_s)
+        caller = settings.carrier(request)
         try:
             try:
-                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
+                reply = await caller.unary(self.call_path, message, metadata, deadline_s)
             except UpstreamUnavailable as error:
                 if not self.repeatable or not error.sent:
                     raise
                 # The replica that had the call is gone; another one may be there.
-                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
+                reply = await caller.unary(self.call_path, message, metadata, deadline_s)
         except RpcError as error:
             return error_response(error, self.registry)
         finally:
@@ -168,7 +175,7 @@ class Binding:
         """Make a call that is answered with a stream; return when the first message or the status is here."""
         settings, plan = self.settings, self.answer_plan
         started_s = settings.clock.monotonic_s()
-        stream = settings.caller.stream(self.call_path, message, metadata, deadline_s)
+        stream = settings.carrier(request).stream(self.call_path, message, metadata, deadline_s)
         try:
             messages = aiter(stream)
             first = await anext(messages, None)

@@ -62,19 +62,22 @@ class Tried:
         self.refusing: set[Endpoint] = set()
         self.pause_s = 0.0
 
-    def left(self, ring: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    def left(self, ring: tuple[Endpoint, ...], spare: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """
-        Return whom else the call may be offered to.
+        Return whom else the call may be offered to: those of *ring*, or else of *spare*.
 
         Endpoints that had it already only come into question when there is nobody else, and when it was
         their connection that went away: a goodbye of a connection is not the endpoint's last word. Those
         that turned it away do so once the pause is over.
         """
         tried = self.connections
-        others = tuple(endpoint for endpoint in ring if endpoint not in tried)
-        return others or tuple(
+        for candidates in (ring, spare):
+            others = tuple(endpoint for endpoint in candidates if endpoint not in tried)
+            if others:
+                return others
+        return tuple(
             endpoint
-            for endpoint in ring
+            for endpoint in (*ring, *spare)
             if not tried[endpoint].accepting or (endpoint in self.refusing and not self.pause_s)
         )
 
@@ -120,6 +123,7 @@ class Places:
         )
         self._pick = self._balancer.pick
         self._ring: tuple[Endpoint, ...] = ()
+        self._spare: tuple[Endpoint, ...] = ()
         self._probes: tuple[Endpoint, ...] = ()
         self._hopeful = False
         self._groups: list[Candidates] = []
@@ -176,7 +180,7 @@ class Places:
         """Do as `take`, but never as a probe and beyond any limit: for calls whose end may be hours away."""
         ring = self._ring
         if tried is not None and tried.connections:
-            ring = tried.left(ring)
+            ring = tried.left(ring, self._spare)
             if not ring:
                 return None
             endpoint = self._balancer.pick_among(ring)
@@ -188,7 +192,7 @@ class Places:
         if connection is not None:
             self.in_flight += 1
             return endpoint, connection
-        for endpoint in ring:
+        for endpoint in (*ring, *self._spare):
             connection = endpoint.with_room()
             if connection is not None:
                 self.in_flight += 1
@@ -220,7 +224,7 @@ class Places:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
-                all_full = self._ring if tried is None else tried.left(self._ring)
+                all_full = self._ring if tried is None else tried.left(self._ring, self._spare)
                 if not all_full and not self._hopeful:
                     raise UpstreamUnavailable(self._nobody(), sent=False)
                 if all_full and patience_ends_s is None:
@@ -303,10 +307,11 @@ class Places:
             if self._slow_start_s:
                 self._share_out()
             self._prepare()
+            self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
             self._hopeful = answer.hopeful
         else:
-            self._ring, self._probes, self._hopeful = (), (), False
+            self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self._line.waiting and (self._ring or self._probes or not self._hopeful):
             self._line.tell_all()
         for endpoint in fresh:

@@ -12,8 +12,6 @@ from __future__ import annotations
 LATER: dict[str, str] = {
     "upstreams.*.outliers": "use breaker.consecutive",
     "upstreams.*.retry": "calls that were never sent are already tried elsewhere",
-    "upstreams.*.endpoints.*.weight": "all endpoints are equal",
-    "upstreams.*.endpoints.*.priority": "all endpoints are equal",
     "upstreams.*.endpoints.dns": "list the addresses",
     "upstreams.*.endpoints.refresh": "list the addresses",
     "upstreams.*.endpoints.registry": "list the addresses",

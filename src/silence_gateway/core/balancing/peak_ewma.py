@@ -16,8 +16,8 @@ from silence_gateway.core.balancing.random_choice import two_of
 
 UNKNOWN_RTT_S = 1.0
 """
-What an endpoint that has calls and never answered is taken for. With no calls it costs nothing, so that it
-gets its first one soon; it does not get a second one before that is answered, while others answer faster.
+What an endpoint that has calls, or failed, and never answered is taken for. With neither it costs nothing,
+so that it gets its first call soon; it gets no second one before that is answered, while others are faster.
 """
 
 
@@ -47,7 +47,7 @@ def cost(candidate: C) -> float:
     """Return what a further call to *candidate* costs, in seconds of waiting."""
     in_flight = candidate.in_flight
     rtt_s = candidate.rtt_s
-    if not rtt_s and in_flight:
+    if not rtt_s and (in_flight or candidate.penalty):
         rtt_s = UNKNOWN_RTT_S
     return rtt_s * (in_flight + 1) * (1 + candidate.penalty) / candidate.share
 

@@ -110,10 +110,12 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
                 about=(("auth",),),
             )
-        if route.upstream is None and route.timeout_s is None and route.auth is None:
+        if route.upstream is None and route.timeout_s is None and route.auth is None and not route.importance:
             yield Finding(
                 at=at,
-                says="this route changes nothing: give it upstream, timeout or auth, or remove it",
+                says=(
+                    "this route changes nothing: give it upstream, timeout, auth or importance, or remove it"
+                ),
                 about=(at,),
             )
         methods = frozenset(route.match.methods)
