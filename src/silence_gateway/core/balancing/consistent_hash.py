@@ -3,8 +3,9 @@ The same endpoint for the same key, as long as it is there and not overloaded.
 
 A ring of points, 128 per unit of weight: when an endpoint goes, its keys move to its neighbours on the
 ring, and nobody else's move. Loads are bounded (Mirrokni and others, 2016): an endpoint with more than its
-fair part passes further calls on along the ring. On the hot path: a pick costs about 0.5 us, the hash of a
-key about 0.6 us. Making a ring of 32,768 points takes about 20 ms; it happens when endpoints change.
+fair part passes further calls on along the ring. On the hot path: a pick costs about 0.4 us, the hash of a
+key about 0.6 us. Making a ring takes 1 ms for 10
+endpoints and 30 ms for the 32,768 points that it has at most; it happens when endpoints have changed.
 """
 
 from __future__ import annotations

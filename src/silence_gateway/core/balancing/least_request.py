@@ -2,7 +2,7 @@
 The less busy of two drawn: calls in flight, made worse by recent failures and by silence.
 
 Two choices and not all: several gateways that all look for the least busy endpoint would meet at it.
-On the hot path: a pick costs about 0.6 us.
+On the hot path: a pick costs about 0.5 us.
 """
 
 from __future__ import annotations

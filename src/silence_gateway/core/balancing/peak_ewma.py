@@ -3,7 +3,7 @@ The cheaper of two drawn, where cost is the time that answers take, times the ca
 
 As in Finagle: a slow answer counts at once and is forgotten slowly (the peak), so that an endpoint that
 stalls loses its calls with the first late answer. On the hot path: a pick costs about 0.7 us, an answer
-written down about 0.4 us.
+written down about 0.3 us.
 """
 
 from __future__ import annotations

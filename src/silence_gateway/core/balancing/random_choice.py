@@ -1,4 +1,4 @@
-"""Any of them, in proportion to its share (`shares.repeated`). A pick costs 0.1 us."""
+"""Any of them, in proportion to its share (`shares.repeated`). A pick costs 0.2 us."""
 
 from __future__ import annotations
 

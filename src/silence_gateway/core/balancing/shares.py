@@ -1,7 +1,8 @@
 """
 From weights to turns: whole numbers in proportion, never so many that preparing a choice takes long.
 
-Used whenever the set of endpoints changes, never per call. Preparing 1,000 endpoints takes about 2 ms.
+Used whenever the set of endpoints changes, never per call. Preparing 1,000 endpoints takes about 1 ms,
+and 6 ms if their weights are odd.
 """
 
 from __future__ import annotations
