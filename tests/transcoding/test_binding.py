@@ -322,6 +322,28 @@ def test_only_calls_that_may_run_twice_are_given_to_who_repeats_them(
     assert (len(once.calls), len(often.calls)) == ((0, 1) if repeated else (1, 0))
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_what_makes_the_caller_of_a_request_is_told_whether_its_call_may_run_twice(
+    make_desk: Callable[..., Desk], said: bool
+) -> None:
+    never, asked = LocalCaller({}), LocalCaller(dict.fromkeys((QUERY, UNRULY, WHOLE), bytes))
+    told: list[tuple[str, bool]] = []
+
+    def caller_for(request: Request, repeatable: bool) -> LocalCaller:
+        told.append((request.path, repeatable))
+        return asked
+
+    desk = make_desk(never, repeating=never, caller_for=caller_for)
+    request = Request("GET", "/v1/query", {}, b"")
+    found = desk.table.find("GET", request.path)
+    assert found is not None
+
+    assert asyncio.run(found.binding.answer(request, found.variables, None, said)).status == 200
+
+    assert told == [("/v1/query", said)]
+    assert len(asked.calls) == 1
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_other_methods_than_safe_ones_run_once_unless_they_say_otherwise(
     make_desk: Callable[..., Desk], method: str

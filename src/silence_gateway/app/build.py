@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from silence_gateway.app.call_steering import caller_for
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
@@ -72,7 +73,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
     asks = door(config, clock, observer)
     upstreams = {
         name: GrpcUpstream(
-            upstream_settings(name, upstream),
+            upstream_settings(name, upstream, zone=config.zone or "", instance=store.instance_id),
             clock=clock,
             observer=observer,
             board=store.board,
@@ -163,6 +164,7 @@ def _service(
         services=told.services,
         observer=observer,
         changed=changed,
+        caller_for=caller_for(upstream, told),
     )
     if reflects:
         # What comes back may have been deployed anew, with other methods.

@@ -17,7 +17,9 @@ from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
 from silence_gateway.app.config.upstream_retry import RetryConfig
 from silence_gateway.app.config.upstreams import EndpointConfig, UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
+from silence_gateway.core.shedding import Importance, SheddingRules
 from silence_gateway.core.status import Code
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
@@ -27,6 +29,7 @@ from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSetting
 from silence_gateway.rls.settings import HeaderNames, RlsSettings
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
+from silence_gateway.upstreams.balancing_settings import BalancingSettings
 from silence_gateway.upstreams.discovery_dns import DnsSettings
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import (
@@ -77,9 +80,11 @@ def store_settings(config: GatewayConfig, url: str | None = None) -> StoreSettin
     )
 
 
-def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
+def upstream_settings(
+    name: str, config: UpstreamConfig, *, zone: str = "", instance: str = ""
+) -> UpstreamSettings:
     """
-    Return what the upstream *name* is told.
+    Return what the upstream *name* is told; *zone* and *instance* say where and who we are.
 
     Raises:
         ConfigError: A TLS file cannot be used.
@@ -87,11 +92,40 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
     return UpstreamSettings(
         name=name,
         endpoints=tuple(
-            EndpointSettings(address=str(endpoint.address))
+            EndpointSettings(
+                address=str(endpoint.address),
+                weight=endpoint.weight,
+                priority=endpoint.priority,
+                zone=endpoint.zone or "",
+            )
             for endpoint in config.endpoints
             if endpoint.address is not None
         ),
         balancer=config.balancer,
+        balancing=BalancingSettings(
+            max_load=config.balancing.max_load,
+            decay_s=config.balancing.decay_s,
+            slow_start_s=config.balancing.slow_start_s,
+            overprovisioning=config.balancing.overprovisioning,
+            panic_threshold=config.balancing.panic_threshold,
+            zone=zone,
+            subset=config.balancing.subset,
+            instance=instance,
+        ),
+        concurrency=None
+        if config.concurrency is None
+        else ConcurrencyRules(
+            initial=config.concurrency.initial,
+            minimum=config.concurrency.min,
+            maximum=config.concurrency.max,
+            tolerance=config.concurrency.tolerance,
+        ),
+        shedding=None
+        if config.shedding is None
+        else SheddingRules(
+            target_us=round(config.shedding.target_s * 1e6),
+            interval_us=round(config.shedding.interval_s * 1e6),
+        ),
         timeout_s=config.timeout_s,
         health=HealthSettings(
             interval_s=config.health.interval_s,
@@ -225,6 +259,7 @@ def route_rules(config: GatewayConfig) -> list[RouteRule]:
             timeout_s=route.timeout_s,
             auth=route.auth or "",
             idempotent=route.idempotent,
+            importance=Importance[(route.importance or "normal").upper()],
         )
         for route in config.routes
     ]

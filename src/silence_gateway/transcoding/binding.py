@@ -12,7 +12,7 @@ bytes for the upstream and from its bytes to Response, the call itself not count
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,8 @@ class CallSettings:
         upstream: Its name.
         caller: What carries the calls.
         repeating: What carries those that may run twice; None if nothing is repeated.
+        caller_for: Returns what carries the call of one request, told whether it may run twice; None lets
+            *caller* and *repeating* do it.
         clock: What deadlines are measured by.
         timeout_s: Seconds that a call may take where nothing says less; None for no bound.
         forwarded_headers: Lower-case names of further request headers to send as metadata.
@@ -64,6 +66,13 @@ class CallSettings:
     timeout_s: float | None = None
     forwarded_headers: Collection[bytes] = ()
     strictness: Strictness = STRICT
+    caller_for: Callable[[Request, bool], Caller] | None = None
+
+    def carrier(self, request: Request, repeatable: bool) -> Caller:
+        """Return what carries the call of *request*."""
+        if self.caller_for is not None:
+            return self.caller_for(request, repeatable)
+        return self.repeating if repeatable and self.repeating is not None else self.caller
 
 
 class Binding:
@@ -155,9 +164,7 @@ class Binding:
         metadata = metadata_of(request, settings.forwarded_headers)
         started_s = settings.clock.monotonic_s()
         deadline_s = earliest(request, started_s, settings.timeout_s, deadline_s)
-        caller = settings.caller
-        if settings.repeating is not None and (self.repeatable if repeatable is None else repeatable):
-            caller = settings.repeating
+        caller = settings.carrier(request, self.repeatable if repeatable is None else repeatable)
         if self.kind == "server_streaming":
             return await self.answer_stream(request, message, metadata, deadline_s, caller)
         try:

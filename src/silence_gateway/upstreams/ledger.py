@@ -17,6 +17,7 @@ from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
+from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.places import Places
 
@@ -32,7 +33,13 @@ class Ledger:
     """
 
     def __init__(
-        self, *, clock: Clock, breakers: Breakers, places: Places, on_last: Callable[[Endpoint], None]
+        self,
+        *,
+        clock: Clock,
+        breakers: Breakers,
+        places: Places,
+        feedback: Feedback,
+        on_last: Callable[[Endpoint], None],
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -40,11 +47,22 @@ class Ledger:
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
         self._places = places
+        self._feedback = feedback.on_end if feedback.wanted else None
         self._on_last = on_last
 
-    def answered(self, endpoint: Endpoint, generation: int, started_s: float) -> None:
-        """Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*."""
+    def answered(
+        self, endpoint: Endpoint, generation: int, started_s: float, sent_s: float | None = None
+    ) -> None:
+        """
+        Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
+
+        *sent_s* is when a unary call got its place at this endpoint; a stream has none.
+        """
         now_s = self._monotonic_s()
+        if sent_s is not None:
+            if self._feedback is not None:
+                self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
+            endpoint.heard_s = now_s
         endpoint.in_flight -= 1
         endpoint.codes[0] += 1
         elapsed_s = now_s - started_s
@@ -55,7 +73,7 @@ class Ledger:
             self._breakers.moved(endpoint, State.HALF_OPEN, event)
         if endpoint.leaving:
             self._left(endpoint)
-        self._places.room()
+        self._places.give_back()
 
     def failed(
         self,
@@ -66,13 +84,13 @@ class Ledger:
         error: BaseException,
         *,
         final: bool,
-        began_s: float | None = None,
+        sent_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with *error*, and take from it what it says about the endpoint.
 
-        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. Where
-        this endpoint was not the first to have it, *began_s* is when it got it.
+        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. *sent_s*
+        is as for `answered`.
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
@@ -81,6 +99,11 @@ class Ledger:
             self.timed(now_s - started_s)
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
+        if sent_s is not None:
+            if self._feedback is not None:
+                self._feedback(endpoint, now_s - sent_s, now_s, evidence)
+            if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
+                endpoint.heard_s = now_s
         event = None
         if evidence is Evidence.ANSWER:
             event = breaker.on_success(generation, now_us)
@@ -97,13 +120,13 @@ class Ledger:
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
-                began_s = started_s if began_s is None else began_s
-                event = breaker.on_timeout(generation, int(began_s * 1e6), now_us)
+                asked_s = started_s if sent_s is None else sent_s
+                event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
-        self._places.room()
+        self._places.give_back()
 
     def timed(self, elapsed_s: float) -> None:
         """Write down how long a call took."""

@@ -9,7 +9,7 @@ This file holds none of their rules: how a call goes is `pooled_calls.py` and, f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
 from typing import Self
@@ -26,10 +26,13 @@ from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.dialing import Connector
 from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.fleet_drains import FleetDrains
 from silence_gateway.upstreams.health import HealthWatch, check, check_request
+from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
 from silence_gateway.upstreams.pooled_calls import PooledCalls
@@ -37,9 +40,6 @@ from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
-
-TICK_S = 1.0
-"""How often penalties fade."""
 
 CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
@@ -106,7 +106,15 @@ class GrpcUpstream(PooledCalls):
             on_move=places.reconsider,
             lease_s=max(settings.breaker.cool_down_s, settings.timeout_s),
         )
-        ledger = Ledger(clock=clock, breakers=self._breakers, places=places, on_last=self._last_call_ended)
+        self._feedback = Feedback(settings, places, clock)
+        self._membership = Membership(settings.balancing.subset, settings.balancing.instance or instance)
+        ledger = Ledger(
+            clock=clock,
+            breakers=self._breakers,
+            places=places,
+            feedback=self._feedback,
+            on_last=self._last_call_ended,
+        )
         budget = RetryBudget(
             settings.retry.budget_policy(),
             upstream=settings.name,
@@ -151,9 +159,19 @@ class GrpcUpstream(PooledCalls):
             self._spawn(self._fleet.write_facts())
         self._repeats.budget.join()
         self._drains.join()
-        for endpoint in self.settings.endpoints:
+        for endpoint in self._membership.add(*self.settings.endpoints)[0]:
             self._begin(endpoint)
-        self._spawn(self._keep_house())
+        self._spawn(
+            keep_house(
+                self._endpoints,
+                places=self._places,
+                feedback=self._feedback,
+                repeats=self._repeats,
+                clock=self._clock,
+                spawn=self._spawn,
+                idle_timeout_s=self.settings.pool.idle_timeout_s,
+            )
+        )
         for number, source in enumerate(self._sources):
             self._spawn(source.follow(partial(self._joined.hear, number)))
         self._places.open()
@@ -189,23 +207,12 @@ class GrpcUpstream(PooledCalls):
 
         An endpoint that stays keeps its connections, its health and its breaker.
         """
-        wanted = {endpoint.address: endpoint for endpoint in endpoints}
-        for address, endpoint in tuple(self._endpoints.items()):
-            if address not in wanted and not endpoint.removed:
-                self.remove_endpoint(address)
-        for settings in wanted.values():
-            known = self._endpoints.get(settings.address)
-            if known is None:
-                self._begin(settings)
-                continue
-            known.weight, known.priority = settings.weight, settings.priority
-            if known.removed:
-                # It came back before its last call had ended.
-                known.removed = known.leaving = False
-                known.active = settings.address not in self._drains
-                if self._watch is not None and not self._watch.watches(known):
-                    self._spawn(self._watch.watch(known))
-        self._places.reconsider()
+        begun, left = self._membership.replace(endpoints)
+        for address in self._membership.used:
+            known = self._endpoints.get(address)
+            if known is not None:
+                known.update(self._membership.known[address])
+        self._follow(begun, left)
 
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """
@@ -214,10 +221,9 @@ class GrpcUpstream(PooledCalls):
         Raises:
             ConfigError: If its address is here already.
         """
-        if settings.address in self._endpoints:
+        if settings.address in self._membership.known:
             raise ConfigError(f"upstream {self.settings.name!r}: endpoint {settings.address} is here already")
-        self._begin(settings)
-        self._places.reconsider()
+        self._follow(*self._membership.add(settings))
 
     def remove_endpoint(self, address: str) -> None:
         """
@@ -226,13 +232,8 @@ class GrpcUpstream(PooledCalls):
         Raises:
             KeyError: If there is no such endpoint.
         """
-        endpoint = self._endpoints[address]
-        endpoint.active = False
-        endpoint.removed = True
-        endpoint.leaving = True
-        self._places.reconsider()
-        if not endpoint.in_flight:
-            self._forget(endpoint)
+        begun, left = self._membership.remove(address)
+        self._follow(begun, left)
 
     def drain_endpoint(self, address: str) -> None:
         """
@@ -241,7 +242,7 @@ class GrpcUpstream(PooledCalls):
         That is this instance's decision; `drain_everywhere` makes it the fleet's.
 
         Raises:
-            KeyError: If there is no such endpoint.
+            KeyError: If there is no such endpoint, or this instance does not use it (`balancing.subset`).
         """
         self._endpoints[address].active = False
         self._places.reconsider()
@@ -277,10 +278,38 @@ class GrpcUpstream(PooledCalls):
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
-        endpoints, fleet = self._endpoints.values(), self._fleet
         return upstream_statistics(
-            self.settings.name, endpoints, self._ledger, self._places, self._repeats, fleet
+            self.settings,
+            self._ledger,
+            self._places,
+            self._repeats,
+            self._fleet,
+            self._endpoints.values(),
+            self._membership,
         )
+
+    def _follow(self, begun: Iterable[EndpointSettings], left: Iterable[str]) -> None:
+        """Connect to whom this instance uses from now on, and take leave of the others."""
+        for settings in begun:
+            known = self._endpoints.get(settings.address)
+            if known is None:
+                self._begin(settings)
+                continue
+            # It came back before its last call had ended.
+            known.update(settings)
+            known.removed = known.leaving = False
+            known.active = settings.address not in self._drains
+            if self._watch is not None and not self._watch.watches(known):
+                self._spawn(self._watch.watch(known))
+        leaving = [self._endpoints[address] for address in left]
+        for endpoint in leaving:
+            endpoint.active = False
+            endpoint.removed = True
+            endpoint.leaving = True
+        self._places.reconsider()
+        for endpoint in leaving:
+            if not endpoint.in_flight:
+                self._forget(endpoint)
 
     def _begin(self, settings: EndpointSettings) -> None:
         endpoint = Endpoint(
@@ -294,7 +323,7 @@ class GrpcUpstream(PooledCalls):
             on_change=self._places.reconsider,
             on_room=self._places.room,
             on_lost=self._lost,
-            on_connected=self._connected,
+            on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
         )
         endpoint.active = settings.address not in self._drains
         self._endpoints[settings.address] = endpoint
@@ -321,10 +350,6 @@ class GrpcUpstream(PooledCalls):
                 self._quiet.set()
         else:
             self._forget(endpoint)
-
-    def _connected(self, endpoint: Endpoint) -> None:
-        if self._watch is not None:
-            self._watch.reconnected(endpoint)
 
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:
@@ -381,16 +406,3 @@ class GrpcUpstream(PooledCalls):
         if endpoint is not None and not endpoint.removed:
             endpoint.active = not drained
             self._places.reconsider()
-
-    async def _keep_house(self) -> None:
-        trims_every = max(1, round(self.settings.pool.idle_timeout_s / 2 / TICK_S))
-        ticks = 0
-        while True:
-            await self._clock.sleep(TICK_S)
-            ticks += 1
-            self._repeats.tick(BUDGET_TICKS)
-            self._spawn(self._repeats.budget.tick(TICK_S))
-            for endpoint in self._endpoints.values():
-                endpoint.fade()
-                if ticks % trims_every == 0:
-                    endpoint.trim()

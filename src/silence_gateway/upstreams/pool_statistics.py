@@ -11,12 +11,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from silence_gateway.core.endpoints import why_out
+from silence_gateway.core.shedding import Importance
 from silence_gateway.core.status import Code, name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.settings import UpstreamSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class EndpointStatistics:
         last_error: What last went wrong with a connection or a call; empty if nothing did.
         weight: Its share of the calls.
         priority: Lower is used first.
+        zone: Where it is; empty if that was not said.
     """
 
     address: str
@@ -59,6 +63,7 @@ class EndpointStatistics:
     last_error: str
     weight: int
     priority: int
+    zone: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,10 @@ class UpstreamStatistics:
         latency_counts: Calls per bucket of `core.histogram.BOUNDS_S`, not cumulative, and one for the rest.
         latency_sum_s: Sum of all durations, in seconds.
         waiting: Calls that wait for a place now.
+        shed: Calls refused to keep the line short, by importance.
+        concurrency_limit: Most unary calls in flight at once, as found out; 0 if they are not limited.
+        panic: Whether endpoints are used although they are judged unfit.
+        known_endpoints: How many endpoints there are; with a subset, more than are used.
         failovers: Calls offered to a further endpoint because they had provably never left.
         retries: Attempts made because one before had failed.
         hedges: Attempts made because one before was late.
@@ -87,6 +96,10 @@ class UpstreamStatistics:
     latency_counts: tuple[int, ...]
     latency_sum_s: float
     waiting: int
+    shed: dict[str, int]
+    concurrency_limit: int
+    panic: bool
+    known_endpoints: int
     failovers: int
     retries: int
     hedges: int
@@ -100,6 +113,43 @@ class UpstreamStatistics:
 def by_name(codes: list[int]) -> dict[str, int]:
     """Return the counts that are not zero by the names of their codes."""
     return {name_of_code(code): count for code, count in enumerate(codes) if count}
+
+
+def upstream_statistics(
+    settings: UpstreamSettings,
+    ledger: Ledger,
+    places: Places,
+    repeats: Repeats,
+    fleet: Fleet | None,
+    endpoints: Collection[Endpoint],
+    membership: Membership,
+) -> UpstreamStatistics:
+    """Return what the parts of a pool tell about it now."""
+    counted = (ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints))
+    codes = [sum(counts) for counts in zip(*counted, strict=True)]
+    # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
+    codes[Code.UNAVAILABLE] -= places.failovers
+    # Likewise with attempts after which their call went on.
+    codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
+    return UpstreamStatistics(
+        name=settings.name,
+        calls_by_code=by_name(codes),
+        latency_counts=tuple(ledger.latency_counts),
+        latency_sum_s=ledger.latency_sum_s,
+        waiting=places.waiting,
+        shed={one.name.lower(): places.shed[one] for one in Importance},
+        concurrency_limit=places.limit if settings.concurrency is not None else 0,
+        panic=places.panic,
+        known_endpoints=len(membership.known),
+        failovers=places.failovers,
+        retries=repeats.retries,
+        hedges=repeats.hedges,
+        hedges_won=repeats.hedges_won,
+        retries_refused=repeats.budget.refused,
+        board_malformed=fleet.malformed if fleet is not None else 0,
+        board_unsent=fleet.unsent if fleet is not None else 0,
+        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
+    )
 
 
 def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
@@ -122,40 +172,5 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         last_error=endpoint.last_error,
         weight=endpoint.weight,
         priority=endpoint.priority,
-    )
-
-
-def upstream_statistics(
-    name: str,
-    endpoints: Collection[Endpoint],
-    ledger: Ledger,
-    places: Places,
-    repeats: Repeats,
-    fleet: Fleet | None,
-) -> UpstreamStatistics:
-    """Return what the upstream *name* tells about itself now."""
-    codes = [
-        sum(counts)
-        for counts in zip(
-            ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints), strict=True
-        )
-    ]
-    # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
-    codes[Code.UNAVAILABLE] -= places.failovers
-    # Likewise with attempts after which their call went on.
-    codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
-    return UpstreamStatistics(
-        name=name,
-        calls_by_code=by_name(codes),
-        latency_counts=tuple(ledger.latency_counts),
-        latency_sum_s=ledger.latency_sum_s,
-        waiting=places.waiting,
-        failovers=places.failovers,
-        retries=repeats.retries,
-        hedges=repeats.hedges,
-        hedges_won=repeats.hedges_won,
-        retries_refused=repeats.budget.refused,
-        board_malformed=fleet.malformed if fleet is not None else 0,
-        board_unsent=fleet.unsent if fleet is not None else 0,
-        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
+        zone=endpoint.zone,
     )

@@ -17,6 +17,7 @@ from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.pooled_stream import PooledStream
 from silence_gateway.upstreams.repeating import RepeatedCall, Repeats, made_again
+from silence_gateway.upstreams.steering import Steering
 
 
 class MethodSet:
@@ -55,13 +56,18 @@ class RepeatingCaller:
         self._timeout_s = timeout_s
 
     def unary(
-        self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata = (),
+        deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> Awaitable[Reply]:
         """Call *method* as `Caller.unary` says, more than once if that helps; await it at once."""
         started_s = self._monotonic_s()
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
-        call = RepeatedCall(method, message, metadata, started_s, deadline_s)
+        call = RepeatedCall(method, message, metadata, started_s, deadline_s, steering)
         after_s = self._repeats.hedge_after_s
         if after_s is None:
             return made_again(self._repeats, call)
@@ -73,6 +79,7 @@ class RepeatingCaller:
         messages: bytes | AsyncIterable[bytes],
         metadata: Metadata = (),
         deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> CallStream:
         """Call *method* as `Caller.stream` says, more than once if that helps."""
         return PooledStream(
@@ -84,6 +91,7 @@ class RepeatingCaller:
             messages=messages,
             metadata=metadata,
             deadline_s=deadline_s,
+            steering=steering,
             repeats=self._repeats,
         )
 
@@ -118,25 +126,32 @@ class PooledCalls:
         self.repeating = RepeatingCaller(places, ledger, repeats, clock, timeout_s)
 
     async def unary(
-        self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata = (),
+        deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> Reply:
         """
         Call *method* once, as `Caller.unary` says.
 
         A call that provably never left is offered to another endpoint, within its deadline and at most
         `retry.attempts` times in all. One that may have left is repeated if it is of `retry.methods`.
+        *steering* says where it belongs (`steering.SteeredCaller` fills it in).
         """
         if self._some_repeat and method in self._repeatable:
-            return await self.repeating.unary(method, message, metadata, deadline_s)
-        started_s = self._monotonic_s()
+            return await self.repeating.unary(method, message, metadata, deadline_s, steering)
+        started_s = sent_s = self._monotonic_s()
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
-        tried: Tried | None = None
+        tried = None if steering is None else Tried(steering)
         places, ledger = self._places, self._ledger
         while True:
             taken = places.take(tried)
             if taken is None:
                 taken = await places.wait(deadline_s, tried)
+                sent_s = self._monotonic_s()
             endpoint, connection = taken
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
@@ -144,11 +159,14 @@ class PooledCalls:
                 reply = await connection.unary(method, message, metadata, deadline_s)
             except BaseException as error:
                 tried = places.next_try(tried, endpoint, connection, error)
-                ledger.failed(endpoint, connection, generation, started_s, error, final=tried is None)
+                ledger.failed(
+                    endpoint, connection, generation, started_s, error, final=tried is None, sent_s=sent_s
+                )
                 if tried is None:
                     raise
+                sent_s = self._monotonic_s()
                 continue
-            ledger.answered(endpoint, generation, started_s)
+            ledger.answered(endpoint, generation, started_s, sent_s)
             return reply
 
     def stream(
@@ -157,6 +175,7 @@ class PooledCalls:
         messages: bytes | AsyncIterable[bytes],
         metadata: Metadata = (),
         deadline_s: float | None = None,
+        steering: Steering | None = None,
     ) -> CallStream:
         """
         Call *method* for a stream of messages, as `Caller.stream` says.
@@ -166,7 +185,7 @@ class PooledCalls:
         a unary call.
         """
         if self._some_repeat and method in self._repeatable:
-            return self.repeating.stream(method, messages, metadata, deadline_s)
+            return self.repeating.stream(method, messages, metadata, deadline_s, steering)
         return PooledStream(
             self._places,
             self._ledger,
@@ -176,4 +195,5 @@ class PooledCalls:
             messages=messages,
             metadata=metadata,
             deadline_s=deadline_s,
+            steering=steering,
         )

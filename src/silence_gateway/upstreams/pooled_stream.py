@@ -24,6 +24,7 @@ from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.steering import Steering
 
 
 class PooledStream:
@@ -64,6 +65,7 @@ class PooledStream:
         metadata: Metadata,
         deadline_s: float | None,
         repeats: Repeats | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self._places = places
         self._ledger = ledger
@@ -79,13 +81,13 @@ class PooledStream:
         self._repeats = repeats
         self._begun_times = 0
         self._pause_s = 0.0
-        self._tried: Tried | None = None
+        self._tried = None if steering is None else Tried(steering)
         self._committed = not isinstance(messages, bytes)
         self._ended = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
-        taken = places.take_ready(None)
+        taken = places.take_ready(self._tried)
         if taken is not None:
             self._begin(taken)
 
@@ -155,6 +157,8 @@ class PooledStream:
         self._place = place
         self._ended = False
         endpoint.in_flight += 1
+        endpoint.streaming += 1
+        self._places.streaming += 1
 
     def _end(self, error: BaseException | None) -> bool:
         """Write the end down, once; return whether the call is to be begun again elsewhere."""
@@ -162,6 +166,8 @@ class PooledStream:
             return False
         self._ended = True
         endpoint, connection = self._place
+        endpoint.streaming -= 1
+        self._places.streaming -= 1
         started_s = self._started_s
         if self._first_s is not None:
             started_s += self._clock.monotonic_s() - self._first_s

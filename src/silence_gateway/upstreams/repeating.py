@@ -23,6 +23,7 @@ from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import RetrySettings
+from silence_gateway.upstreams.steering import Steering
 
 LONGEST_S = 1e9
 """What a call without a deadline has left: thirty years, so that it can be counted in microseconds."""
@@ -43,7 +44,13 @@ class RepeatedCall:
     __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "started_s", "tried")
 
     def __init__(
-        self, method: bytes, message: bytes, metadata: Metadata, started_s: float, deadline_s: float
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata,
+        started_s: float,
+        deadline_s: float,
+        steering: Steering | None = None,
     ) -> None:
         self.method = method
         self.message = message
@@ -51,7 +58,7 @@ class RepeatedCall:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.begun = 0
-        self.tried = Tried()
+        self.tried = Tried(steering)
 
 
 class Repeats:
@@ -126,8 +133,8 @@ class Repeats:
             tried.avoid(endpoint, connection)
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
-            began_s = self._monotonic_s()
-            limit_s = min(call.deadline_s, began_s + (self._attempt_timeout_s or inf))
+            sent_s = self._monotonic_s()
+            limit_s = min(call.deadline_s, sent_s + (self._attempt_timeout_s or inf))
             try:
                 reply = await connection.unary(call.method, call.message, call.metadata, limit_s)
             except BaseException as error:
@@ -135,12 +142,12 @@ class Repeats:
                 if elsewhere is None:
                     self.codes[code_of(error)] += 1
                 ledger.failed(
-                    endpoint, connection, generation, call.started_s, error, final=False, began_s=began_s
+                    endpoint, connection, generation, call.started_s, error, final=False, sent_s=sent_s
                 )
                 if elsewhere is None:
                     raise
                 continue
-            ledger.answered(endpoint, generation, call.started_s)
+            ledger.answered(endpoint, generation, call.started_s, sent_s)
             return reply
 
     def settle(self, call: RepeatedCall, error: BaseException) -> None:

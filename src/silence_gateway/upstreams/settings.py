@@ -14,10 +14,11 @@ from typing import Self
 
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
+from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
 from silence_gateway.upstreams.retry_settings import RetrySettings
-
-BALANCERS = ("least_request", "round_robin", "random")
 
 MAX_ENDPOINTS = 1000
 """One upstream's endpoints are looked at one by one whenever one of them changes."""
@@ -47,7 +48,8 @@ class EndpointSettings:
     Attributes:
         address: `host:port`, `[v6]:port` or `unix:PATH`.
         weight: Its share of the calls, 1 to 100.
-        priority: Endpoints with the lowest number are used while any of them can be.
+        priority: Endpoints with the lowest number are used as far as they can take the calls.
+        zone: Where it is; empty if that does not matter.
 
     Raises:
         ConfigError: If one of them makes no sense.
@@ -56,6 +58,7 @@ class EndpointSettings:
     address: str
     weight: int = 1
     priority: int = 0
+    zone: str = ""
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
@@ -190,7 +193,10 @@ class UpstreamSettings:
     Attributes:
         name: What config, metrics and the store call it.
         endpoints: Where it is served; may be empty, and change while running.
-        balancer: `least_request`, `round_robin` or `random`.
+        balancer: One of BALANCERS.
+        balancing: How it goes about it, and how calls are shared among priorities and zones.
+        concurrency: Bounds of the adaptive limit of calls in flight; None does not limit them.
+        shedding: How long calls may stand in line for a place; None lets them wait until their deadline.
         timeout_s: Deadline of a unary call that brings none, and the longest any call waits for a place.
         health: Active checks; None never asks.
         tls: TLS client context; None speaks plain text.
@@ -204,6 +210,9 @@ class UpstreamSettings:
     name: str
     endpoints: tuple[EndpointSettings, ...] = ()
     balancer: str = "least_request"
+    balancing: BalancingSettings = field(default_factory=BalancingSettings)
+    concurrency: ConcurrencyRules | None = None
+    shedding: SheddingRules | None = None
     timeout_s: float = 5.0
     health: HealthSettings | None = field(default_factory=HealthSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)

@@ -91,6 +91,32 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             counts("upstream", {upstream.name: upstream.waiting for upstream in upstreams}),
         ),
         Family(
+            "silence_upstream_shed_total",
+            "counter",
+            "Calls refused because they would have waited too long, by the importance of their route.",
+            tuple(
+                Sample((("upstream", upstream.name), ("importance", importance)), count)
+                for upstream in upstreams
+                for importance, count in upstream.shed.items()
+            ),
+        ),
+        Family(
+            "silence_upstream_concurrency_limit",
+            "gauge",
+            "Most unary calls in flight at once, as found out; only where `concurrency` is set.",
+            counts(
+                "upstream",
+                {one.name: one.concurrency_limit for one in upstreams if one.concurrency_limit},
+            ),
+        ),
+        Family(
+            "silence_upstream_panic",
+            "gauge",
+            "1 while endpoints are used although they are judged unfit, because too few others are left.",
+            counts("upstream", {upstream.name: float(upstream.panic) for upstream in upstreams}),
+            "max",
+        ),
+        Family(
             "silence_endpoint_healthy",
             "gauge",
             "1 if the endpoint takes calls, else 0.",

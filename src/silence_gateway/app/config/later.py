@@ -11,8 +11,6 @@ from __future__ import annotations
 # Path of the key, `*` for any name or list index, and what to do meanwhile.
 LATER: dict[str, str] = {
     "upstreams.*.outliers": "use breaker.consecutive",
-    "upstreams.*.endpoints.*.weight": "all endpoints are equal",
-    "upstreams.*.endpoints.*.priority": "all endpoints are equal",
     "upstreams.*.breaker.slow_call": "use the upstream's timeout",
     "routes.*.cors": "answer preflight requests in front of the gateway",
     "realtime.tokens.jwks": "use hmac_secret",

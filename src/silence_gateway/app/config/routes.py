@@ -12,6 +12,8 @@ from silence_gateway.app.config.section import Section
 
 AuthMode = Literal["none", "optional", "required"]
 AUTH_MODE = choice("none", "optional", "required")
+ImportanceWord = Literal["low", "normal", "high"]
+IMPORTANCE = choice("low", "normal", "high")
 
 
 class RouteConfig(Section):
@@ -29,6 +31,10 @@ class RouteConfig(Section):
         default=None,
         alias="timeout",
         description="Longest time a call may take; absent: the upstream's timeout.",
+    )
+    importance: Annotated[ImportanceWord, IMPORTANCE] | None = Field(
+        default=None,
+        description="Who goes first when an upstream with `shedding` has too much to do; absent: `normal`.",
     )
     auth: Annotated[AuthMode, AUTH_MODE] | None = Field(
         default=None, description="Who may call; absent: `required` if `auth` is configured, else `none`."

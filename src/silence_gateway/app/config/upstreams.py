@@ -8,12 +8,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from silence_gateway.app.config.balancing import (
+    BALANCER,
+    Balancer,
+    BalancingConfig,
+    ConcurrencyConfig,
+    SheddingConfig,
+)
 from silence_gateway.app.config.kinds import (
     NAME,
     RATIO,
     EndpointAddress,
     FilePath,
     Kind,
+    Name,
     Text,
     choice,
     duration,
@@ -51,14 +59,6 @@ SERVICE_NAME = pattern(
 PROTOCOL = choice(
     "grpc",
     slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
-)
-Balancer = Literal["least_request", "round_robin", "random"]
-LATER = "the balancer {!r} is not supported in this version: choose from least_request, round_robin, random"
-BALANCER = choice(
-    "least_request",
-    "round_robin",
-    "random",
-    slips={word: LATER.format(word) for word in ("peak_ewma", "consistent_hash")},
 )
 
 
@@ -119,6 +119,15 @@ class EndpointConfig(Section):
     )
     registry: Annotated[str, NAME] | None = Field(
         default=None, description="Name under which replicas register themselves in the store."
+    )
+    weight: Annotated[int, whole(1, 100)] = Field(
+        default=1, description="Its share of the calls, in proportion to the others'."
+    )
+    priority: Annotated[int, whole(0, 100)] = Field(
+        default=0, description="Endpoints of the lowest number take the calls as far as they can."
+    )
+    zone: Name | None = Field(
+        default=None, description="Where it is; calls stay in the instance's own `zone` as far as possible."
     )
 
     @property
@@ -225,7 +234,13 @@ class UpstreamConfig(Section):
     )
     balancer: Annotated[Balancer, BALANCER] = Field(
         default="least_request",
-        description="How a replica is picked: the less busy of two drawn, each in turn, or any.",
+        description=(
+            "How a replica is picked: the less busy of two drawn, each in turn, the faster of two drawn, the "
+            "same for the same key, or any."
+        ),
+    )
+    balancing: BalancingConfig = Field(
+        default=BalancingConfig(), description="Details of that, priorities, zones and subsets."
     )
     timeout_s: Annotated[float, duration("1ms", "24h")] = Field(
         default=5.0,
@@ -238,6 +253,13 @@ class UpstreamConfig(Section):
     )
     retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
+    concurrency: ConcurrencyConfig | None = Field(
+        default=None, description="Adaptive limit of calls in flight; absent: not limited. `{}` turns it on."
+    )
+    shedding: SheddingConfig | None = Field(
+        default=None,
+        description="Refuse calls that would wait too long; absent: they wait until their deadline.",
+    )
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
     )

@@ -10,6 +10,9 @@ from silence_gateway.app.config.kinds import NAME, closest
 from silence_gateway.app.config.quantities import quoted, show_duration
 from silence_gateway.app.config.upstreams import UpstreamConfig
 
+OF_AN_ADDRESS = frozenset({"weight", "priority", "zone"})
+"""What DNS, a file or a registry says of its endpoints itself, where it can."""
+
 
 def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterator[Finding]:
     """Find a config with which every request is answered 404."""
@@ -96,6 +99,11 @@ def check_endpoints(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) 
             yield Finding(at=here, says=f"write {said}", about=(here,))
             continue
         if endpoint.address is None:
+            for key in sorted(endpoint.model_fields_set & OF_AN_ADDRESS):
+                yield Finding(
+                    at=(*here, key),
+                    says=f"{key} belongs to an address, and not to what {endpoint.kinds[0]} finds: remove it",
+                )
             if endpoint.registry is not None and config.store.url.scheme == "memory":
                 yield Finding(
                     at=(*here, "registry"),
@@ -126,10 +134,11 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
                 about=(("auth",),),
             )
-        if all(one is None for one in (route.upstream, route.timeout_s, route.auth, route.idempotent)):
+        changes = (route.upstream, route.timeout_s, route.auth, route.idempotent, route.importance)
+        if all(one is None for one in changes):
             yield Finding(
                 at=at,
-                says="this route changes nothing: give it upstream, timeout, auth or idempotent",
+                says="this route changes nothing: give it upstream, timeout, auth, idempotent or importance",
                 about=(at,),
             )
         methods = frozenset(route.match.methods)
