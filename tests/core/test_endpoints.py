@@ -29,6 +29,9 @@ standings = st.builds(
 )
 
 
+LETTING = {State.CLOSED, State.HELD_CLOSED}
+
+
 @given(st.lists(standings, max_size=8))
 def test_only_connected_active_closed_endpoints_of_one_priority_are_ready(
     all_of_them: list[Standing],
@@ -36,7 +39,7 @@ def test_only_connected_active_closed_endpoints_of_one_priority_are_ready(
     answer = eligible(all_of_them)
 
     ready = [all_of_them[index] for index in answer.ready]
-    assert all(one.active and one.link is Link.CONNECTED and one.breaker is State.CLOSED for one in ready)
+    assert all(one.active and one.link is Link.CONNECTED and one.breaker in LETTING for one in ready)
     assert all(one.health is not Health.UNHEALTHY for one in ready)
     assert len({one.priority for one in ready}) <= 1
     assert not (answer.hopeful and answer.ready)
@@ -97,3 +100,9 @@ def test_reasons_name_what_went_wrong() -> None:
     assert why_out(TRIPPED, "UNAVAILABLE") == "circuit breaker open (UNAVAILABLE)"
     assert why_out(SICK, "NOT_SERVING") == "unhealthy (NOT_SERVING)"
     assert why_out(DRAINING) == "draining"
+
+
+def test_a_breaker_that_an_operator_holds_open_says_so() -> None:
+    assert verdict(Standing(breaker=State.HELD_OPEN)) is Verdict.OUT
+    assert "operator" in why_out(Standing(breaker=State.HELD_OPEN))
+    assert verdict(Standing(breaker=State.HELD_CLOSED)) is Verdict.READY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -339,5 +339,74 @@ def test_local_evidence_may_be_stricter_than_the_fleets() -> None:
 
             assert fleet.standing(0).breaker == "open"
             assert fleet.standing(0).health == "healthy"
+
+    run(scenario)
+
+
+def test_failures_too_few_for_any_instance_open_the_breaker_for_all() -> None:
+    """Twelve calls each, half of them failed: nobody has twenty, together they have 24."""
+
+    async def scenario() -> None:
+        breaker = BreakerSettings(consecutive=100, min_calls=20, failure_ratio=0.5)
+        async with fleet_of(shop(A, breaker=breaker)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow(Failure(Code.UNAVAILABLE) * 6 + Reply(b"ok") * 6)
+            for _ in range(12):
+                for index in (0, 1):
+                    with suppress(RpcError):
+                        await fleet.call(index)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed", "closed"]
+
+            await fleet.clock.advance(0.6)
+
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
+
+    run(scenario)
+
+
+def test_what_one_operator_says_about_a_breaker_holds_everywhere_and_for_newcomers() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            await fleet.clock.advance(0.1)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["held_open"] * 2
+            late = GrpcUpstream(
+                shop(A),
+                clock=fleet.clock,
+                rng=Random(9),
+                connector=fleet.endpoints[0].connect,
+                board=fleet.stores[0].board,
+            )
+            await late.start()
+            assert late.statistics.endpoints[0].hold_reason == "moving house"
+            await late.stop(drain_s=0)
+
+            fleet.pools[1].hold_breaker(A, State.CLOSED, "", 60)
+            await fleet.clock.advance(0.1)
+
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed"] * 2
+
+    run(scenario)
+
+
+def test_a_call_that_may_outlast_the_right_to_probe_is_no_probe() -> None:
+    """While it lasts another instance may get the right: two calls would be on trial at once."""
+
+    async def scenario() -> None:
+        settings = shop(A, B, breaker=BreakerSettings(consecutive=1, cool_down_s=2), timeout_s=1.0)
+        async with fleet_of(settings, 1) as fleet:
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE) + Reply(b"ok"))
+            while fleet.standing(0).breaker == "closed":
+                with suppress(RpcError):
+                    await fleet.call(0)
+            await fleet.clock.advance(2.1)
+            assert fleet.standing(0).breaker == "half_open"
+            far_s = fleet.clock.monotonic_s() + 600
+
+            await fleet.pools[0].unary(b"/shop.Orders/Get", b"", (), far_s)
+            assert fleet.standing(0).breaker == "half_open"
+            await fleet.call(0)
+
+            assert fleet.standing(0).breaker == "closed"
 
     run(scenario)

@@ -98,6 +98,7 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
             window_s=config.breaker.window_s,
             consecutive=config.breaker.consecutive,
             cool_down_s=config.breaker.cool_down_s,
+            slow_call_s=config.breaker.slow_call_s,
         ),
         pool=PoolSettings(
             max_connections=config.pool.max_connections,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from silence_gateway.core.breaker import State
+from silence_gateway.core.breaker import SHUT, State
 from silence_gateway.core.health import Health
 
 
@@ -78,7 +78,7 @@ class Eligible:
 
 def verdict(standing: Standing) -> Verdict:
     """Say what one endpoint is good for."""
-    if not standing.active or standing.health is Health.UNHEALTHY or standing.breaker is State.OPEN:
+    if not standing.active or standing.health is Health.UNHEALTHY or standing.breaker in SHUT:
         return Verdict.OUT
     if standing.link is Link.BROKEN:
         return Verdict.OUT
@@ -122,6 +122,8 @@ def why_out(standing: Standing, last_error: str = "") -> str:
         return f"connecting (lost: {last_error})" if last_error else "connecting"
     if standing.health is Health.UNHEALTHY:
         return f"unhealthy ({last_error})" if last_error else "unhealthy"
+    if standing.breaker is State.HELD_OPEN:
+        return "circuit breaker held open by an operator"
     if standing.breaker is State.OPEN:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:

@@ -17,6 +17,7 @@ from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.balancing import faded
 from silence_gateway.core.breaker import Breaker, BreakerPolicy
 from silence_gateway.core.endpoints import Link, Standing, Verdict
+from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
@@ -56,12 +57,13 @@ class Endpoint:
         verdict: What it is good for, as last worked out.
         since_us: Since when, in microseconds since the Unix epoch.
         down: Whether it was announced as down.
+        hold: What an operator said about its breaker; None leaves that to itself.
     """
 
     __slots__ = (
         "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
-        "active", "address", "breaker", "codes", "connections", "down", "health", "in_flight",
+        "active", "address", "breaker", "codes", "connections", "down", "health", "hold", "in_flight",
         "last_error", "leaving", "link", "penalty", "priority", "removed", "retiring", "since_us",
         "verdict", "weight",
     )  # fmt: skip
@@ -92,6 +94,7 @@ class Endpoint:
         self.leaving = False
         self.verdict = Verdict.WAITING
         self.down = False
+        self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
         self.last_error = ""
         self.in_flight = 0

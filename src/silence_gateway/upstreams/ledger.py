@@ -7,6 +7,7 @@ because of what is written here is seen to by `breakers.py`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 
@@ -32,7 +33,13 @@ class Ledger:
     """
 
     def __init__(
-        self, *, clock: Clock, breakers: Breakers, places: Places, on_last: Callable[[Endpoint], None]
+        self,
+        *,
+        clock: Clock,
+        breakers: Breakers,
+        places: Places,
+        on_last: Callable[[Endpoint], None],
+        slow_s: float | None = None,
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -41,18 +48,30 @@ class Ledger:
         self._breakers = breakers
         self._places = places
         self._on_last = on_last
+        self._slow_s = math.inf if slow_s is None else slow_s
 
-    def answered(self, endpoint: Endpoint, generation: int, started_s: float) -> None:
-        """Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*."""
+    def answered(
+        self, endpoint: Endpoint, generation: int, started_s: float, *, streamed: bool = False
+    ) -> None:
+        """
+        Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
+
+        How long a stream lasted says nothing about its endpoint.
+        """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
         endpoint.codes[0] += 1
         elapsed_s = now_s - started_s
         self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
         self.latency_sum_s += elapsed_s
-        event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
+        if elapsed_s > self._slow_s and not streamed:
+            old = endpoint.breaker.state
+            event = endpoint.breaker.on_slow(generation, int(now_s * 1e6))
+        else:
+            old = State.HALF_OPEN
+            event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
+            self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.room()

@@ -18,27 +18,32 @@ from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.health import Check, Health
+from silence_gateway.core.fleet_facts import HoldFact, read_hold, written_hold
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
-from silence_gateway.upstreams.breakers import Breakers
+from silence_gateway.upstreams.breakers import MAX_NUDGE_S, Breakers
 from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.dialing import Connector
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.health import HealthWatch, check, check_request
+from silence_gateway.upstreams.health import HealthWatch
+from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, by_name, endpoint_statistics
 from silence_gateway.upstreams.pooled_stream import PooledStream
+from silence_gateway.upstreams.prober import Prober
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 
 TICK_S = 1.0
 """How often penalties fade."""
+
+PROBE_SPARE_S = 0.5
+"""How much longer than one wait and one call the right to probe lasts."""
 
 CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
@@ -82,17 +87,18 @@ class GrpcUpstream:
         self._spawn = self._background.begin
         self._quiet = asyncio.Event()
         self._stopping = False
-        self._health_request = check_request(settings.health.service if settings.health else "")
+        self._prober = Prober(settings, self._clock)
+        self._instance = f"{self._rng.getrandbits(64):016x}"
+        self._hearing = Hearing(self._endpoints, self._clock)
         self._fleet: Fleet | None = None
         if board is not None:
             self._fleet = Fleet(
                 settings.name,
                 board,
                 clock=self._clock,
-                instance=f"{self._rng.getrandbits(64):016x}",
+                instance=self._instance,
                 health=settings.health,
-                on_health=self._heard_health,
-                on_breaker=self._heard_breaker,
+                hearer=self._hearing,
             )
         self._places = Places(
             settings, clock=self._clock, rng=self._rng, observer=observer, on_usable=self._usable
@@ -103,12 +109,18 @@ class GrpcUpstream:
             observer=observer,
             fleet=self._fleet,
             spawn=self._spawn,
-            probe=self._probe,
+            probe=self._prober.probe,
             on_move=self._places.reconsider,
-            lease_s=max(settings.breaker.cool_down_s, settings.timeout_s),
+            lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
         )
+        self._hearing.attach(self._breakers, self._places)
+        self._prober.attach(self._breakers, self._places)
         self._ledger = Ledger(
-            clock=self._clock, breakers=self._breakers, places=self._places, on_last=self._last_call_ended
+            clock=self._clock,
+            breakers=self._breakers,
+            places=self._places,
+            on_last=self._last_call_ended,
+            slow_s=settings.breaker.slow_call_s,
         )
         self._watch: HealthWatch | None = None
         if settings.health is not None:
@@ -132,6 +144,7 @@ class GrpcUpstream:
         if self._fleet is not None:
             self._fleet.join()
             self._spawn(self._fleet.write_facts())
+            self._spawn(self._hearing.merge_counts(self._fleet))
         for endpoint in self.settings.endpoints:
             self._begin(endpoint)
         self._spawn(self._keep_house())
@@ -212,6 +225,28 @@ class GrpcUpstream:
         endpoint.active = True
         self._places.reconsider()
 
+    def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
+        """
+        Hold the breaker of *address* in the whole fleet: HELD_OPEN or HELD_CLOSED for *ttl_s* seconds.
+
+        CLOSED lets go of it, and it begins anew. Without a store only this instance does so, at once in
+        any case.
+
+        Raises:
+            KeyError: If there is no such endpoint.
+            ValueError: If *state* is another one, or *reason* is too long to be passed on.
+        """
+        endpoint = self._endpoints[address]
+        fact = None
+        if state is not State.CLOSED:
+            until_us = self._clock.now_us() + round(ttl_s * 1e6)
+            fact = read_hold(
+                written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=self._instance))
+            )
+        self._breakers.hold(endpoint, fact)
+        if self._fleet is not None:
+            self._fleet.tell_hold(address, fact, ttl_s)
+
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
@@ -254,7 +289,7 @@ class GrpcUpstream:
         tried: Tried | None = None
         places, ledger = self._places, self._ledger
         while True:
-            taken = places.take(tried)
+            taken = places.take(tried, deadline_s)
             if taken is None:
                 taken = await places.wait(deadline_s, tried)
             endpoint, connection = taken
@@ -349,41 +384,6 @@ class GrpcUpstream:
             return
         breaker, old = endpoint.breaker, endpoint.breaker.state
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
-        if event is not None:
-            self._breakers.moved(endpoint, old, event)
-
-    async def _probe(self, endpoint: Endpoint) -> None:
-        """Probe a half-open endpoint with a health check, because no call came to do it."""
-        breaker = endpoint.breaker
-        connection = endpoint.any_connection()
-        if connection is None or not breaker.claim_probe():
-            return
-        self._places.reconsider()
-        generation = breaker.generation
-        started_s = self._monotonic_s()
-        timeout_s = self.settings.health.timeout_s if self.settings.health is not None else self._timeout_s
-        outcome, error = await check(connection, self._health_request, started_s + timeout_s)
-        now_us = int(self._monotonic_s() * 1e6)
-        if outcome is Check.SERVING:
-            event = breaker.on_success(generation, now_us)
-        else:
-            endpoint.last_error = error
-            event = breaker.on_failure(generation, now_us)
-        if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
-
-    def _heard_health(self, address: str, health: Health, last: Check) -> None:
-        endpoint = self._endpoints[address]
-        if endpoint.health is not health:
-            endpoint.health = health
-            if health is not Health.HEALTHY:
-                endpoint.last_error = f"health check of another instance: {last.value}"
-            self._places.reconsider()
-
-    def _heard_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
-        endpoint = self._endpoints[address]
-        old = endpoint.breaker.state
-        event = endpoint.breaker.adopt(state, term, age_us, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
 

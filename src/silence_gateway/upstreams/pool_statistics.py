@@ -26,7 +26,9 @@ class EndpointStatistics:
         active: False while draining.
         link: `connecting`, `connected` or `broken`.
         health: `unknown`, `healthy`, `unhealthy` or `doubted`.
-        breaker: `closed`, `open` or `half_open`.
+        breaker: `closed`, `open`, `half_open`, `held_open` or `held_closed`.
+        hold_reason: Why an operator holds the breaker; empty if nobody does, or said nothing.
+        hold_until_us: When that ends, microseconds since the Unix epoch; 0 if nobody holds it.
         since_us: When *state* began, microseconds since the Unix epoch.
         calls: Calls ended, whatever the end.
         in_flight: Calls begun and not ended.
@@ -45,6 +47,8 @@ class EndpointStatistics:
     link: str
     health: str
     breaker: str
+    hold_reason: str
+    hold_until_us: int
     since_us: int
     calls: int
     in_flight: int
@@ -100,6 +104,8 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         link=endpoint.link.value,
         health=endpoint.health.value,
         breaker=endpoint.breaker.state.value,
+        hold_reason=endpoint.hold.reason if endpoint.hold is not None else "",
+        hold_until_us=endpoint.hold.until_us if endpoint.hold is not None else 0,
         since_us=endpoint.since_us,
         calls=sum(endpoint.codes),
         in_flight=endpoint.in_flight,

@@ -150,7 +150,7 @@ class PooledStream:
         if self._first_s is not None:
             started_s += self._clock.monotonic_s() - self._first_s
         if error is None:
-            self._ledger.answered(endpoint, self._generation, started_s)
+            self._ledger.answered(endpoint, self._generation, started_s, streamed=True)
             return False
         tried = None
         if not self._committed:

@@ -112,6 +112,7 @@ class BreakerSettings:
         patience_s: How long an endpoint must have been silent before timeouts speak against it, so that
             callers with tiny deadlines do not open the breaker.
         failure_codes: gRPC codes that count as failures, besides timeouts and broken connections.
+        slow_call_s: Unary answers that took longer count as failed in the ratio; None: none do.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -124,8 +125,11 @@ class BreakerSettings:
     cool_down_s: float = 5.0
     patience_s: float = 1.0
     failure_codes: frozenset[int] = FAILURE_CODES
+    slow_call_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.slow_call_s is not None:
+            positive("breaker", slow_call_s=self.slow_call_s)
         positive("breaker", window_s=self.window_s, cool_down_s=self.cool_down_s)
         wrong = [code for code in self.failure_codes if not 1 <= code <= 16]
         if wrong:
@@ -145,6 +149,7 @@ class BreakerSettings:
             cool_down_us=round(self.cool_down_s * 1e6),
             patience_us=round(self.patience_s * 1e6),
             failure_codes=self.failure_codes,
+            slow_call_us=0 if self.slow_call_s is None else round(self.slow_call_s * 1e6),
         )
 
 

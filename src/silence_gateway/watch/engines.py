@@ -18,7 +18,7 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 
-BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
+BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2, "held_closed": 0, "held_open": 2}
 
 
 def counts(label: str, values: Mapping[str, float]) -> tuple[Sample, ...]:

@@ -17,7 +17,6 @@ LATER: dict[str, str] = {
     "upstreams.*.endpoints.dns": "list the addresses",
     "upstreams.*.endpoints.refresh": "list the addresses",
     "upstreams.*.endpoints.registry": "list the addresses",
-    "upstreams.*.breaker.slow_call": "use the upstream's timeout",
     "routes.*.cors": "answer preflight requests in front of the gateway",
     "realtime.tokens.jwks": "use hmac_secret",
     "realtime.sessions.per_user": "sessions are not capped",

@@ -120,6 +120,11 @@ class BreakerConfig(Section):
     cool_down_s: Annotated[float, duration("10ms", "1h")] = Field(
         default=5.0, alias="cool_down", description="How long the breaker stays open before one trial call."
     )
+    slow_call_s: Annotated[float, duration("1ms", "1h")] | None = Field(
+        default=None,
+        alias="slow_call",
+        description="Answers that took longer count as failed in the ratio; absent: only failures do.",
+    )
 
 
 class PoolConfig(Section):
