@@ -410,3 +410,54 @@ def test_a_call_that_may_outlast_the_right_to_probe_is_no_probe() -> None:
             assert fleet.standing(0).breaker == "closed"
 
     run(scenario)
+
+
+def test_calls_that_go_well_anywhere_thin_the_checks_out() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(10)
+            checker = fleet.checks().index(max(fleet.checks()))
+            before = sum(fleet.checks())
+            for _ in range(60):
+                await fleet.call(1 - checker)
+                await fleet.clock.advance(1)
+
+            assert 13 <= sum(fleet.checks()) - before <= 20  # of 30 intervals
+            assert fleet.standing(1 - checker).health == "healthy"
+
+    run(scenario)
+
+
+def test_a_checker_that_nobody_answers_suspects_itself_and_another_takes_over() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B)) as fleet:
+            await fleet.clock.advance(10)
+            checkers = [fleet.checks(name).index(max(fleet.checks(name))) for name in (A, B)]
+            blind = checkers[0]
+            for name in (A, B):
+                fleet.endpoints[blind][name].health.follow(Silence())
+            await fleet.clock.advance(60)
+
+            seeing = 1 - blind
+            assert fleet.checks(A)[seeing] > 5
+            assert [fleet.standing(seeing, name).health for name in (A, B)] == ["healthy"] * 2
+            assert "unhealthy" not in [fleet.standing(blind, name).health for name in (A, B)]
+            assert await fleet.call(blind) == b"ok"
+
+    run(scenario)
+
+
+def test_an_instance_that_cannot_reach_what_the_checker_can_says_so() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B)) as fleet:
+            await fleet.clock.advance(10)
+            cut_off = 1 - fleet.checks().index(max(fleet.checks()))
+            fleet.endpoints[cut_off][A].die()
+            await fleet.clock.advance(10)
+
+            told = fleet.standing(cut_off)
+            assert (told.state, told.health, told.vetoed) == ("out", "healthy", True)
+            assert "another instance reaches it" in told.reason
+            assert not fleet.standing(1 - cut_off).vetoed
+
+    run(scenario)

@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 from silence_gateway.admin.access_lists import ReadDuration, check_known, ttl_of
 from silence_gateway.admin.contracts import Ask, whole
-from silence_gateway.core.breaker import State
 from silence_gateway.admin.local import LocalInstance
+from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.upstreams.pool import GrpcUpstream

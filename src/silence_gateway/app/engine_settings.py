@@ -29,6 +29,7 @@ from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
+    OutlierSettings,
     PoolSettings,
     UpstreamSettings,
 )
@@ -99,6 +100,13 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
             consecutive=config.breaker.consecutive,
             cool_down_s=config.breaker.cool_down_s,
             slow_call_s=config.breaker.slow_call_s,
+        ),
+        outliers=None
+        if config.outliers is None
+        else OutlierSettings(
+            consecutive=config.outliers.consecutive,
+            ejection_s=config.outliers.ejection_s,
+            max_ejected=config.outliers.max_ejected,
         ),
         pool=PoolSettings(
             max_connections=config.pool.max_connections,

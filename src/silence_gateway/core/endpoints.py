@@ -50,6 +50,8 @@ class Standing:
         breaker: Its breaker's state.
         probing: Whether the half-open breaker's one probe is under way.
         priority: Endpoints of the lowest number are used while any of them is ready.
+        ejected: It fails where its peers do not.
+        vouched: Its health was found out by another instance.
     """
 
     active: bool = True
@@ -58,6 +60,13 @@ class Standing:
     breaker: State = State.CLOSED
     probing: bool = False
     priority: int = 0
+    ejected: bool = False
+    vouched: bool = False
+
+    @property
+    def vetoed(self) -> bool:
+        """Whether it is out of reach for this instance, and another says that it is well."""
+        return self.vouched and self.health is Health.HEALTHY and self.link is Link.BROKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ def verdict(standing: Standing) -> Verdict:
         return Verdict.PROBE if usable else Verdict.OUT
     if standing.link is Link.CONNECTING:
         return Verdict.WAITING
-    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED else Verdict.READY
+    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED or standing.ejected else Verdict.READY
 
 
 def eligible(standings: Sequence[Standing]) -> Eligible:
@@ -117,7 +126,10 @@ def why_out(standing: Standing, last_error: str = "") -> str:
     if not standing.active:
         return "draining"
     if standing.link is Link.BROKEN:
-        return f"not connected ({last_error})" if last_error else "not connected"
+        where = (
+            "not connected here, though another instance reaches it" if standing.vetoed else "not connected"
+        )
+        return f"{where} ({last_error})" if last_error else where
     if standing.link is Link.CONNECTING:
         return f"connecting (lost: {last_error})" if last_error else "connecting"
     if standing.health is Health.UNHEALTHY:
@@ -128,4 +140,4 @@ def why_out(standing: Standing, last_error: str = "") -> str:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:
         return "circuit breaker half open, one probe under way" if standing.probing else ""
-    return ""
+    return "ejected: it fails where others do not" if standing.ejected else ""

@@ -57,15 +57,18 @@ class Endpoint:
         verdict: What it is good for, as last worked out.
         since_us: Since when, in microseconds since the Unix epoch.
         down: Whether it was announced as down.
+        ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
+        vouched: Whether its health was found out by another instance.
         hold: What an operator said about its breaker; None leaves that to itself.
     """
 
     __slots__ = (
         "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
-        "active", "address", "breaker", "codes", "connections", "down", "health", "hold", "in_flight",
+        "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections",
+        "health", "hold", "in_flight",
         "last_error", "leaving", "link", "penalty", "priority", "removed", "retiring", "since_us",
-        "verdict", "weight",
+        "verdict", "vouched", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +97,9 @@ class Endpoint:
         self.leaving = False
         self.verdict = Verdict.WAITING
         self.down = False
+        self.ejected = False
+        self.ejections = 0
+        self.vouched = False
         self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
         self.last_error = ""
@@ -129,6 +135,8 @@ class Endpoint:
             breaker=self.breaker.state,
             probing=self.breaker.probing,
             priority=self.priority,
+            ejected=self.ejected,
+            vouched=self.vouched,
         )
 
     @property

@@ -39,6 +39,7 @@ class Hearing:
     def on_health(self, address: str, health: Health, last: Check) -> None:
         """Take over a verdict as it counts here."""
         endpoint = self._endpoints[address]
+        endpoint.vouched = True
         if endpoint.health is not health:
             endpoint.health = health
             if health is not Health.HEALTHY:
@@ -56,6 +57,17 @@ class Hearing:
     def on_hold(self, address: str, fact: HoldFact | None) -> None:
         """Hold a breaker as an operator told another instance, or let go of it."""
         self._breakers.hold(self._endpoints[address], fact)
+
+    def hold(self, address: str, fact: HoldFact | None, ttl_s: float, fleet: Fleet | None) -> None:
+        """
+        Hold a breaker here and, if there is a *fleet*, everywhere; None lets go of it.
+
+        Raises:
+            KeyError: If there is no such endpoint.
+        """
+        self._breakers.hold(self._endpoints[address], fact)
+        if fleet is not None:
+            fleet.tell_hold(address, fact, ttl_s)
 
     def on_counts(self, address: str) -> None:
         """Judge by everybody's counts, which changed."""

@@ -19,6 +19,7 @@ from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
+from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 
 
@@ -38,6 +39,7 @@ class Ledger:
         clock: Clock,
         breakers: Breakers,
         places: Places,
+        outliers: Outliers,
         on_last: Callable[[Endpoint], None],
         slow_s: float | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class Ledger:
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
         self._places = places
+        self._outliers = outliers
         self._on_last = on_last
         self._slow_s = math.inf if slow_s is None else slow_s
 
@@ -102,6 +105,7 @@ class Ledger:
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
         event = None
         if evidence is Evidence.ANSWER:
+            self._outliers.answered(endpoint)
             event = breaker.on_success(generation, now_us)
         elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
             if evidence is Evidence.PUSHBACK:
@@ -113,6 +117,7 @@ class Ledger:
         else:
             endpoint.penalty = raised(endpoint.penalty)
             endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:

@@ -33,6 +33,7 @@ from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.health import HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, by_name, endpoint_statistics
 from silence_gateway.upstreams.pooled_stream import PooledStream
@@ -113,21 +114,27 @@ class GrpcUpstream:
             on_move=self._places.reconsider,
             lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
         )
+        self._outliers = Outliers(
+            settings, self._endpoints, clock=self._clock, observer=observer, on_change=self._places.reconsider
+        )
         self._hearing.attach(self._breakers, self._places)
         self._prober.attach(self._breakers, self._places)
         self._ledger = Ledger(
             clock=self._clock,
             breakers=self._breakers,
             places=self._places,
+            outliers=self._outliers,
             on_last=self._last_call_ended,
             slow_s=settings.breaker.slow_call_s,
         )
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
+                settings.name,
                 settings.health,
                 clock=self._clock,
                 rng=self._rng,
+                observer=observer,
                 fleet=self._fleet,
                 on_verdict=self._places.reconsider,
             )
@@ -148,6 +155,7 @@ class GrpcUpstream:
         for endpoint in self.settings.endpoints:
             self._begin(endpoint)
         self._spawn(self._keep_house())
+        self._spawn(self._outliers.watch())
         self._places.open()
 
     async def stop(self, drain_s: float = 5.0) -> None:
@@ -227,25 +235,19 @@ class GrpcUpstream:
 
     def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
         """
-        Hold the breaker of *address* in the whole fleet: HELD_OPEN or HELD_CLOSED for *ttl_s* seconds.
-
-        CLOSED lets go of it, and it begins anew. Without a store only this instance does so, at once in
-        any case.
+        Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
 
         Raises:
             KeyError: If there is no such endpoint.
             ValueError: If *state* is another one, or *reason* is too long to be passed on.
         """
-        endpoint = self._endpoints[address]
         fact = None
         if state is not State.CLOSED:
             until_us = self._clock.now_us() + round(ttl_s * 1e6)
             fact = read_hold(
                 written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=self._instance))
             )
-        self._breakers.hold(endpoint, fact)
-        if self._fleet is not None:
-            self._fleet.tell_hold(address, fact, ttl_s)
+        self._hearing.hold(address, fact, ttl_s, self._fleet)
 
     @property
     def statistics(self) -> UpstreamStatistics:

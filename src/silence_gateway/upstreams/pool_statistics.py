@@ -38,6 +38,9 @@ class EndpointStatistics:
         last_error: What last went wrong with a connection or a call; empty if nothing did.
         weight: Its share of the calls.
         priority: Lower is used first.
+        ejected: Whether it is left alone because it fails where its peers do not.
+        ejections: How often it was.
+        vetoed: Whether it is out of reach here although another instance says that it is well.
     """
 
     address: str
@@ -58,6 +61,9 @@ class EndpointStatistics:
     last_error: str
     weight: int
     priority: int
+    ejected: bool
+    ejections: int
+    vetoed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,4 +121,7 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         last_error=endpoint.last_error,
         weight=endpoint.weight,
         priority=endpoint.priority,
+        ejected=endpoint.ejected,
+        ejections=endpoint.ejections,
+        vetoed=standing.vetoed,
     )

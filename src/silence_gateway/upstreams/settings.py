@@ -154,6 +154,34 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierSettings:
+    """
+    When an endpoint is left alone because it fails where its peers do not.
+
+    Attributes:
+        consecutive: Failures in a row that eject an endpoint.
+        ejection_s: How long the first time; the second time twice as long, and so on, up to ten times.
+        max_ejected: Share of the endpoints that may be ejected at once, from 0 to 1; one may always be, and
+            one always stays. 0 turns ejection off.
+        interval_s: How often success rates are compared.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    consecutive: int = 5
+    ejection_s: float = 30.0
+    max_ejected: float = 0.5
+    interval_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        positive("outliers", consecutive=self.consecutive, ejection_s=self.ejection_s)
+        positive("outliers", interval_s=self.interval_s)
+        if not 0 <= self.max_ejected <= 1:
+            raise ConfigError(f"outliers: max_ejected must be from 0 to 1, got {self.max_ejected}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
     """
     Connections to one endpoint.
@@ -215,6 +243,7 @@ class UpstreamSettings:
         balancer: `least_request`, `round_robin` or `random`.
         timeout_s: Deadline of a unary call that brings none, and the longest any call waits for a place.
         health: Active checks; None never asks.
+        outliers: When to leave endpoints alone that do worse than their peers; None never does.
         tls: TLS client context; None speaks plain text.
         server_name: Name to verify and to send as authority; None takes the endpoint's host.
         max_message_bytes: Longest message an endpoint may answer, after decompression.
@@ -229,6 +258,7 @@ class UpstreamSettings:
     timeout_s: float = 5.0
     health: HealthSettings | None = field(default_factory=HealthSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    outliers: OutlierSettings | None = None
     pool: PoolSettings = field(default_factory=PoolSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     tls: ssl.SSLContext | None = None

@@ -94,6 +94,19 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             tuple(Sample(labels, BREAKER_VALUES[endpoint.breaker]) for labels, endpoint in endpoints),
             "max",
         ),
+        Family(
+            "silence_endpoint_vetoed",
+            "gauge",
+            "1 if the endpoint is out of reach here although another instance says that it is well, else 0.",
+            tuple(Sample(labels, float(endpoint.vetoed)) for labels, endpoint in endpoints),
+            "max",
+        ),
+        Family(
+            "silence_endpoint_ejections_total",
+            "counter",
+            "Times the endpoint was left alone because it failed where its peers did not.",
+            tuple(Sample(labels, endpoint.ejections) for labels, endpoint in endpoints),
+        ),
     ]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 # Path of the key, `*` for any name or list index, and what to do meanwhile.
 LATER: dict[str, str] = {
-    "upstreams.*.outliers": "use breaker.consecutive",
     "upstreams.*.retry": "calls that were never sent are already tried elsewhere",
     "upstreams.*.endpoints.*.weight": "all endpoints are equal",
     "upstreams.*.endpoints.*.priority": "all endpoints are equal",

@@ -127,6 +127,23 @@ class BreakerConfig(Section):
     )
 
 
+class OutliersConfig(Section):
+    """When an endpoint is left alone because it fails where its peers do not."""
+
+    consecutive: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=5, description="Failed calls in a row that eject an endpoint."
+    )
+    ejection_s: Annotated[float, duration("1s", "1h")] = Field(
+        default=30.0,
+        alias="ejection",
+        description="How long the first time; twice as long the second time, and so on, up to ten times.",
+    )
+    max_ejected: Annotated[float, RATIO] = Field(
+        default=0.5,
+        description="Share of the endpoints that may be ejected at once; one may be, and one always stays.",
+    )
+
+
 class PoolConfig(Section):
     """Connections to one endpoint."""
 
@@ -176,6 +193,10 @@ class UpstreamConfig(Section):
     health: HealthConfig = Field(default=HealthConfig(), description="Active health checks.")
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
+    )
+    outliers: OutliersConfig | None = Field(
+        default=None,
+        description="When to leave endpoints alone that do worse than their peers; absent: never.",
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
