@@ -126,10 +126,8 @@ def why_out(standing: Standing, last_error: str = "") -> str:
     if not standing.active:
         return "draining"
     if standing.link is Link.BROKEN:
-        where = (
-            "not connected here, though another instance reaches it" if standing.vetoed else "not connected"
-        )
-        return f"{where} ({last_error})" if last_error else where
+        here = " here, though another instance reaches it" if standing.vetoed else ""
+        return f"not connected{here} ({last_error})" if last_error else f"not connected{here}"
     if standing.link is Link.CONNECTING:
         return f"connecting (lost: {last_error})" if last_error else "connecting"
     if standing.health is Health.UNHEALTHY:

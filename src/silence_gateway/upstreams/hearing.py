@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.fleet_facts import HoldFact
+from silence_gateway.core.fleet_facts import HoldFact, read_hold, written_hold
 from silence_gateway.core.health import Check, Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
@@ -58,13 +58,20 @@ class Hearing:
         """Hold a breaker as an operator told another instance, or let go of it."""
         self._breakers.hold(self._endpoints[address], fact)
 
-    def hold(self, address: str, fact: HoldFact | None, ttl_s: float, fleet: Fleet | None) -> None:
+    def hold(
+        self, address: str, state: State, reason: str, ttl_s: float, *, by: str, fleet: Fleet | None
+    ) -> None:
         """
-        Hold a breaker here and, if there is a *fleet*, everywhere; None lets go of it.
+        Hold a breaker here and, if there is a *fleet*, everywhere; CLOSED lets go of it.
 
         Raises:
             KeyError: If there is no such endpoint.
+            ValueError: If the others would refuse to read this.
         """
+        fact = None
+        if state is not State.CLOSED:
+            until_us = self._clock.now_us() + round(ttl_s * 1e6)
+            fact = read_hold(written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=by)))
         self._breakers.hold(self._endpoints[address], fact)
         if fleet is not None:
             fleet.tell_hold(address, fact, ttl_s)

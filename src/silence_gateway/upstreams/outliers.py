@@ -19,7 +19,7 @@ from silence_gateway.upstreams.settings import OutlierSettings, UpstreamSettings
 class Record:
     """What is remembered about one endpoint: its row of failures, and what was counted at the last look."""
 
-    __slots__ = ("calls", "failures", "good", "row", "times")
+    __slots__ = ("calls", "failures", "good", "row", "times", "was_out")
 
     def __init__(self) -> None:
         self.good = 0
@@ -27,6 +27,7 @@ class Record:
         self.calls = 0
         self.failures = 0
         self.times = 0
+        self.was_out = False
 
 
 class Outliers:
@@ -81,8 +82,10 @@ class Outliers:
             calls = sum(endpoint.codes)
             tallies.append(Tally(calls - record.calls, record.failures))
             record.calls, record.failures = calls, 0
-            if not endpoint.ejected:
+            # Only a whole interval of good behaviour shortens the next ejection.
+            if not endpoint.ejected and not record.was_out:
                 record.times = max(0, record.times - 1)
+            record.was_out = endpoint.ejected
         for index in below_the_mean(tallies):
             endpoint, share = endpoints[index], tallies[index].success
             reason = f"{share:.0%} of its calls went well, fewer than those of its peers"
@@ -94,7 +97,7 @@ class Outliers:
             return
         record.times += 1
         record.row = 0
-        endpoint.ejected = True
+        record.was_out = endpoint.ejected = True
         endpoint.ejections += 1
         for_s = ejection_us(round(settings.ejection_s * 1e6), record.times) / 1e6
         self._observer(

@@ -18,7 +18,6 @@ from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.fleet_facts import HoldFact, read_hold, written_hold
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
@@ -241,13 +240,7 @@ class GrpcUpstream:
             KeyError: If there is no such endpoint.
             ValueError: If *state* is another one, or *reason* is too long to be passed on.
         """
-        fact = None
-        if state is not State.CLOSED:
-            until_us = self._clock.now_us() + round(ttl_s * 1e6)
-            fact = read_hold(
-                written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=self._instance))
-            )
-        self._hearing.hold(address, fact, ttl_s, self._fleet)
+        self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
 
     @property
     def statistics(self) -> UpstreamStatistics:
