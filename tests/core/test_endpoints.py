@@ -41,12 +41,15 @@ standings = st.builds(
 )
 
 
+LETTING = {State.CLOSED, State.HELD_CLOSED}
+
+
 @given(st.lists(standings, max_size=8), st.sampled_from(["", "a", "b"]))
 def test_only_connected_active_closed_endpoints_are_ready(all_of_them: list[Standing], here: str) -> None:
     answer = eligible(all_of_them, Spread(zone=here))
 
     ready = [all_of_them[index] for index in answer.ready]
-    assert all(one.active and one.link is Link.CONNECTED and one.breaker is State.CLOSED for one in ready)
+    assert all(one.active and one.link is Link.CONNECTED and one.breaker in LETTING for one in ready)
     assert all(one.health is not Health.UNHEALTHY for one in ready)
     assert not (answer.hopeful and answer.ready)
     assert not answer.panic
@@ -58,9 +61,12 @@ def test_only_connected_active_closed_endpoints_are_ready(all_of_them: list[Stan
 def test_in_panic_whoever_can_be_reached_is_used_and_nobody_else(all_of_them: list[Standing]) -> None:
     answer = eligible(all_of_them, Spread(panic_threshold=1.0))
 
-    used = [all_of_them[index] for index in answer.ready]
-    assert all(one.active and one.link is Link.CONNECTED for one in used)
-    assert bool(used) is any(one.active and one.link is Link.CONNECTED for one in all_of_them)
+    reachable = [
+        one.active and one.link is Link.CONNECTED and one.breaker is not State.HELD_OPEN
+        for one in all_of_them
+    ]
+    assert all(reachable[index] for index in answer.ready)
+    assert bool(answer.ready) is any(reachable)
 
 
 @given(st.lists(standings, max_size=8))
@@ -145,3 +151,9 @@ def test_reasons_name_what_went_wrong() -> None:
     assert why_out(TRIPPED, "UNAVAILABLE") == "circuit breaker open (UNAVAILABLE)"
     assert why_out(SICK, "NOT_SERVING") == "unhealthy (NOT_SERVING)"
     assert why_out(DRAINING) == "draining"
+
+
+def test_a_breaker_that_an_operator_holds_open_says_so() -> None:
+    assert verdict(Standing(breaker=State.HELD_OPEN)) is Verdict.OUT
+    assert "operator" in why_out(Standing(breaker=State.HELD_OPEN))
+    assert verdict(Standing(breaker=State.HELD_CLOSED)) is Verdict.READY

@@ -36,6 +36,7 @@ from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
+    OutlierSettings,
     PoolSettings,
     UpstreamSettings,
 )
@@ -140,6 +141,14 @@ def upstream_settings(
             window_s=config.breaker.window_s,
             consecutive=config.breaker.consecutive,
             cool_down_s=config.breaker.cool_down_s,
+            slow_call_s=config.breaker.slow_call_s,
+        ),
+        outliers=None
+        if config.outliers is None
+        else OutlierSettings(
+            consecutive=config.outliers.consecutive,
+            ejection_s=config.outliers.ejection_s,
+            max_ejected=config.outliers.max_ejected,
         ),
         pool=PoolSettings(
             max_connections=config.pool.max_connections,

@@ -14,7 +14,7 @@ from enum import Enum
 
 from silence_gateway.core.balancing.priorities import OVERPROVISIONING, Level, loads
 from silence_gateway.core.balancing.zones import ZoneState, zone_parts
-from silence_gateway.core.breaker import State
+from silence_gateway.core.breaker import SHUT, State
 from silence_gateway.core.health import Health
 
 
@@ -55,6 +55,8 @@ class Standing:
         priority: Endpoints of the lowest number are used as far as they can take the calls.
         zone: Where it is; empty if that is not known.
         weight: Its part of the calls of its zone.
+        ejected: It fails where its peers do not.
+        vouched: Its health was found out by another instance.
     """
 
     active: bool = True
@@ -65,6 +67,13 @@ class Standing:
     priority: int = 0
     zone: str = ""
     weight: int = 1
+    ejected: bool = False
+    vouched: bool = False
+
+    @property
+    def vetoed(self) -> bool:
+        """Whether it is out of reach for this instance, and another says that it is well."""
+        return self.vouched and self.health is Health.HEALTHY and self.link is Link.BROKEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +139,7 @@ class Eligible:
 
 def verdict(standing: Standing) -> Verdict:
     """Say what one endpoint is good for."""
-    if not standing.active or standing.health is Health.UNHEALTHY or standing.breaker is State.OPEN:
+    if not standing.active or standing.health is Health.UNHEALTHY or standing.breaker in SHUT:
         return Verdict.OUT
     if standing.link is Link.BROKEN:
         return Verdict.OUT
@@ -139,12 +148,13 @@ def verdict(standing: Standing) -> Verdict:
         return Verdict.PROBE if usable else Verdict.OUT
     if standing.link is Link.CONNECTING:
         return Verdict.WAITING
-    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED else Verdict.READY
+    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED or standing.ejected else Verdict.READY
 
 
 def reachable(standing: Standing) -> bool:
-    """Return whether a call could be made there, whatever is said about it."""
-    return standing.active and standing.link is Link.CONNECTED
+    """Return whether a call could be made there, whatever is said about it by others than operators."""
+    held = standing.breaker is State.HELD_OPEN
+    return standing.active and standing.link is Link.CONNECTED and not held
 
 
 def eligible(standings: Sequence[Standing], spread: Spread = PLAIN_SPREAD) -> Eligible:
@@ -220,13 +230,16 @@ def why_out(standing: Standing, last_error: str = "") -> str:
     if not standing.active:
         return "draining"
     if standing.link is Link.BROKEN:
-        return f"not connected ({last_error})" if last_error else "not connected"
+        here = " here, though another instance reaches it" if standing.vetoed else ""
+        return f"not connected{here} ({last_error})" if last_error else f"not connected{here}"
     if standing.link is Link.CONNECTING:
         return f"connecting (lost: {last_error})" if last_error else "connecting"
     if standing.health is Health.UNHEALTHY:
         return f"unhealthy ({last_error})" if last_error else "unhealthy"
+    if standing.breaker is State.HELD_OPEN:
+        return "circuit breaker held open by an operator"
     if standing.breaker is State.OPEN:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:
         return "circuit breaker half open, one probe under way" if standing.probing else ""
-    return ""
+    return "ejected: it fails where others do not" if standing.ejected else ""

@@ -17,6 +17,7 @@ from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.balancing.slow_start import FULL
 from silence_gateway.core.breaker import Breaker, BreakerPolicy
 from silence_gateway.core.endpoints import Link, Standing, Verdict
+from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
@@ -59,14 +60,18 @@ class Endpoint:
         verdict: What it is good for, as last worked out.
         since_us: Since when, in microseconds since the Unix epoch.
         down: Whether it was announced as down.
+        ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
+        vouched: Whether its health was found out by another instance.
+        hold: What an operator said about its breaker; None leaves that to itself.
     """
 
     __slots__ = (
         "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
-        "active", "address", "breaker", "codes", "connections", "down", "health", "heard_s",
-        "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s", "removed",
-        "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "weight", "zone",
+        "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections", "health",
+        "heard_s", "hold", "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s",
+        "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched", "weight",
+        "zone",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +99,10 @@ class Endpoint:
         self.leaving = False
         self.verdict = Verdict.WAITING
         self.down = False
+        self.ejected = False
+        self.ejections = 0
+        self.vouched = False
+        self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
         self.last_error = ""
         self.in_flight = 0
@@ -133,6 +142,8 @@ class Endpoint:
             priority=self.priority,
             zone=self.zone,
             weight=self.weight,
+            ejected=self.ejected,
+            vouched=self.vouched,
         )
 
     @property

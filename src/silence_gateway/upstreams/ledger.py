@@ -7,6 +7,7 @@ because of what is written here is seen to by `breakers.py`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
+from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 
 
@@ -39,7 +41,9 @@ class Ledger:
         breakers: Breakers,
         places: Places,
         feedback: Feedback,
+        outliers: Outliers,
         on_last: Callable[[Endpoint], None],
+        slow_s: float | None = None,
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -48,7 +52,9 @@ class Ledger:
         self._breakers = breakers
         self._places = places
         self._feedback = feedback.on_end if feedback.wanted else None
+        self._outliers = outliers
         self._on_last = on_last
+        self._slow_s = math.inf if slow_s is None else slow_s
 
     def answered(
         self, endpoint: Endpoint, generation: int, started_s: float, sent_s: float | None = None
@@ -56,10 +62,13 @@ class Ledger:
         """
         Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
 
-        *sent_s* is when a unary call got its place at this endpoint; a stream has none.
+        *sent_s* is when a unary call got its place at this endpoint; a stream has none, because how long
+        it lasted says nothing about its endpoint.
         """
         now_s = self._monotonic_s()
+        slow = False
         if sent_s is not None:
+            slow = now_s - sent_s > self._slow_s
             if self._feedback is not None:
                 self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
             endpoint.heard_s = now_s
@@ -68,9 +77,14 @@ class Ledger:
         elapsed_s = now_s - started_s
         self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
         self.latency_sum_s += elapsed_s
-        event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
+        if slow:
+            old = endpoint.breaker.state
+            event = endpoint.breaker.on_slow(generation, int(now_s * 1e6))
+        else:
+            old = State.HALF_OPEN
+            event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
+            self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -106,6 +120,7 @@ class Ledger:
                 endpoint.heard_s = now_s
         event = None
         if evidence is Evidence.ANSWER:
+            self._outliers.answered(endpoint)
             event = breaker.on_success(generation, now_us)
         elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
             if evidence is Evidence.PUSHBACK:
@@ -117,6 +132,7 @@ class Ledger:
         else:
             endpoint.penalty = raised(endpoint.penalty)
             endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:

@@ -171,12 +171,12 @@ class Places:
         self._endpoints.remove(endpoint)
         self.reconsider()
 
-    def take(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
+    def take(self, tried: Tried | None, deadline_s: float) -> tuple[Endpoint, Connection] | None:
         """Return a place for a call now; None if there is none. The caller counts `in_flight` up at once."""
         if self.in_flight - self.streaming >= self.limit:
             return None
         if self._probes:
-            probe = self._take_probe()
+            probe = self._take_probe(deadline_s)
             if probe is not None:
                 return probe
         return self.take_ready(tried)
@@ -223,7 +223,7 @@ class Places:
         patience_ends_s: float | None = None
         try:
             while True:
-                taken = self.take(tried) if may_probe else self.take_ready(tried)
+                taken = self.take(tried, deadline_s) if may_probe else self.take_ready(tried)
                 if taken is None and tried is not None and tried.pause_s:
                     pause_s, tried.pause_s = tried.pause_s, 0.0
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
@@ -326,8 +326,11 @@ class Places:
         for endpoint in fresh:
             self._on_usable(endpoint)
 
-    def _take_probe(self) -> tuple[Endpoint, Connection] | None:
+    def _take_probe(self, deadline_s: float) -> tuple[Endpoint, Connection] | None:
         for endpoint in self._probes:
+            # Beyond the end of our right another instance may probe: one at a time in the whole fleet.
+            if deadline_s * 1e6 > endpoint.breaker.probe_until_us:
+                continue
             connection = endpoint.with_room()
             if connection is not None and endpoint.breaker.claim_probe():
                 self.reconsider()

@@ -16,12 +16,11 @@ from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.health import Check, Health
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
-from silence_gateway.upstreams.breakers import Breakers
+from silence_gateway.upstreams.breakers import MAX_NUDGE_S, Breakers
 from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.dialing import Connector
 from silence_gateway.upstreams.discovery import Joined, Source
@@ -29,17 +28,23 @@ from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.fleet_drains import FleetDrains
-from silence_gateway.upstreams.health import HealthWatch, check, check_request
+from silence_gateway.upstreams.health import HealthWatch
+from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
+from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
 from silence_gateway.upstreams.pooled_calls import PooledCalls
+from silence_gateway.upstreams.prober import Prober
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
+
+PROBE_SPARE_S = 0.5
+"""How much longer than one wait and one call the right to probe lasts."""
 
 CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
@@ -82,8 +87,9 @@ class GrpcUpstream(PooledCalls):
         self._spawn = self._background.begin
         self._quiet = asyncio.Event()
         self._stopping = False
-        self._health_request = check_request(settings.health.service if settings.health else "")
-        instance = f"{self._rng.getrandbits(64):016x}"
+        self._prober = Prober(settings, clock)
+        self._instance = instance = f"{self._rng.getrandbits(64):016x}"
+        self._hearing = Hearing(self._endpoints, clock)
         self._fleet: Fleet | None = None
         if board is not None:
             self._fleet = Fleet(
@@ -92,8 +98,7 @@ class GrpcUpstream(PooledCalls):
                 clock=clock,
                 instance=instance,
                 health=settings.health,
-                on_health=self._heard_health,
-                on_breaker=self._heard_breaker,
+                hearer=self._hearing,
             )
         places = Places(settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable)
         self._breakers = Breakers(
@@ -102,10 +107,15 @@ class GrpcUpstream(PooledCalls):
             observer=observer,
             fleet=self._fleet,
             spawn=self._spawn,
-            probe=self._probe,
+            probe=self._prober.probe,
             on_move=places.reconsider,
-            lease_s=max(settings.breaker.cool_down_s, settings.timeout_s),
+            lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
         )
+        self._outliers = Outliers(
+            settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
+        )
+        self._hearing.attach(self._breakers, places)
+        self._prober.attach(self._breakers, places)
         self._feedback = Feedback(settings, places, clock)
         self._membership = Membership(settings.balancing.subset, settings.balancing.instance or instance)
         ledger = Ledger(
@@ -113,7 +123,9 @@ class GrpcUpstream(PooledCalls):
             breakers=self._breakers,
             places=places,
             feedback=self._feedback,
+            outliers=self._outliers,
             on_last=self._last_call_ended,
+            slow_s=settings.breaker.slow_call_s,
         )
         budget = RetryBudget(
             settings.retry.budget_policy(),
@@ -138,9 +150,11 @@ class GrpcUpstream(PooledCalls):
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
+                settings.name,
                 settings.health,
                 clock=clock,
                 rng=self._rng,
+                observer=observer,
                 fleet=self._fleet,
                 on_verdict=places.reconsider,
             )
@@ -157,6 +171,7 @@ class GrpcUpstream(PooledCalls):
         if self._fleet is not None:
             self._fleet.join()
             self._spawn(self._fleet.write_facts())
+            self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
         self._drains.join()
         for endpoint in self._membership.add(*self.settings.endpoints)[0]:
@@ -174,6 +189,7 @@ class GrpcUpstream(PooledCalls):
         )
         for number, source in enumerate(self._sources):
             self._spawn(source.follow(partial(self._joined.hear, number)))
+        self._spawn(self._outliers.watch())
         self._places.open()
 
     async def stop(self, drain_s: float = 5.0) -> None:
@@ -275,6 +291,16 @@ class GrpcUpstream(PooledCalls):
             self.activate_endpoint(address)
         return await self._drains.tell(address, drained=drained)
 
+    def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
+        """
+        Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
+
+        Raises:
+            KeyError: If there is no such endpoint.
+            ValueError: If *state* is another one, or *reason* is too long to be passed on.
+        """
+        self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
+
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
@@ -363,41 +389,6 @@ class GrpcUpstream(PooledCalls):
             source.hurry()
         breaker, old = endpoint.breaker, endpoint.breaker.state
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
-        if event is not None:
-            self._breakers.moved(endpoint, old, event)
-
-    async def _probe(self, endpoint: Endpoint) -> None:
-        """Probe a half-open endpoint with a health check, because no call came to do it."""
-        breaker = endpoint.breaker
-        connection = endpoint.any_connection()
-        if connection is None or not breaker.claim_probe():
-            return
-        self._places.reconsider()
-        generation = breaker.generation
-        started_s = self._monotonic_s()
-        timeout_s = self.settings.health.timeout_s if self.settings.health is not None else self._timeout_s
-        outcome, error = await check(connection, self._health_request, started_s + timeout_s)
-        now_us = int(self._monotonic_s() * 1e6)
-        if outcome is Check.SERVING:
-            event = breaker.on_success(generation, now_us)
-        else:
-            endpoint.last_error = error
-            event = breaker.on_failure(generation, now_us)
-        if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
-
-    def _heard_health(self, address: str, health: Health, last: Check) -> None:
-        endpoint = self._endpoints[address]
-        if endpoint.health is not health:
-            endpoint.health = health
-            if health is not Health.HEALTHY:
-                endpoint.last_error = f"health check of another instance: {last.value}"
-            self._places.reconsider()
-
-    def _heard_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
-        endpoint = self._endpoints[address]
-        old = endpoint.breaker.state
-        event = endpoint.breaker.adopt(state, term, age_us, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
 

@@ -34,7 +34,9 @@ class EndpointStatistics:
         active: False while draining.
         link: `connecting`, `connected` or `broken`.
         health: `unknown`, `healthy`, `unhealthy` or `doubted`.
-        breaker: `closed`, `open` or `half_open`.
+        breaker: `closed`, `open`, `half_open`, `held_open` or `held_closed`.
+        hold_reason: Why an operator holds the breaker; empty if nobody does, or said nothing.
+        hold_until_us: When that ends, microseconds since the Unix epoch; 0 if nobody holds it.
         since_us: When *state* began, microseconds since the Unix epoch.
         calls: Calls ended, whatever the end.
         in_flight: Calls begun and not ended.
@@ -45,6 +47,9 @@ class EndpointStatistics:
         weight: Its share of the calls.
         priority: Lower is used first.
         zone: Where it is; empty if that was not said.
+        ejected: Whether it is left alone because it fails where its peers do not.
+        ejections: How often it was.
+        vetoed: Whether it is out of reach here although another instance says that it is well.
     """
 
     address: str
@@ -54,6 +59,8 @@ class EndpointStatistics:
     link: str
     health: str
     breaker: str
+    hold_reason: str
+    hold_until_us: int
     since_us: int
     calls: int
     in_flight: int
@@ -64,6 +71,9 @@ class EndpointStatistics:
     weight: int
     priority: int
     zone: str
+    ejected: bool
+    ejections: int
+    vetoed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +173,8 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         link=endpoint.link.value,
         health=endpoint.health.value,
         breaker=endpoint.breaker.state.value,
+        hold_reason=endpoint.hold.reason if endpoint.hold is not None else "",
+        hold_until_us=endpoint.hold.until_us if endpoint.hold is not None else 0,
         since_us=endpoint.since_us,
         calls=sum(endpoint.codes),
         in_flight=endpoint.in_flight,
@@ -173,4 +185,7 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         weight=endpoint.weight,
         priority=endpoint.priority,
         zone=endpoint.zone,
+        ejected=endpoint.ejected,
+        ejections=endpoint.ejections,
+        vetoed=standing.vetoed,
     )

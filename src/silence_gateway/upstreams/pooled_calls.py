@@ -148,7 +148,7 @@ class PooledCalls:
         tried = None if steering is None else Tried(steering)
         places, ledger = self._places, self._ledger
         while True:
-            taken = places.take(tried)
+            taken = places.take(tried, deadline_s)
             if taken is None:
                 taken = await places.wait(deadline_s, tried)
                 sent_s = self._monotonic_s()

@@ -122,19 +122,19 @@ class Repeats:
         call.begun += 1
         places, ledger, tried = self.places, self._ledger, call.tried
         while True:
-            taken = places.take(tried)
+            sent_s, limit_s = self._limits(call)
+            taken = places.take(tried, limit_s)
             if taken is None:
                 try:
                     taken = await places.wait(call.deadline_s, tried)
                 except UpstreamFault as error:
                     self.codes[code_of(error)] += 1
                     raise
+                sent_s, limit_s = self._limits(call)
             endpoint, connection = taken
             tried.avoid(endpoint, connection)
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
-            sent_s = self._monotonic_s()
-            limit_s = min(call.deadline_s, sent_s + (self._attempt_timeout_s or inf))
             try:
                 reply = await connection.unary(call.method, call.message, call.metadata, limit_s)
             except BaseException as error:
@@ -149,6 +149,11 @@ class Repeats:
                 continue
             ledger.answered(endpoint, generation, call.started_s, sent_s)
             return reply
+
+    def _limits(self, call: RepeatedCall) -> tuple[float, float]:
+        """Return the time now, and until when an attempt that begins now may take."""
+        now_s = self._monotonic_s()
+        return now_s, min(call.deadline_s, now_s + (self._attempt_timeout_s or inf))
 
     def settle(self, call: RepeatedCall, error: BaseException) -> None:
         """Write down that *call* has ended with *error*, which an attempt raised."""

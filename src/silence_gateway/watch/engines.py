@@ -18,7 +18,7 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 
-BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
+BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2, "held_closed": 0, "held_open": 2}
 
 
 def counts(label: str, values: Mapping[str, float]) -> tuple[Sample, ...]:
@@ -141,6 +141,19 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "0 closed, 1 half open, 2 open.",
             tuple(Sample(labels, BREAKER_VALUES[endpoint.breaker]) for labels, endpoint in endpoints),
             "max",
+        ),
+        Family(
+            "silence_endpoint_vetoed",
+            "gauge",
+            "1 if the endpoint is out of reach here although another instance says that it is well, else 0.",
+            tuple(Sample(labels, float(endpoint.vetoed)) for labels, endpoint in endpoints),
+            "max",
+        ),
+        Family(
+            "silence_endpoint_ejections_total",
+            "counter",
+            "Times the endpoint was left alone because it failed where its peers did not.",
+            tuple(Sample(labels, endpoint.ejections) for labels, endpoint in endpoints),
         ),
     ]
 

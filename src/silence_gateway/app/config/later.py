@@ -10,8 +10,6 @@ from __future__ import annotations
 
 # Path of the key, `*` for any name or list index, and what to do meanwhile.
 LATER: dict[str, str] = {
-    "upstreams.*.outliers": "use breaker.consecutive",
-    "upstreams.*.breaker.slow_call": "use the upstream's timeout",
     "routes.*.cors": "answer preflight requests in front of the gateway",
     "realtime.tokens.jwks": "use hmac_secret",
     "realtime.sessions.per_user": "sessions are not capped",

@@ -191,6 +191,28 @@ class BreakerConfig(Section):
     cool_down_s: Annotated[float, duration("10ms", "1h")] = Field(
         default=5.0, alias="cool_down", description="How long the breaker stays open before one trial call."
     )
+    slow_call_s: Annotated[float, duration("1ms", "1h")] | None = Field(
+        default=None,
+        alias="slow_call",
+        description="Answers that took longer count as failed in the ratio; absent: only failures do.",
+    )
+
+
+class OutliersConfig(Section):
+    """When an endpoint is left alone because it fails where its peers do not."""
+
+    consecutive: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=5, description="Failed calls in a row that eject an endpoint."
+    )
+    ejection_s: Annotated[float, duration("1s", "1h")] = Field(
+        default=30.0,
+        alias="ejection",
+        description="How long the first time; twice as long the second time, and so on, up to ten times.",
+    )
+    max_ejected: Annotated[float, RATIO] = Field(
+        default=0.5,
+        description="Share of the endpoints that may be ejected at once; one may be, and one always stays.",
+    )
 
 
 class PoolConfig(Section):
@@ -252,6 +274,10 @@ class UpstreamConfig(Section):
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
     )
     retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
+    outliers: OutliersConfig | None = Field(
+        default=None,
+        description="When to leave endpoints alone that do worse than their peers; absent: never.",
+    )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
     concurrency: ConcurrencyConfig | None = Field(
         default=None, description="Adaptive limit of calls in flight; absent: not limited. `{}` turns it on."
