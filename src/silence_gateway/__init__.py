@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from silence_gateway.upstreams.channel import Channel
     from silence_gateway.upstreams.connection import GrpcConnection, connect
     from silence_gateway.upstreams.pool import GrpcUpstream
+    from silence_gateway.upstreams.registry import Registration
+    from silence_gateway.upstreams.retry_settings import RetrySettings
     from silence_gateway.upstreams.settings import (
         BreakerSettings,
         EndpointSettings,
@@ -74,6 +76,8 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "HealthSettings",
     "BreakerSettings",
     "PoolSettings",
+    "RetrySettings",
+    "Registration",
     "Channel",
     "GrpcConnection",
     "connect",
@@ -131,6 +135,8 @@ _HOMES = {
     "upstreams.channel": ("Channel",),
     "upstreams.connection": ("GrpcConnection", "connect"),
     "upstreams.pool": ("GrpcUpstream",),
+    "upstreams.registry": ("Registration",),
+    "upstreams.retry_settings": ("RetrySettings",),
     "upstreams.settings": (
         "BreakerSettings",
         "EndpointSettings",

@@ -66,6 +66,42 @@ class EndpointUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointEjected(Event):
+    """An endpoint fails where its peers do not; it is used only if nobody better is left."""
+
+    upstream: str
+    endpoint: str
+    reason: str
+    for_s: float
+
+    @property
+    def level(self) -> str:
+        """An operator should look."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointReturned(Event):
+    """An ejection is over."""
+
+    upstream: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProberBlind(Event):
+    """None of the endpoints that this instance checks answers: it suspects itself, and others shall check."""
+
+    upstream: str
+    endpoints: int
+
+    @property
+    def level(self) -> str:
+        """An operator should look."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerMoved(Event):
     """A circuit breaker changed its state."""
 

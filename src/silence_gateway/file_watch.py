@@ -118,6 +118,10 @@ class FileWatch(Generic[Part, Whole]):
         """Look no more; what was read stays in force."""
         await self.periodic.stop()
 
+    async def keep_looking(self) -> None:
+        """Look at the files until cancelled: for those who have a task for it."""
+        await self.periodic.keep_on()
+
     async def look(self) -> None:
         """Look once, and put into force what has changed."""
         events, whole = await asyncio.to_thread(self.look_now)

@@ -7,6 +7,7 @@ import asyncio
 from silence_gateway.admin.contracts import Ask, Readiness
 from silence_gateway.admin.engines import serve_upstreams
 from silence_gateway.admin.local import LocalInstance
+from silence_gateway.app.config.quantities import parse_duration
 from silence_gateway.testing import FakeClock
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
@@ -21,7 +22,7 @@ def test_an_endpoint_can_be_drained_and_taken_back() -> None:
         upstream = GrpcUpstream(UpstreamSettings.of("127.0.0.1:1", name="shop"), clock=FakeClock())
         await upstream.start()
         made = instance()
-        serve_upstreams(made, {"shop": upstream})
+        serve_upstreams(made, {"shop": upstream}, parse_duration)
         path = "upstreams/shop/endpoints/127.0.0.1:1"
         try:
             assert (await made.call(Ask("PUT", path, {"state": "drain"}))).status == 200
@@ -35,6 +36,43 @@ def test_an_endpoint_can_be_drained_and_taken_back() -> None:
             assert (
                 await made.call(Ask("PUT", "upstreams/none/endpoints/x", {"state": "drain"}))
             ).status == 404
+        finally:
+            await upstream.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_breaker_can_be_held_and_left_to_itself() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        upstream = GrpcUpstream(UpstreamSettings.of("127.0.0.1:1", name="shop"), clock=clock)
+        made = instance()
+        serve_upstreams(made, {"shop": upstream}, parse_duration)
+        path = "upstreams/shop/endpoints/127.0.0.1:1"
+
+        async def put(where: str = path, **said: str) -> int:
+            return (await made.call(Ask("PUT", where, said))).status
+
+        async def shown() -> tuple[str, str]:
+            (told,) = (await made.call(Ask("GET", "upstreams"))).body
+            return told["endpoints"][0]["breaker"], told["endpoints"][0]["hold_reason"]
+
+        await upstream.start()
+        try:
+            assert await put(breaker="open", reason="moving house", ttl="10m") == 200
+            assert await shown() == ("held_open", "moving house")
+            await clock.advance(600)
+            assert await shown() == ("closed", "")
+            assert await put(breaker="closed") == 200
+            assert await shown() == ("held_closed", "")
+            assert await put(breaker="auto") == 200
+            assert await shown() == ("closed", "")
+            assert await put(breaker="half") == 400
+            assert await put(breaker="open", ttl="soon") == 400
+            assert await put(breaker="open", why="typo") == 400
+            assert await put(breaker="open", reason="x" * 65) == 400
+            assert await put(breaker="open", state="drain") == 400
+            assert await put("upstreams/shop/endpoints/x", breaker="open") == 404
         finally:
             await upstream.stop()
 

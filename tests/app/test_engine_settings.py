@@ -17,24 +17,30 @@ from silence_gateway.app.engine_settings import (
     upstream_settings,
     upstream_tls,
 )
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Mode, WhenDown
+from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
 from silence_gateway.stores.url import Node
+from silence_gateway.upstreams.balancing_settings import BalancingSettings
 
 TEXT = """
 store: {url: "valkey://:secret@store:6380/2", deadline: 10ms, breaker: {failures: 3, cool_down: 1s},
         when_down: deny}
 upstreams:
   shop:
-    endpoints: ["a:1", "[::1]:2", "unix:/run/shop.sock"]
+    endpoints: ["a:1", "[::1]:2", {address: "unix:/run/shop.sock", weight: 3, priority: 1, zone: z}]
     balancer: round_robin
+    balancing: {slow_start: 30s, overprovisioning: 2, panic_threshold: 0.25, subset: 25}
+    concurrency: {initial: 30, min: 5, max: 200, tolerance: 2}
+    shedding: {target: 10ms, interval: 200ms}
     timeout: 2s
     max_message: 1MiB
     health: {interval: 2s, timeout: 1s, unhealthy_after: 5, healthy_after: 4, service: shop.Shop}
     breaker: {failure_ratio: 0.25, min_calls: 7, window: 3s, consecutive: 9, cool_down: 4s}
     pool: {max_connections: 2, max_streams: 50, keepalive: 60s, idle_timeout: 1m}
 routes:
-  - {match: {path: /v1/**, methods: [GET]}, upstream: shop, timeout: 250ms}
+  - {match: {path: /v1/**, methods: [GET]}, upstream: shop, timeout: 250ms, importance: high}
 limits:
   - {name: a, match: {path: /v1/a, methods: [POST]}, key: [client_ip, "header:X-Tenant"], rate: 10/30s,
      cost: 2}
@@ -127,3 +133,31 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"upstreams\.shop\.tls"):
         upstream_tls("shop", told)
+
+
+def test_an_upstream_is_told_how_to_balance_and_what_to_hold_back(config: GatewayConfig) -> None:
+    told = upstream_settings("shop", config.upstreams["shop"], zone="here", instance="gw-1")
+
+    assert [(one.weight, one.priority, one.zone) for one in told.endpoints] == [
+        (1, 0, ""),
+        (1, 0, ""),
+        (3, 1, "z"),
+    ]
+    assert told.balancing == BalancingSettings(
+        slow_start_s=30,
+        overprovisioning=2,
+        panic_threshold=0.25,
+        subset=25,
+        zone="here",
+        instance="gw-1",
+    )
+    assert told.concurrency == ConcurrencyRules(initial=30, minimum=5, maximum=200, tolerance=2)
+    assert told.shedding == SheddingRules(target_us=10_000, interval_us=200_000)
+
+
+def test_an_upstream_that_says_nothing_is_not_held_back() -> None:
+    config = load_text("upstreams: {shop: {endpoints: 'a:1'}}", "gateway.yaml", {}).config
+
+    told = upstream_settings("shop", config.upstreams["shop"])
+
+    assert (told.balancing, told.concurrency, told.shedding) == (BalancingSettings(), None, None)

@@ -247,11 +247,65 @@ def test_an_agreeing_word_still_raises_the_term() -> None:
         {"cool_down_us": 0},
         {"patience_us": -1},
         {"window_us": 9},
+        {"slow_call_us": -1},
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         BreakerPolicy(**wrong)
+
+
+def test_slow_answers_open_it_by_the_ratio_and_never_by_a_row() -> None:
+    breaker = Breaker(POLICY, 0)
+
+    moves = [breaker.on_slow(0, 0) for _ in range(POLICY.min_calls)]
+
+    assert moves == [None] * 9 + [Event.TOO_MANY_FAILURES]
+
+
+def test_a_slow_probe_has_failed_and_an_old_slow_answer_says_nothing() -> None:
+    breaker = half_open()
+
+    assert breaker.on_slow(0, 6 * SECOND) is None
+    assert breaker.on_slow(breaker.generation, 6 * SECOND) is Event.PROBE_FAILED
+
+
+def test_what_others_count_opens_it_only_if_we_saw_a_failure_too() -> None:
+    seeing, blind = Breaker(POLICY, 0), Breaker(POLICY, 0)
+    seeing.on_failure(0, 0)
+    blind.on_success(0, 0)
+
+    assert seeing.on_fleet_counts(8, 8, SECOND) is None  # one call below min_calls
+    assert seeing.on_fleet_counts(90, 20, SECOND) is None
+    assert blind.on_fleet_counts(90, 90, SECOND) is None
+    assert seeing.on_fleet_counts(9, 9, SECOND) is Event.TOO_MANY_FAILURES
+    assert seeing.on_fleet_counts(9, 9, SECOND) is None
+
+
+def test_counts_leave_the_window_also_when_nobody_calls() -> None:
+    breaker = Breaker(POLICY, 0)
+    breaker.on_failure(0, 0)
+
+    assert breaker.counted(SECOND) == (1, 1)
+    assert breaker.counted(11 * SECOND) == (0, 0)
+
+
+def test_an_operator_holds_it_whatever_happens_and_lets_go_of_it() -> None:
+    held = Breaker(POLICY, 0)
+    assert held.hold(State.HELD_CLOSED, 0) is Event.HELD_CLOSED
+    for _ in range(100):
+        assert held.on_failure(held.generation, 0) is None
+        assert held.on_success(held.generation, 0) is None
+    assert held.adopt(State.OPEN, 9, 0, 0) is None
+    assert held.hold(State.HELD_OPEN, 0) is Event.HELD_OPEN
+    assert held.on_cool_down_over(99 * SECOND) is None
+    assert held.hold(State.CLOSED, 0) is Event.RELEASED
+    assert (held.state, held.term) == (State.CLOSED, 9)
+
+
+def test_nobody_can_hold_it_half_open() -> None:
+    with pytest.raises(ValueError, match="half_open"):
+        Breaker(POLICY, 0).hold(State.HALF_OPEN, 0)
 
 
 class AnyTrace(RuleBasedStateMachine):

@@ -11,16 +11,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from silence_gateway.core.breaker import State
+from silence_gateway.core.breaker import HELD, State
 from silence_gateway.core.fleet_facts import (
     MAX_FACT_BYTES,
     MAX_NUMBER,
     BreakerFact,
+    CountsFact,
     HealthFact,
+    HoldFact,
     read_breaker,
+    read_counts,
     read_health,
+    read_hold,
+    read_signature,
     written_breaker,
+    written_counts,
     written_health,
+    written_hold,
 )
 from silence_gateway.core.health import Check, Health
 
@@ -61,9 +68,31 @@ def test_a_breaker_fact_survives_the_trip(fact: BreakerFact) -> None:
 @example(b"\xff\xfe")
 @example(b"1e999")
 def test_arbitrary_bytes_are_refused_with_a_value_error(value: bytes) -> None:
-    for read in (read_health, read_breaker):
+    for read in (read_health, read_breaker, read_hold, read_counts, read_signature):
         with pytest.raises(ValueError):
             read(value)
+
+
+@given(
+    st.builds(
+        HoldFact, state=st.sampled_from(sorted(HELD, key=str)), reason=names, until_us=numbers, by=names
+    )
+)
+def test_a_hold_survives_the_trip(fact: HoldFact) -> None:
+    assert read_hold(written_hold(fact)) == fact
+    assert read_signature(written_hold(fact)) == fact.by
+
+
+@given(st.builds(CountsFact, calls=numbers, failures=st.just(0), term=numbers, by=names))
+def test_counts_survive_the_trip(fact: CountsFact) -> None:
+    assert read_counts(written_counts(fact)) == fact
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="nobody holds"):
+        read_hold(written_hold(HoldFact(state=State.OPEN, reason="", until_us=1, by="a")))
+    with pytest.raises(ValueError, match="cannot have failed"):
+        read_counts(written_counts(CountsFact(calls=1, failures=2, term=0, by="a")))
 
 
 def test_nesting_beyond_what_python_can_read_is_refused_too() -> None:

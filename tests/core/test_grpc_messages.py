@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import gzip
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silence_gateway.core.grpc_messages import Fault, MessageFault, MessageInbox, RawMessage, framed, gunzip
+from silence_gateway.core.grpc_messages import (
+    Fault,
+    MessageFault,
+    MessageInbox,
+    RawMessage,
+    framed,
+    gunzip,
+    unzstd,
+)
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def all_of(inbox: MessageInbox) -> list[RawMessage]:
@@ -133,3 +147,26 @@ def test_faults_are_told_apart(encoding: bytes, wire: bytes, fault: Fault) -> No
         reader.unpack(all_of(reader)[0])
 
     assert caught.value.fault is fault
+
+
+@given(st.binary(max_size=500))
+def test_zstd_is_unpacked_up_to_the_cap(message: bytes) -> None:
+    inbox = MessageInbox(b"zstd", 500)
+    assert inbox.unpack((True, zstd.compress(message))) == message
+    if len(message) > 100:
+        with pytest.raises(MessageFault, match="more than 100"):
+            unzstd(zstd.compress(message), 100)
+
+
+@pytest.mark.parametrize(
+    ("packed", "text"),
+    [
+        pytest.param(zstd.compress(b"x") + b"y", "tail", id="tail"),
+        pytest.param(zstd.compress(b"x" * 99)[:-2], "cut off", id="cut-off"),
+        pytest.param(b"not at all", "not zstd", id="not-zstd"),
+    ],
+)
+def test_only_one_whole_zstd_frame_is_a_message(packed: bytes, text: str) -> None:
+    with pytest.raises(MessageFault, match=text) as caught:
+        unzstd(packed, 100)
+    assert caught.value.fault is Fault.BROKEN

@@ -87,7 +87,7 @@ service Library {
   rpc Upload(google.api.HttpBody) returns (Inner) {
     option (google.api.http) = { post: "/v1/file" body: "*" };
   }
-  rpc Unruly(Inner) returns (Inner);
+  rpc Unruly(Inner) returns (Inner) { option idempotency_level = IDEMPOTENT; }
   rpc Push(stream Inner) returns (Inner) { option (google.api.http) = { post: "/v1/push" body: "*" }; }
   rpc Chat(stream Inner) returns (stream Inner);
   rpc Nothing(google.protobuf.Empty) returns (google.protobuf.Empty) {

@@ -291,55 +291,70 @@ def test_a_fault_of_the_upstream_passes_through(make_desk: Callable[..., Desk]) 
 QUERY = b"/library.v1.Library/Query"
 
 
-class Answers:
-    """Answers each call with the next of some outcomes."""
-
-    def __init__(self, *outcomes: bytes | Exception) -> None:
-        self.outcomes = list(outcomes)
-
-    def __call__(self, _message: bytes) -> bytes:
-        outcome = self.outcomes.pop(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-
-def test_a_get_whose_connection_broke_is_made_once_more(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(LocalCaller({QUERY: Answers(UpstreamUnavailable("it was killed"), b"")}))
-
-    assert desk.ask("GET", "/v1/query").status == 200
-    assert len(desk.caller.calls) == 2
-    assert desk.caller.calls[0] == desk.caller.calls[1]
+UNRULY = b"/library.v1.Library/Unruly"
+WHOLE = b"/library.v1.Library/Whole"
 
 
 @pytest.mark.parametrize(
-    ("target", "outcomes"),
+    ("method", "target", "said", "repeated"),
     [
-        pytest.param("/v1/query", [UpstreamUnavailable("a")] * 2, id="twice-is-enough"),
-        pytest.param("/v1/query", [UpstreamUnavailable("b", sent=False)], id="nobody-to-ask"),
-        pytest.param("/v1/query", [UpstreamProtocolError("c")], id="not-an-accident"),
+        pytest.param("GET", "/v1/query", None, True, id="a-get"),
+        pytest.param("POST", "/library.v1.Library/Query", None, False, id="the-same-method-by-its-name"),
+        pytest.param("POST", "/v1/whole", None, False, id="a-post"),
+        pytest.param("POST", "/library.v1.Library/Unruly", None, True, id="idempotency-level"),
+        pytest.param("POST", "/v1/whole", True, True, id="the-operator-says-yes"),
+        pytest.param("GET", "/v1/query", False, False, id="the-operator-says-no"),
     ],
 )
-def test_what_is_not_made_again(
-    make_desk: Callable[..., Desk], target: str, outcomes: list[Exception]
+def test_only_calls_that_may_run_twice_are_given_to_who_repeats_them(
+    make_desk: Callable[..., Desk], method: str, target: str, said: bool | None, repeated: bool
 ) -> None:
-    desk = make_desk(LocalCaller({QUERY: Answers(*outcomes)}))
+    answers = dict.fromkeys((QUERY, UNRULY, WHOLE), bytes)
+    once, often = LocalCaller(answers), LocalCaller(answers)
+    desk = make_desk(once, repeating=often)
+    request = Request(method, target, {}, b"{}" if method == "POST" else b"")
+    found = desk.table.find(method, request.path)
+    assert found is not None
 
-    with pytest.raises(type(outcomes[-1])):
-        desk.ask("GET", target)
+    response = asyncio.run(found.binding.answer(request, found.variables, None, said))
 
-    assert len(desk.caller.calls) == len(outcomes)
+    assert response.status == 200
+    assert (len(once.calls), len(often.calls)) == ((0, 1) if repeated else (1, 0))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_makes_the_caller_of_a_request_is_told_whether_its_call_may_run_twice(
+    make_desk: Callable[..., Desk], said: bool
+) -> None:
+    never, asked = LocalCaller({}), LocalCaller(dict.fromkeys((QUERY, UNRULY, WHOLE), bytes))
+    told: list[tuple[str, bool]] = []
+
+    def caller_for(request: Request, repeatable: bool) -> LocalCaller:
+        told.append((request.path, repeatable))
+        return asked
+
+    desk = make_desk(never, repeating=never, caller_for=caller_for)
+    request = Request("GET", "/v1/query", {}, b"")
+    found = desk.table.find("GET", request.path)
+    assert found is not None
+
+    assert asyncio.run(found.binding.answer(request, found.variables, None, said)).status == 200
+
+    assert told == [("/v1/query", said)]
+    assert len(asked.calls) == 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_only_safe_methods_are_made_again(make_desk: Callable[..., Desk], method: str) -> None:
+def test_other_methods_than_safe_ones_run_once_unless_they_say_otherwise(
+    make_desk: Callable[..., Desk], method: str
+) -> None:
     desk = make_desk(LocalCaller({}))
     found = [
         binding for binding in desk.service.bindings if method in binding.methods or "*" in binding.methods
     ]
 
     assert found
-    assert not any(binding.repeatable for binding in found)
+    assert not any(binding.repeatable for binding in found if not binding.rpc.endswith("/Unruly"))
 
 
 @pytest.mark.parametrize("target", ["/v1/push", "/library.v1.Library/Push", "/library.v1.Library/Chat"])

@@ -154,6 +154,9 @@ class Watched:
         told = self.pool.statistics.endpoints
         return next(one for one in told if one.address == replica.address)
 
+    def addresses(self) -> set[str]:
+        return {one.address for one in self.pool.statistics.endpoints}
+
     async def say(self, deadline_s: float | None = None) -> int:
         """Return the port that answered."""
         until_s = None if deadline_s is None else time.monotonic() + deadline_s

@@ -354,6 +354,12 @@ def test_odd_but_legal_answers_are_understood() -> None:
         pytest.param(h2.ping_frame(b"12345678") * 5_000, ErrorCode.ENHANCE_YOUR_CALM, id="ping-flood"),
         pytest.param(h2.frame(h2.DATA, 0, 1) * 5_000, ErrorCode.ENHANCE_YOUR_CALM, id="empty-data-flood"),
         pytest.param(h2.frame(h2.PRIORITY, 0, 1, bytes(5)) * 5_000, 11, id="priority-flood"),
+        pytest.param(h2.window_update_frame(1, 1) * 40_000, 11, id="window-flood"),
+        pytest.param(
+            HEADERS_ON_1[:4] + b"\0" + HEADERS_ON_1[5:] + h2.frame(h2.CONTINUATION, 0, 1) * 100,
+            ErrorCode.ENHANCE_YOUR_CALM,
+            id="continuation-flood",
+        ),
     ],
 )
 def test_a_broken_connection_is_ended_with_a_reason_for_every_call(wire: bytes, code: int) -> None:

@@ -98,7 +98,7 @@ def test_a_strict_reference_server_accepts_what_we_send() -> None:
             b"te": b"trailers",
             b"content-type": b"application/grpc",
             b"user-agent": b"silence-gateway",
-            b"grpc-accept-encoding": b"identity,gzip",
+            b"grpc-accept-encoding": b"identity,gzip,zstd",
             b"grpc-timeout": dict(requests[0].headers or ())[b"grpc-timeout"],
             b"x-one": b"1",
             b"x-raw-bin": b"AA",
@@ -400,6 +400,104 @@ def test_a_silent_server_is_asked_and_then_given_up() -> None:
             with pytest.raises(UpstreamUnavailable, match="no byte within 3 s of a ping"):
                 await call
             await connection.wait_closed()
+
+    within_seconds(scenario())
+
+
+def test_a_server_that_answers_nothing_but_pings_is_asked_no_oftener_than_all_servers_allow() -> None:
+    """Two pings sooner than five minutes are forgiven; headers or data of the server earn two more."""
+    answer = asyncio.Event()
+    was_read = asyncio.Semaphore(0)
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        stream = await peer.request()
+
+        async def pings(count: int) -> None:
+            for _ in range(count):
+                _, _, _, content, _ = await peer.frame(frames.PING)
+                peer.send(frames.ping_frame(content, ack=True), frames.ping_frame(b"received"))
+                assert (await peer.frame(frames.PING))[1] == frames.ACK
+                was_read.release()
+
+        await pings(3)
+        await answer.wait()
+        peer.send_headers(stream)
+        peer.send(frames.ping_frame(b"received"))
+        await peer.frame(frames.PING)
+        was_read.release()
+        await pings(2)
+        await peer.gone()
+
+    async def scenario() -> None:
+        clock = FakeClock()
+        async with scripted_server(script) as address:
+            settings = ConnectionSettings(keepalive_s=10, keepalive_timeout_s=3)
+            connection = await connect(address, settings=settings, clock=clock)
+            call = connection.unary(METHOD, b"")
+            statistics = connection.statistics
+
+            async def asked(count: int, within_s: int) -> None:
+                waited_s = 0
+                while statistics.pings_sent < count:
+                    assert waited_s <= within_s
+                    await clock.advance(1)
+                    waited_s += 1
+                await was_read.acquire()
+
+            await asked(1, within_s=10)
+            await asked(2, within_s=13)
+            for _ in range(300):
+                await clock.advance(1)
+            assert statistics.pings_sent == 2
+            await asked(3, within_s=20)
+            answer.set()
+            await was_read.acquire()
+            await asked(4, within_s=26)
+            await asked(5, within_s=13)
+            await connection.close()
+            with pytest.raises(UpstreamUnavailable):
+                await call
+
+    within_seconds(scenario())
+
+
+def test_the_window_grows_for_a_reader_that_takes_what_comes() -> None:
+    """What came in one round trip fills the window, so that twice as much is worth giving."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        stream = await peer.request()
+        peer.send_headers(stream)
+        for _ in range(6):
+            peer.send_message(stream, bytes(10_000))
+        _, flags, _, content, _ = await peer.frame(frames.PING)
+        assert not flags
+        _, _, _, update, _ = await peer.frame(frames.WINDOW_UPDATE)
+        given = frames.read_increment(update)
+        assert given == 40_020
+        for _ in range(4):
+            peer.send_message(stream, bytes(11_000))
+        peer.send(frames.ping_frame(content, ack=True))
+        sent = 60_030 + 44_020
+        while given + 65_535 - sent < 80_000:
+            if given + 65_535 - sent >= 5_005:
+                peer.send_message(stream, bytes(5_000))
+                sent += 5_005
+            else:
+                _, _, got, update, _ = await peer.frame(frames.WINDOW_UPDATE)
+                assert got == stream
+                given += frames.read_increment(update)
+        peer.send_headers(stream, OK, end_stream=True)
+        await peer.gone()
+
+    async def scenario() -> None:
+        settings = ConnectionSettings(stream_window_bytes=65_535, max_stream_window_bytes=200_000)
+        async with scripted_server(script) as address:
+            connection = await connect(address, settings=settings)
+            stream = connection.stream(METHOD, b"")
+            assert [len(message) async for message in stream][:6] == [10_000] * 6
+            await connection.close()
 
     within_seconds(scenario())
 

@@ -43,7 +43,12 @@ def test_arbitrary_bytes_raise_only_what_a_call_can_end_with(pieces: list[bytes]
         (b"gzip", packed(gzip.compress(b"x") + b"y"), UpstreamProtocolError, "cut off or has a tail"),
         (b"gzip", packed(b"no"), UpstreamProtocolError, "not gzip"),
         (b"", packed(b"no"), RpcError, "the upstream sent a compressed message without naming"),
-        (b"br", packed(b"no"), RpcError, "the upstream compressed with 'br'; only gzip was offered"),
+        (
+            b"br",
+            packed(b"no"),
+            RpcError,
+            "the upstream compressed with 'br'; only gzip and zstd were offered",
+        ),
         (b"", b"\x02\0\0\0\0", UpstreamProtocolError, "first byte is 2"),
     ],
 )

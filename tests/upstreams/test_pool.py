@@ -13,10 +13,8 @@ from silence_gateway.events import EndpointDown
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
 from silence_gateway.upstreams.contracts import Reply as Answer
-from silence_gateway.upstreams.settings import (
-    EndpointSettings,
-    RetrySettings,
-)
+from silence_gateway.upstreams.retry_settings import RetrySettings
+from silence_gateway.upstreams.settings import EndpointSettings
 
 
 def test_round_robin_visits_everyone_in_turn() -> None:

@@ -20,9 +20,9 @@ from silence_gateway.testing.scripted_endpoints import (
     ScriptedEndpoints,
 )
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
+from silence_gateway.upstreams.balancing_settings import BALANCERS
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import (
-    BALANCERS,
     BreakerSettings,
     EndpointSettings,
     HealthSettings,

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from tests.upstreams.pool_bench import A, B, Bench, run, settings_of, started
 
+from silence_gateway.core.breaker import State
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.events import BreakerMoved, EndpointDown, EndpointUp
@@ -243,5 +244,49 @@ def test_an_endpoint_that_was_away_takes_calls_as_soon_as_it_is_back_and_says_so
             await bench.clock.advance(6)
             assert bench.standing(A).state == "ready"
             assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_answers_that_come_too_late_open_the_breaker() -> None:
+    async def scenario() -> None:
+        breaker = BreakerSettings(min_calls=4, slow_call_s=0.2)
+        async with started(settings_of(A, breaker=breaker)) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=0.3))
+            for _ in range(4):
+                call = bench.begin()
+                await bench.clock.advance(0.4)
+                await call
+
+            assert bench.standing(A).breaker == "open"
+
+    run(scenario)
+
+
+def test_an_operator_opens_a_breaker_for_a_while() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            bench.pool.hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            with pytest.raises(UpstreamUnavailable, match="held open by an operator"):
+                await bench.call()
+
+            await bench.clock.advance(60)
+
+            assert await bench.call() == b"ok"
+            moves = [event.reason for event in bench.said(BreakerMoved)]  # type: ignore[attr-defined]
+            assert moves == ["held open by an operator: moving house", "left to itself again"]
+
+    run(scenario)
+
+
+def test_a_held_breaker_can_be_held_anew_and_the_old_end_no_longer_counts() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            bench.pool.hold_breaker(A, State.HELD_OPEN, "first", 10)
+            bench.pool.hold_breaker(A, State.HELD_OPEN, "second", 30)
+            await bench.clock.advance(20)
+
+            assert bench.standing(A).breaker == "held_open"
+            assert bench.standing(A).hold_reason == "second"
 
     run(scenario)

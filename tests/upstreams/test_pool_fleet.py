@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -74,10 +74,12 @@ def shop(*names: str, **more: Any) -> UpstreamSettings:
 
 
 @asynccontextmanager
-async def fleet_of(settings: UpstreamSettings, count: int = 2) -> AsyncIterator[Fleet]:
+async def fleet_of(settings: UpstreamSettings, count: int = 2, apart_s: float = 0.0) -> AsyncIterator[Fleet]:
+    """Run pools that start *apart_s* one after the other; after an interval the first one checks all."""
     fleet = Fleet(settings, count)
     for pool in fleet.pools:
         await pool.start()
+        await fleet.clock.advance(apart_s)
     await settle()
     try:
         yield fleet
@@ -339,5 +341,125 @@ def test_local_evidence_may_be_stricter_than_the_fleets() -> None:
 
             assert fleet.standing(0).breaker == "open"
             assert fleet.standing(0).health == "healthy"
+
+    run(scenario)
+
+
+def test_failures_too_few_for_any_instance_open_the_breaker_for_all() -> None:
+    """Twelve calls each, half of them failed: nobody has twenty, together they have 24."""
+
+    async def scenario() -> None:
+        breaker = BreakerSettings(consecutive=100, min_calls=20, failure_ratio=0.5)
+        async with fleet_of(shop(A, breaker=breaker)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow(Failure(Code.UNAVAILABLE) * 6 + Reply(b"ok") * 6)
+            for _ in range(12):
+                for index in (0, 1):
+                    with suppress(RpcError):
+                        await fleet.call(index)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed", "closed"]
+
+            await fleet.clock.advance(0.6)
+
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
+
+    run(scenario)
+
+
+def test_what_one_operator_says_about_a_breaker_holds_everywhere_and_for_newcomers() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            await fleet.clock.advance(0.1)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["held_open"] * 2
+            late = GrpcUpstream(
+                shop(A),
+                clock=fleet.clock,
+                rng=Random(9),
+                connector=fleet.endpoints[0].connect,
+                board=fleet.stores[0].board,
+            )
+            await late.start()
+            assert late.statistics.endpoints[0].hold_reason == "moving house"
+            await late.stop(drain_s=0)
+
+            fleet.pools[1].hold_breaker(A, State.CLOSED, "", 60)
+            await fleet.clock.advance(0.1)
+
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed"] * 2
+
+    run(scenario)
+
+
+def test_a_call_that_may_outlast_the_right_to_probe_is_no_probe() -> None:
+    """While it lasts another instance may get the right: two calls would be on trial at once."""
+
+    async def scenario() -> None:
+        settings = shop(A, B, breaker=BreakerSettings(consecutive=1, cool_down_s=2), timeout_s=1.0)
+        async with fleet_of(settings, 1) as fleet:
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE) + Reply(b"ok"))
+            while fleet.standing(0).breaker == "closed":
+                with suppress(RpcError):
+                    await fleet.call(0)
+            await fleet.clock.advance(2.1)
+            assert fleet.standing(0).breaker == "half_open"
+            far_s = fleet.clock.monotonic_s() + 600
+
+            await fleet.pools[0].unary(b"/shop.Orders/Get", b"", (), far_s)
+            assert fleet.standing(0).breaker == "half_open"
+            await fleet.call(0)
+
+            assert fleet.standing(0).breaker == "closed"
+
+    run(scenario)
+
+
+def test_calls_that_go_well_anywhere_thin_the_checks_out() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(10)
+            checker = fleet.checks().index(max(fleet.checks()))
+            before = sum(fleet.checks())
+            for _ in range(60):
+                await fleet.call(1 - checker)
+                await fleet.clock.advance(1)
+
+            assert 13 <= sum(fleet.checks()) - before <= 20  # of 30 intervals
+            assert fleet.standing(1 - checker).health == "healthy"
+
+    run(scenario)
+
+
+def test_a_checker_that_nobody_answers_suspects_itself_and_another_takes_over() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B), apart_s=INTERVAL_S) as fleet:
+            await fleet.clock.advance(10)
+            blind = 0
+            assert [fleet.checks(name)[1 - blind] for name in (A, B)] == [0, 0]
+            for name in (A, B):
+                fleet.endpoints[blind][name].health.follow(Silence())
+            await fleet.clock.advance(60)
+
+            seeing = 1 - blind
+            assert fleet.checks(A)[seeing] > 5
+            assert [fleet.standing(seeing, name).health for name in (A, B)] == ["healthy"] * 2
+            assert "unhealthy" not in [fleet.standing(blind, name).health for name in (A, B)]
+            assert await fleet.call(blind) == b"ok"
+
+    run(scenario)
+
+
+def test_an_instance_that_cannot_reach_what_the_checker_can_says_so() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B)) as fleet:
+            await fleet.clock.advance(10)
+            cut_off = 1 - fleet.checks().index(max(fleet.checks()))
+            fleet.endpoints[cut_off][A].die()
+            await fleet.clock.advance(10)
+
+            told = fleet.standing(cut_off)
+            assert (told.state, told.health, told.vetoed) == ("out", "healthy", True)
+            assert "another instance reaches it" in told.reason
+            assert not fleet.standing(1 - cut_off).vetoed
 
     run(scenario)

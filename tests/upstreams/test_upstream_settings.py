@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
     PoolSettings,
-    RetrySettings,
     UpstreamSettings,
 )
 
@@ -49,6 +49,14 @@ def test_usual_addresses_are_taken(address: str) -> None:
         (PoolSettings, {"keepalive_s": 0}, "keepalive_s"),
         (PoolSettings, {"max_waiting": -1}, "max_waiting"),
         (RetrySettings, {"attempts": 0}, "attempts"),
+        (RetrySettings, {"attempts": 11}, "attempts"),
+        (RetrySettings, {"on": frozenset({0})}, "codes from 1 to 16"),
+        (RetrySettings, {"budget": 1.5}, "budget"),
+        (RetrySettings, {"wait_s": 2.0}, "max_wait_s"),
+        (RetrySettings, {"attempt_timeout_s": 0.0}, "attempt_timeout_s"),
+        (RetrySettings, {"hedge_quantile": 1.0}, "hedge_quantile"),
+        (RetrySettings, {"hedge_quantile": 0.9, "hedge_after_s": 1.0}, "not both"),
+        (RetrySettings, {"methods": frozenset({"/shop.Shop/Get"})}, "package.Service/Method"),
         (UpstreamSettings, {"name": ""}, "needs a name"),
         (UpstreamSettings, {"name": "a", "balancer": "fair"}, "one of least_request, round_robin, random"),
         (UpstreamSettings, {"name": "a", "timeout_s": 0}, "timeout_s"),

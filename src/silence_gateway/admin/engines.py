@@ -6,11 +6,13 @@ Each function registers one engine's paths on a `LocalInstance`. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from silence_gateway.admin.access_lists import ReadDuration, check_known, ttl_of
 from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
+from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.upstreams.pool import GrpcUpstream
@@ -18,8 +20,16 @@ from silence_gateway.upstreams.pool import GrpcUpstream
 DEFAULT_PAGE = 100
 
 
-def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstream]) -> None:
-    """Serve `upstreams` and the state of their endpoints."""
+DEFAULT_HOLD_S = 3600.0
+"""How long a breaker is held if nobody says: one held open and forgotten is an outage in waiting."""
+
+BREAKERS = {"open": State.HELD_OPEN, "closed": State.HELD_CLOSED, "auto": State.CLOSED}
+
+
+def serve_upstreams(
+    instance: LocalInstance, upstreams: Mapping[str, GrpcUpstream], read_duration: ReadDuration
+) -> None:
+    """Serve `upstreams` and the state of their endpoints; *read_duration* reads `ttl` as seconds."""
 
     async def everything(_ask: Ask) -> object:
         return [asdict(upstream.statistics) for upstream in upstreams.values()]
@@ -30,17 +40,32 @@ def serve_upstreams(instance: LocalInstance, upstreams: Mapping[str, GrpcUpstrea
         upstream = upstreams.get(name)
         if upstream is None:
             raise NotFound(f"there is no upstream {name!r}; there are {', '.join(upstreams) or 'none'}")
-        actions: dict[str, Callable[[str], None]] = {
-            "drain": upstream.drain_endpoint,
-            "active": upstream.activate_endpoint,
-        }
-        if state not in actions:
-            raise BadRequest('say {"state": "drain"} or {"state": "active"}, in the body or as ?state=')
+        if "breaker" in ask.query and "state" not in ask.query:
+            return hold(upstream, name, address, ask.query)
+        if state not in {"drain", "active"} or "breaker" in ask.query:
+            raise BadRequest(
+                'say {"state": "drain"}, {"state": "active"} or {"breaker": ...}, in the body or as ?state='
+            )
         try:
-            actions[state](address)
+            told = await upstream.drain_everywhere(address, drained=state == "drain")
         except KeyError:
             raise NotFound(f"upstream {name!r} has no endpoint {address!r}") from None
-        return {"upstream": name, "endpoint": address, "state": state}
+        # Without a store the decision is this instance's alone, and whoever made it should know.
+        return {"upstream": name, "endpoint": address, "state": state, "fleet": told}
+
+    def hold(upstream: GrpcUpstream, name: str, address: str, asked: Mapping[str, str]) -> object:
+        check_known(asked, {"breaker", "reason", "ttl"})
+        word, reason = asked["breaker"], asked.get("reason", "")
+        ttl_s = ttl_of(asked, read_duration)
+        if word not in BREAKERS:
+            raise BadRequest('say {"breaker": "open"}, "closed" or "auto"')
+        try:
+            upstream.hold_breaker(address, BREAKERS[word], reason, DEFAULT_HOLD_S if ttl_s is None else ttl_s)
+        except KeyError:
+            raise NotFound(f"upstream {name!r} has no endpoint {address!r}") from None
+        except ValueError as exc:
+            raise BadRequest(str(exc)) from exc
+        return {"upstream": name, "endpoint": address, "breaker": word, "reason": reason}
 
     instance.serve("GET", "upstreams", everything)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)

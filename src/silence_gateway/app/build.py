@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from silence_gateway.app.call_steering import caller_for
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
@@ -24,6 +25,7 @@ from silence_gateway.app.identity import access_lists, door
 from silence_gateway.app.listening import describe_doors
 from silence_gateway.app.register import Register
 from silence_gateway.app.rls import RlsDoors
+from silence_gateway.app.sources import sources_of
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, stack
 from silence_gateway.core.limit_headers import HeaderForm
@@ -71,7 +73,11 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
     asks = door(config, clock, observer)
     upstreams = {
         name: GrpcUpstream(
-            upstream_settings(name, upstream), clock=clock, observer=observer, board=store.board
+            upstream_settings(name, upstream, zone=config.zone or "", instance=store.instance_id),
+            clock=clock,
+            observer=observer,
+            board=store.board,
+            sources=sources_of(name, upstream, store, clock, observer),
         )
         for name, upstream in config.upstreams.items()
     }
@@ -150,7 +156,15 @@ def _service(
     reflects = told.descriptors == REFLECTION
     source: DescriptorSource = ReflectionSource(upstream, clock) if reflects else FileSource(told.descriptors)
     service = TranscodedService(
-        name, upstream, source, clock=clock, services=told.services, observer=observer, changed=changed
+        name,
+        upstream,
+        source,
+        clock=clock,
+        repeating=upstream.repeating,
+        services=told.services,
+        observer=observer,
+        changed=changed,
+        caller_for=caller_for(upstream, told),
     )
     if reflects:
         # What comes back may have been deployed anew, with other methods.

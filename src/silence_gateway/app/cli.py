@@ -30,6 +30,7 @@ COMMANDS = {
     "sessions": "fleet",
     "upstreams": "fleet",
     "nodes": "fleet",
+    "register": "register",
     "drain": "fleet",
     "healthcheck": "fleet",
 }

@@ -15,8 +15,12 @@ from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
-from silence_gateway.app.config.upstreams import UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.app.config.upstream_retry import RetryConfig
+from silence_gateway.app.config.upstreams import EndpointConfig, UpstreamConfig, UpstreamTlsConfig
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
+from silence_gateway.core.shedding import Importance, SheddingRules
+from silence_gateway.core.status import Code
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
 from silence_gateway.layers.route import RouteRule
@@ -25,10 +29,14 @@ from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSetting
 from silence_gateway.rls.settings import HeaderNames, RlsSettings
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
+from silence_gateway.upstreams.balancing_settings import BalancingSettings
+from silence_gateway.upstreams.discovery_dns import DnsSettings
+from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
+    OutlierSettings,
     PoolSettings,
     UpstreamSettings,
 )
@@ -73,17 +81,52 @@ def store_settings(config: GatewayConfig, url: str | None = None) -> StoreSettin
     )
 
 
-def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
+def upstream_settings(
+    name: str, config: UpstreamConfig, *, zone: str = "", instance: str = ""
+) -> UpstreamSettings:
     """
-    Return what the upstream *name* is told.
+    Return what the upstream *name* is told; *zone* and *instance* say where and who we are.
 
     Raises:
         ConfigError: A TLS file cannot be used.
     """
     return UpstreamSettings(
         name=name,
-        endpoints=tuple(EndpointSettings(address=str(endpoint.address)) for endpoint in config.endpoints),
+        endpoints=tuple(
+            EndpointSettings(
+                address=str(endpoint.address),
+                weight=endpoint.weight,
+                priority=endpoint.priority,
+                zone=endpoint.zone or "",
+            )
+            for endpoint in config.endpoints
+            if endpoint.address is not None
+        ),
         balancer=config.balancer,
+        balancing=BalancingSettings(
+            max_load=config.balancing.max_load,
+            decay_s=config.balancing.decay_s,
+            slow_start_s=config.balancing.slow_start_s,
+            overprovisioning=config.balancing.overprovisioning,
+            panic_threshold=config.balancing.panic_threshold,
+            zone=zone,
+            subset=config.balancing.subset,
+            instance=instance,
+        ),
+        concurrency=None
+        if config.concurrency is None
+        else ConcurrencyRules(
+            initial=config.concurrency.initial,
+            minimum=config.concurrency.min,
+            maximum=config.concurrency.max,
+            tolerance=config.concurrency.tolerance,
+        ),
+        shedding=None
+        if config.shedding is None
+        else SheddingRules(
+            target_us=round(config.shedding.target_s * 1e6),
+            interval_us=round(config.shedding.interval_s * 1e6),
+        ),
         timeout_s=config.timeout_s,
         health=HealthSettings(
             interval_s=config.health.interval_s,
@@ -98,6 +141,14 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
             window_s=config.breaker.window_s,
             consecutive=config.breaker.consecutive,
             cool_down_s=config.breaker.cool_down_s,
+            slow_call_s=config.breaker.slow_call_s,
+        ),
+        outliers=None
+        if config.outliers is None
+        else OutlierSettings(
+            consecutive=config.outliers.consecutive,
+            ejection_s=config.outliers.ejection_s,
+            max_ejected=config.outliers.max_ejected,
         ),
         pool=PoolSettings(
             max_connections=config.pool.max_connections,
@@ -105,9 +156,42 @@ def upstream_settings(name: str, config: UpstreamConfig) -> UpstreamSettings:
             keepalive_s=config.pool.keepalive_s,
             idle_timeout_s=config.pool.idle_timeout_s,
         ),
+        retry=retry_settings(config.retry),
         tls=None if config.tls is None else upstream_tls(name, config.tls),
-        server_name=config.tls.server_name if config.tls is not None else None,
+        server_name=server_name(config),
         max_message_bytes=config.max_message_bytes,
+    )
+
+
+def server_name(config: UpstreamConfig) -> str | None:
+    """Return whose certificate is expected: as configured, else the name looked up; None: the address's."""
+    if config.tls is not None and config.tls.server_name is not None:
+        return config.tls.server_name
+    names = {dns_settings(endpoint).host for endpoint in config.endpoints if endpoint.dns is not None}
+    only_names = all(endpoint.dns is not None for endpoint in config.endpoints)
+    return names.pop() if only_names and len(names) == 1 else None
+
+
+def dns_settings(endpoint: EndpointConfig) -> DnsSettings:
+    """Return how the name of *endpoint*, which has one, is looked up."""
+    assert endpoint.dns is not None
+    return DnsSettings(name=endpoint.dns, refresh_s=endpoint.refresh_s, family=endpoint.family)
+
+
+def retry_settings(config: RetryConfig) -> RetrySettings:
+    """Return how calls are made more than once."""
+    after = config.hedge_after
+    return RetrySettings(
+        attempts=config.attempts,
+        on=frozenset(Code[name] for name in config.on),
+        budget=config.budget,
+        budget_free_per_s=config.budget_free,
+        wait_s=config.wait_s,
+        max_wait_s=max(config.wait_s, config.max_wait_s),
+        attempt_timeout_s=config.attempt_timeout_s,
+        hedge_after_s=after.seconds if after is not None else None,
+        hedge_quantile=after.share if after is not None else None,
+        methods=frozenset(config.methods),
     )
 
 
@@ -183,6 +267,8 @@ def route_rules(config: GatewayConfig) -> list[RouteRule]:
             upstream=route.upstream or "",
             timeout_s=route.timeout_s,
             auth=route.auth or "",
+            idempotent=route.idempotent,
+            importance=Importance[(route.importance or "normal").upper()],
         )
         for route in config.routes
     ]

@@ -48,6 +48,9 @@ def upstreams_table(body: Any, _now_us: int) -> str:
             for key, words in (
                 ("waiting", "waiting for a place"),
                 ("failovers", "offered to another endpoint"),
+                ("retries", "retried"),
+                ("hedges", "hedged"),
+                ("retries_refused", "not retried for lack of budget"),
             )
             if upstream.get(key)
         ]

@@ -51,7 +51,7 @@ def local_instance(
     instance.serve("GET", "config", config)
     instance.serve("GET", "nodes", nodes)
     instance.serve("POST", "drain", begin_drain)
-    serve_upstreams(instance, gateway.upstreams)
+    serve_upstreams(instance, gateway.upstreams, parse_duration)
     serve_access(instance, gateway.access, parse_duration)
     if gateway.limiter is not None and gateway.limit_counts is not None:
         # Before the path of a limit of that name.

@@ -25,7 +25,7 @@ ADDED_UP = frozenset({"stats", "upstreams"})
 # Changes under these are each worker's own and must reach all; what the store keeps is changed once.
 FOR_ALL = ("upstreams/",)
 # Numbers that say something about one thing, however many workers say it.
-NOT_ADDED = frozenset({"since_us", "weight", "priority"})
+NOT_ADDED = frozenset({"since_us", "weight", "priority", "known_endpoints"})
 STORE_AWAY = 503
 CALLER = "X-Silence-Caller"
 NOBODY = Answer(503, {"error": "no worker answers yet"})

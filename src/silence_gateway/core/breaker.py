@@ -1,5 +1,5 @@
 """
-Circuit breaker: three states, one table, no clock.
+Circuit breaker: three states, two more for an operator's word, one table, no clock.
 
 Rule 1: every transition is in `TRANSITIONS`; no other file assigns a state.
 Rule 2: this file does not know what is being called; it is told which calls went well, which failed,
@@ -35,6 +35,16 @@ class State(Enum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+    HELD_OPEN = "held_open"
+    """An operator lets no calls through."""
+    HELD_CLOSED = "held_closed"
+    """An operator lets calls through, whatever becomes of them."""
+
+
+SHUT = frozenset({State.OPEN, State.HELD_OPEN})
+"""States in which no call goes through."""
+
+HELD = frozenset({State.HELD_OPEN, State.HELD_CLOSED})
 
 
 class Event(Enum):
@@ -47,6 +57,9 @@ class Event(Enum):
     PROBE_GIVEN_UP = "no probe in time"
     FLEET_OPENED = "opened by another instance"
     FLEET_CLOSED = "closed by another instance"
+    HELD_OPEN = "held open by an operator"
+    HELD_CLOSED = "held closed by an operator"
+    RELEASED = "left to itself again"
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -59,10 +72,30 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.HALF_OPEN, Event.PROBE_GIVEN_UP): State.OPEN,
     (State.HALF_OPEN, Event.FLEET_OPENED): State.OPEN,
     (State.HALF_OPEN, Event.FLEET_CLOSED): State.CLOSED,
+    (State.CLOSED, Event.HELD_OPEN): State.HELD_OPEN,
+    (State.OPEN, Event.HELD_OPEN): State.HELD_OPEN,
+    (State.HALF_OPEN, Event.HELD_OPEN): State.HELD_OPEN,
+    (State.HELD_CLOSED, Event.HELD_OPEN): State.HELD_OPEN,
+    (State.CLOSED, Event.HELD_CLOSED): State.HELD_CLOSED,
+    (State.OPEN, Event.HELD_CLOSED): State.HELD_CLOSED,
+    (State.HALF_OPEN, Event.HELD_CLOSED): State.HELD_CLOSED,
+    (State.HELD_OPEN, Event.HELD_CLOSED): State.HELD_CLOSED,
+    (State.HELD_OPEN, Event.RELEASED): State.CLOSED,
+    (State.HELD_CLOSED, Event.RELEASED): State.CLOSED,
 }
 
 JUDGEMENTS = frozenset({Event.TOO_MANY_FAILURES, Event.PROBE_SUCCEEDED, Event.PROBE_FAILED})
 """What this instance found out itself and may tell the others."""
+
+
+NO_END_US = 2**62
+"""The right to probe of who need not share it."""
+
+WORD_OF_OPERATOR = {
+    State.HELD_OPEN: Event.HELD_OPEN,
+    State.HELD_CLOSED: Event.HELD_CLOSED,
+    State.CLOSED: Event.RELEASED,
+}
 
 
 def next_state(state: State, event: Event) -> State:
@@ -84,6 +117,7 @@ class BreakerPolicy:
         patience_us: How long an endpoint must have been silent before a timeout speaks against it; a
             caller's own tiny deadline does not.
         failure_codes: gRPC codes that count as failures.
+        slow_call_us: Answers that took longer count as failed in the ratio; 0 leaves slow ones alone.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -96,10 +130,13 @@ class BreakerPolicy:
     cool_down_us: int = 5_000_000
     patience_us: int = 1_000_000
     failure_codes: frozenset[int] = FAILURE_CODES
+    slow_call_us: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.failure_ratio <= 1:
             raise ValueError(f"failure_ratio must be in (0, 1], got {self.failure_ratio}")
+        if self.slow_call_us < 0:
+            raise ValueError(f"slow_call_us must be 0 or more, got {self.slow_call_us}")
         if min(self.min_calls, self.consecutive, self.cool_down_us) < 1 or self.patience_us < 0:
             raise ValueError(f"min_calls, consecutive and cool_down_us must be positive: {self}")
         if self.window_us < WINDOW_PARTS:
@@ -117,6 +154,7 @@ class Breaker:
             better. Becoming half open is a right, not a judgement, so it has no term of its own.
         since_us: When the current state began.
         probing: Whether the one probe of the half-open state is under way.
+        probe_until_us: When the right to probe ends; a probe must have ended by then too.
     """
 
     __slots__ = (
@@ -128,6 +166,7 @@ class Breaker:
         "_silent_since_us",
         "generation",
         "policy",
+        "probe_until_us",
         "probing",
         "since_us",
         "state",
@@ -141,6 +180,7 @@ class Breaker:
         self.term = 0
         self.since_us = now_us
         self.probing = False
+        self.probe_until_us = 0
         self._part_us = policy.window_us // WINDOW_PARTS
         self._forget(now_us)
 
@@ -179,6 +219,20 @@ class Breaker:
             return self._move(Event.TOO_MANY_FAILURES, now_us)
         return None
 
+    def on_slow(self, generation: int, now_us: int) -> Event | None:
+        """
+        Count an answer that came, but after `slow_call_us`.
+
+        It is a failure for the ratio and ends a row of failures: the endpoint is there, and no use. A
+        probe that was slow has failed.
+        """
+        if generation != self.generation:
+            return None
+        self._in_a_row = -1
+        event = self.on_failure(generation, now_us)
+        self._silent_since_us = -1
+        return event
+
     def on_timeout(self, generation: int, started_us: int, now_us: int) -> Event | None:
         """
         Count a call begun at *started_us* that nobody answered until its deadline.
@@ -199,11 +253,45 @@ class Breaker:
         if generation == self.generation:
             self.probing = False
 
-    def on_cool_down_over(self, now_us: int) -> Event | None:
+    def on_fleet_counts(self, calls: int, failures: int, now_us: int) -> Event | None:
+        """
+        Judge by our own window and what the other instances have counted in theirs.
+
+        Only the ratio is judged so. An instance that has not seen a single failure does not open for others'
+        sake; if they are right they open and say so.
+        """
+        own_calls, own_failures = self.counted(now_us)
+        if self.state is not State.CLOSED or not own_failures:
+            return None
+        total = own_calls + calls
+        if total < self.policy.min_calls or own_failures + failures < self.policy.failure_ratio * total:
+            return None
+        return self._move(Event.TOO_MANY_FAILURES, now_us)
+
+    def counted(self, now_us: int) -> tuple[int, int]:
+        """Return the calls in the window, and how many of them failed."""
+        self._slide(now_us // self._part_us)
+        return sum(self._calls), sum(self._failures)
+
+    def hold(self, state: State, now_us: int) -> Event | None:
+        """
+        Do as an operator says: HELD_OPEN, HELD_CLOSED, or CLOSED to leave the breaker to itself again.
+
+        Raises:
+            ValueError: If *state* is another one.
+        """
+        if state not in WORD_OF_OPERATOR:
+            raise ValueError(f"nobody holds a breaker {state.value}")
+        return self._move(WORD_OF_OPERATOR[state], now_us)
+
+    def on_cool_down_over(self, now_us: int, probe_until_us: int = NO_END_US) -> Event | None:
         """Let one probe through, if the breaker is open and has been for long enough."""
         if now_us < self.reopens_us:
             return None
-        return self._move(Event.COOL_DOWN_OVER, now_us)
+        event = self._move(Event.COOL_DOWN_OVER, now_us)
+        if event is not None:
+            self.probe_until_us = probe_until_us
+        return event
 
     def on_probe_given_up(self, now_us: int) -> Event | None:
         """Open again, because no probe could be made in time; a probe under way is left alone."""
@@ -225,7 +313,7 @@ class Breaker:
         An opening is followed with the age it has, never as if it began now; otherwise passing a trip
         around would keep it open. HALF_OPEN is not followed: one instance probes, the others wait.
         """
-        if term <= self.term or state is State.HALF_OPEN:
+        if term <= self.term or state not in (State.OPEN, State.CLOSED):
             return None
         # A term is followed even where the state is ours already: what we judge next must be above it.
         self.term = term

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from silence_gateway.core.breaker import State
+from silence_gateway.core.breaker import HELD, State
 from silence_gateway.core.health import Check, Health
 
 MAX_FACT_BYTES = 512
@@ -56,6 +56,102 @@ class BreakerFact:
     term: int
     at_us: int
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldFact:
+    """
+    What an operator said about one breaker.
+
+    Attributes:
+        state: HELD_OPEN or HELD_CLOSED.
+        reason: Why, in the operator's words.
+        until_us: When it ends, in microseconds since the Unix epoch.
+        by: Which instance was told.
+    """
+
+    state: State
+    reason: str
+    until_us: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountsFact:
+    """
+    What one instance has in its breaker's window.
+
+    Attributes:
+        calls: Calls ended.
+        failures: How many of them failed.
+        term: The judgement they came after; counts of another term are of another time.
+        by: Who counted.
+    """
+
+    calls: int
+    failures: int
+    term: int
+    by: str
+
+
+def written_hold(fact: HoldFact) -> bytes:
+    """Return *fact* as it goes on the board."""
+    return written(
+        {"state": fact.state.value, "reason": fact.reason, "until_us": fact.until_us, "by": fact.by}
+    )
+
+
+def written_counts(fact: CountsFact) -> bytes:
+    """Return *fact* as it goes on the board."""
+    return written({"calls": fact.calls, "failures": fact.failures, "term": fact.term, "by": fact.by})
+
+
+def read_hold(value: bytes) -> HoldFact:
+    """
+    Return the hold in *value*.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    fields = read(value)
+    state = State(text(fields, "state"))
+    if state not in HELD:
+        raise ValueError(f"nobody holds a breaker {state.value}")
+    return HoldFact(
+        state=state,
+        reason=text(fields, "reason"),
+        until_us=number(fields, "until_us"),
+        by=text(fields, "by"),
+    )
+
+
+def read_counts(value: bytes) -> CountsFact:
+    """
+    Return the counts in *value*.
+
+    Raises:
+        ValueError: If they are none, or more failed than there were.
+    """
+    fields = read(value)
+    fact = CountsFact(
+        calls=number(fields, "calls"),
+        failures=number(fields, "failures"),
+        term=number(fields, "term"),
+        by=text(fields, "by"),
+    )
+    if fact.failures > fact.calls:
+        raise ValueError(f"{fact.failures} of {fact.calls} calls cannot have failed")
+    return fact
+
+
+def read_signature(value: bytes) -> str:
+    """
+    Return who wrote *value*, whatever else it says.
+
+    Raises:
+        ValueError: If it is no fact.
+    """
+    return text(read(value), "by")
 
 
 def written_health(fact: HealthFact) -> bytes:
@@ -105,8 +201,8 @@ def read_breaker(value: bytes) -> BreakerFact:
     """
     fields = read(value)
     state = State(text(fields, "state"))
-    if state is State.HALF_OPEN:
-        raise ValueError("half open is a right, not something to tell others")
+    if state not in (State.OPEN, State.CLOSED):
+        raise ValueError(f"{state.value} is no judgement, and not something to tell others so")
     return BreakerFact(
         state=state, term=number(fields, "term"), at_us=number(fields, "at_us"), by=text(fields, "by")
     )

@@ -1,5 +1,5 @@
 """
-Length-prefixed messages inside the DATA of a call: putting them together, unpacking gzip, the size cap.
+Length-prefixed messages inside the DATA of a call: putting them together, unpacking, the size cap.
 
 Pure, and the same for both directions: what a fault means to a caller or an upstream is for whoever reads.
 A message that comes whole in one frame, as most do, never gets here.
@@ -7,9 +7,15 @@ A message that comes whole in one frame, as most do, never gets here.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from enum import Enum
 from typing import TypeAlias
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 PREFIX_BYTES = 5
 
@@ -136,6 +142,8 @@ class MessageInbox:
             return message
         if self._encoding == b"gzip":
             return gunzip(message, self._max_bytes)
+        if self._encoding == b"zstd":
+            return unzstd(message, self._max_bytes)
         if self._encoding in (b"", b"identity"):
             raise MessageFault(Fault.UNNAMED, "a compressed message without naming its grpc-encoding")
         raise MessageFault(Fault.UNKNOWN, repr(self._encoding[:40].decode("ascii", "replace")))
@@ -157,6 +165,25 @@ def gunzip(packed: bytes, limit: int) -> bytes:
         raise MessageFault(Fault.TOO_LARGE, f"message unpacks to more than {limit} bytes")
     if not unpacker.eof or unpacker.unused_data:
         raise MessageFault(Fault.BROKEN, "a gzip message that is cut off or has a tail")
+    return message
+
+
+def unzstd(packed: bytes, limit: int) -> bytes:
+    """
+    Unpack one zstd frame, but never more than *limit* bytes, with a window of at most 8 MiB (RFC 8878).
+
+    Raises:
+        MessageFault: It unpacks to more, is not zstd, is cut off, or something follows it.
+    """
+    unpacker = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 23})
+    try:
+        message = unpacker.decompress(packed, limit + 1)
+    except zstd.ZstdError as exc:
+        raise MessageFault(Fault.BROKEN, f"a message that is not zstd: {exc}") from exc
+    if len(message) > limit:
+        raise MessageFault(Fault.TOO_LARGE, f"message unpacks to more than {limit} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise MessageFault(Fault.BROKEN, "a zstd message that is cut off or has a tail")
     return message
 
 

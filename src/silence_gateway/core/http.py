@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from silence_gateway.core.shedding import Importance
+
 if TYPE_CHECKING:
     from silence_gateway.core.sockets import SocketListener
 
@@ -41,6 +43,7 @@ class Request:
         api_key: Id of the verified API key, never the key; empty without one.
         claims: Everything that the verified token says; empty without one.
         unlimited: Whether the allow list lets it past every limit; set by `layers/access.py`.
+        importance: Who goes first when an upstream has too much to do; routes may say so.
         request_id: Kept from the caller or made here; empty until `layers/identify.py` has looked.
         route: Bounded name of what serves this (a path template or an RPC name), for metrics and
             logs; empty until routed, and where nothing is served.
@@ -61,6 +64,7 @@ class Request:
         "extra_headers",
         "headers",
         "http_version",
+        "importance",
         "matched",
         "method",
         "path",
@@ -103,6 +107,7 @@ class Request:
         self.api_key = ""
         self.claims = NO_CLAIMS
         self.unlimited = False
+        self.importance = Importance.NORMAL
         self.request_id = ""
         self.route = ""
         self.rpc = ""

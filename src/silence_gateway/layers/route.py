@@ -15,6 +15,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.http import Handler, Layer, Request, Response
 from silence_gateway.core.path_template import parse_template
 from silence_gateway.core.routing import RouteBuilder, Routes
+from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import GatewayError, MethodNotAllowed, NotFound, UpstreamUnavailable
 from silence_gateway.transcoding.binding import Binding
 from silence_gateway.transcoding.service import TranscodedService
@@ -32,6 +33,8 @@ class RouteRule:
         upstream: Only this upstream's methods are meant; empty for all.
         timeout_s: Longest time a call may take, streams included; None for the upstream's own.
         auth: `none`, `optional`, `required`, or empty for what `auth:` says.
+        idempotent: Whether calls may run twice; None for what the method says of itself.
+        importance: Who goes first when the upstream has too much to do.
     """
 
     path: str
@@ -39,6 +42,8 @@ class RouteRule:
     upstream: str = ""
     timeout_s: float | None = None
     auth: str = ""
+    idempotent: bool | None = None
+    importance: Importance = Importance.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,8 @@ def find_route(switch: RouteSwitch) -> Layer:
                     request.aliases = binding.aliases
                     if rule is None and routes.rules is not None:
                         rule = _rule_of_aliases(routes.rules, binding.aliases)
+                if rule is not None:
+                    request.importance = rule.importance
                 request.matched = Matched(binding, found.variables, rule)
             return inner(request)
 
@@ -193,7 +200,8 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
             if timeout_s is None and binding.kind == "unary":
                 timeout_s = timeouts_s.get(binding.upstream)
             deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
-            return binding.answer(request, matched.variables, deadline_s)
+            idempotent = None if rule is None else rule.idempotent
+            return binding.answer(request, matched.variables, deadline_s, idempotent)
         assert matched.fixed is not None
         if request.method not in matched.fixed.methods:
             raise MethodNotAllowed(matched.fixed.methods)

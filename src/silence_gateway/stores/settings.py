@@ -34,6 +34,8 @@ class StoreSettings:
         sentinel_username: ACL user for the sentinels, or empty: they have users of their own.
         sentinel_password: Its password, or the sentinels' `requirepass`; not shown by `repr`.
         compress_over: Payloads of more bytes than this are stored compressed.
+        guest: Whether this process is no instance of the fleet: it is not counted, so that limits are not
+            shared out to it.
 
     Raises:
         ConfigError: The address cannot be read or a number is out of range.
@@ -51,6 +53,7 @@ class StoreSettings:
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
     compress_over: int = 1024
+    guest: bool = False
 
     def __post_init__(self) -> None:
         _ = self.address

@@ -99,8 +99,11 @@ class Computed(Step):
 class Failure(Step):
     """Answer with a gRPC error, *after_s* seconds after the call."""
 
-    def __init__(self, code: int, details: str = "", *, after_s: float = 0.0) -> None:
+    def __init__(
+        self, code: int, details: str = "", *, after_s: float = 0.0, trailing_metadata: Metadata = ()
+    ) -> None:
         super().__init__()
+        self.trailing_metadata = trailing_metadata
         self.code = Code(code)
         self.details = details
         self.after_s = after_s
@@ -108,7 +111,7 @@ class Failure(Step):
     async def meet(self, call: Call, clock: Clock) -> tuple[bytes, ...]:
         """Raise the error, once *after_s* has passed."""
         await pause(self.after_s, call, clock)
-        raise RpcError(self.code, self.details)
+        raise RpcError(self.code, self.details, trailing_metadata=self.trailing_metadata)
 
 
 class Broken(Step):

@@ -12,16 +12,17 @@ bytes for the upstream and from its bytes to Response, the call itself not count
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from protobuf import DescMethod, Registry
+from protobuf.wkt.google.protobuf.descriptor_pb import MethodOptions
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import HeaderList, Request, Response, StreamingResponse
 from silence_gateway.core.path_template import PathTemplate, parse_template
-from silence_gateway.errors import RpcError, UpstreamUnavailable
+from silence_gateway.errors import RpcError
 from silence_gateway.transcoding.answer_plan import AnswerPlan
 from silence_gateway.transcoding.errors_as_json import JSON_TYPE, error_response, unimplemented
 from silence_gateway.transcoding.headers import headers_of, metadata_of, timeout_of, wants_lines
@@ -34,6 +35,9 @@ Kind = Literal["unary", "server_streaming", "client_streaming", "bidi_streaming"
 
 # RFC 9110, 9.2.1 and 9.2.2: these ask for nothing to change, so a gateway may repeat them by itself.
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+IDEMPOTENT = frozenset(
+    {MethodOptions.IdempotencyLevel.NO_SIDE_EFFECTS, MethodOptions.IdempotencyLevel.IDEMPOTENT}
+)
 
 LINES_TYPE = (b"content-type", b"application/x-ndjson")
 
@@ -46,6 +50,9 @@ class CallSettings:
     Attributes:
         upstream: Its name.
         caller: What carries the calls.
+        repeating: What carries those that may run twice; None if nothing is repeated.
+        caller_for: Returns what carries the call of one request, told whether it may run twice; None lets
+            *caller* and *repeating* do it.
         clock: What deadlines are measured by.
         timeout_s: Seconds that a call may take where nothing says less; None for no bound.
         forwarded_headers: Lower-case names of further request headers to send as metadata.
@@ -55,9 +62,17 @@ class CallSettings:
     upstream: str
     caller: Caller
     clock: Clock
+    repeating: Caller | None = None
     timeout_s: float | None = None
     forwarded_headers: Collection[bytes] = ()
     strictness: Strictness = STRICT
+    caller_for: Callable[[Request, bool], Caller] | None = None
+
+    def carrier(self, request: Request, repeatable: bool) -> Caller:
+        """Return what carries the call of *request*."""
+        if self.caller_for is not None:
+            return self.caller_for(request, repeatable)
+        return self.repeating if repeatable and self.repeating is not None else self.caller
 
 
 class Binding:
@@ -72,7 +87,7 @@ class Binding:
         template: The paths it answers.
         aliases: Of a method called by its name: its HTTP rules, as HTTP method and example path.
         kind: How the method streams.
-        repeatable: Whether a call whose connection broke under it is made once more.
+        repeatable: Whether calls may run twice, by the HTTP method or the option `idempotency_level`.
         refusal: Why calls are answered with UNIMPLEMENTED; empty if they are made.
     """
 
@@ -106,7 +121,8 @@ class Binding:
         self.route = self.template.text
         self.methods: tuple[str, ...] = ("POST",) if rule is None else (rule.verb,)
         self.aliases: tuple[tuple[str, str], ...] = ()
-        self.repeatable = rule is not None and rule.verb in SAFE_METHODS
+        safe = rule is not None and rule.verb in SAFE_METHODS
+        self.repeatable = safe or method.idempotency in IDEMPOTENT
         self.request_plan = RequestPlan(method.input, registry, rule, settings.strictness)
         self.answer_plan = AnswerPlan(method.output, registry, None if rule is None else rule.response_field)
         self.refusal = ""
@@ -117,7 +133,11 @@ class Binding:
             )
 
     async def answer(
-        self, request: Request, variables: tuple[str, ...] = (), deadline_s: float | None = None
+        self,
+        request: Request,
+        variables: tuple[str, ...] = (),
+        deadline_s: float | None = None,
+        repeatable: bool | None = None,
     ) -> Response:
         """
         Make the call that *request* asks for.
@@ -127,6 +147,8 @@ class Binding:
             variables: What the router captured, in the order of the template.
             deadline_s: Monotonic seconds after which nobody waits; `Grpc-Timeout` and the time-out of
                 the upstream can only make it earlier.
+            repeatable: Whether the call may run twice, if the operator has said so; None for what the method
+                says of itself.
 
         Raises:
             BadRequest: The request does not fit the method.
@@ -142,16 +164,11 @@ class Binding:
         metadata = metadata_of(request, settings.forwarded_headers)
         started_s = settings.clock.monotonic_s()
         deadline_s = earliest(request, started_s, settings.timeout_s, deadline_s)
+        caller = settings.carrier(request, self.repeatable if repeatable is None else repeatable)
         if self.kind == "server_streaming":
-            return await self.answer_stream(request, message, metadata, deadline_s)
+            return await self.answer_stream(request, message, metadata, deadline_s, caller)
         try:
-            try:
-                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
-            except UpstreamUnavailable as error:
-                if not self.repeatable or not error.sent:
-                    raise
-                # The replica that had the call is gone; another one may be there.
-                reply = await settings.caller.unary(self.call_path, message, metadata, deadline_s)
+            reply = await caller.unary(self.call_path, message, metadata, deadline_s)
         except RpcError as error:
             return error_response(error, self.registry)
         finally:
@@ -163,12 +180,17 @@ class Binding:
         return Response(200, headers, body)
 
     async def answer_stream(
-        self, request: Request, message: bytes, metadata: Metadata, deadline_s: float | None
+        self,
+        request: Request,
+        message: bytes,
+        metadata: Metadata,
+        deadline_s: float | None,
+        caller: Caller,
     ) -> Response:
         """Make a call that is answered with a stream; return when the first message or the status is here."""
         settings, plan = self.settings, self.answer_plan
         started_s = settings.clock.monotonic_s()
-        stream = settings.caller.stream(self.call_path, message, metadata, deadline_s)
+        stream = caller.stream(self.call_path, message, metadata, deadline_s)
         try:
             messages = aiter(stream)
             first = await anext(messages, None)

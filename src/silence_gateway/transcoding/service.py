@@ -17,6 +17,7 @@ from protobuf import DescService, Registry
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
+from silence_gateway.core.http import Request
 from silence_gateway.errors import ConfigError, GatewayError, UpstreamProtocolError
 from silence_gateway.events import DescriptorsLoaded, Noticed, Observer, RuleUnusable, nobody
 from silence_gateway.transcoding.binding import Binding, CallSettings
@@ -52,6 +53,8 @@ class TranscodedService:
         forwarded_headers: Names of further request headers to send as metadata.
         strictness: What to do with things a caller sends that lead nowhere.
         rng: Spreads the waits between attempts.
+        caller_for: Returns what carries the call of one request, told whether it may run twice, where
+            *caller* and *repeating* do not do for all.
 
     Attributes:
         upstream: As the configuration calls it.
@@ -68,6 +71,7 @@ class TranscodedService:
         source: DescriptorSource,
         *,
         clock: Clock,
+        repeating: Caller | None = None,
         services: Collection[str] = (),
         timeout_s: float | None = None,
         observer: Observer = nobody,
@@ -75,6 +79,7 @@ class TranscodedService:
         forwarded_headers: Sequence[str] = (),
         strictness: Strictness = STRICT,
         rng: Random | None = None,
+        caller_for: Callable[[Request, bool], Caller] | None = None,
     ) -> None:
         self.upstream = upstream_name
         self.source = source
@@ -86,10 +91,12 @@ class TranscodedService:
         self.settings = CallSettings(
             upstream=upstream_name,
             caller=caller,
+            repeating=repeating,
             clock=clock,
             timeout_s=timeout_s,
             forwarded_headers=tuple(name.lower().encode() for name in forwarded_headers),
             strictness=strictness,
+            caller_for=caller_for,
         )
         self.bindings: tuple[Binding, ...] = ()
         self.problems: tuple[RuleProblem, ...] = ()

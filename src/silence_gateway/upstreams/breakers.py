@@ -11,14 +11,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.breaker import JUDGEMENTS, Event, State
+from silence_gateway.core.breaker import JUDGEMENTS, NO_END_US, Event, State
 from silence_gateway.core.endpoints import Link
+from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.events import BreakerMoved, Observer
 from silence_gateway.upstreams.endpoint import Endpoint, Spawn
 from silence_gateway.upstreams.fleet import Fleet
 
 MAX_NUDGE_S = 1.0
 """How long a half-open breaker waits for a call to probe with, before we probe with a health check."""
+
+MAX_LOOK_S = 1.0
+"""How long who may not probe waits before asking again; a prober that was killed is noticed so."""
 
 
 class Breakers:
@@ -53,6 +57,8 @@ class Breakers:
         """Carry out a move: tell who watches and the fleet, and see to what comes next."""
         breaker = endpoint.breaker
         reason = event.value
+        if endpoint.hold is not None and endpoint.hold.reason:
+            reason = f"{reason}: {endpoint.hold.reason}"
         if event is Event.TOO_MANY_FAILURES and endpoint.last_error:
             reason = f"{reason}; last: {endpoint.last_error}"
         self._observer(
@@ -67,10 +73,45 @@ class Breakers:
         if self._fleet is not None and event in JUDGEMENTS:
             self._fleet.tell_breaker(endpoint.address, breaker)
         if breaker.state is State.OPEN:
-            self._look_again(endpoint, max(0.0, breaker.reopens_us / 1e6 - self._clock.monotonic_s()))
+            wait_s = max(0.0, breaker.reopens_us / 1e6 - self._clock.monotonic_s())
+            failed_here = event in (Event.PROBE_FAILED, Event.PROBE_GIVEN_UP)
+            if failed_here and self._fleet is not None and self._fleet.others_want_to_probe(endpoint.address):
+                # Whoever renews the right in time has it for ever, and the endpoint may be out of reach for
+                # this instance alone.
+                wait_s += self._lease_s
+            self._look_again(endpoint, wait_s)
         elif breaker.state is State.HALF_OPEN:
             self.nudge_later(endpoint)
         self._on_move()
+
+    def counts_changed(self, endpoint: Endpoint) -> None:
+        """Judge *endpoint* by what all instances have counted."""
+        if self._fleet is None:
+            return
+        breaker, old = endpoint.breaker, endpoint.breaker.state
+        calls, failures = self._fleet.counts_of_others(endpoint.address, breaker)
+        event = breaker.on_fleet_counts(calls, failures, self._now_us())
+        if event is not None:
+            self.moved(endpoint, old, event)
+
+    def hold(self, endpoint: Endpoint, fact: HoldFact | None) -> None:
+        """Hold the breaker of *endpoint* as an operator said, until then; None lets go of it."""
+        if fact is not None and fact.until_us <= self._clock.now_us():
+            fact = None
+        if fact == endpoint.hold:
+            return
+        endpoint.hold = fact
+        old = endpoint.breaker.state
+        event = endpoint.breaker.hold(State.CLOSED if fact is None else fact.state, self._now_us())
+        if fact is not None:
+
+            def over() -> None:
+                if endpoint.hold is fact:
+                    self.hold(endpoint, None)
+
+            self._clock.call_later((fact.until_us - self._clock.now_us()) / 1e6, over)
+        if event is not None:
+            self.moved(endpoint, old, event)
 
     def _look_again(self, endpoint: Endpoint, wait_s: float) -> None:
         generation = endpoint.breaker.generation
@@ -87,18 +128,21 @@ class Breakers:
         self._clock.call_later(wait_s, cool_down_over)
 
     async def _claim(self, fleet: Fleet, endpoint: Endpoint, generation: int) -> None:
-        allowed = await fleet.may_probe(endpoint.address, self._lease_s)
+        until_s: float | None = None
+        # Without a connection the right would be of no use here, and kept from those who have one.
+        if endpoint.link is Link.CONNECTED:
+            until_s = await fleet.may_probe(endpoint.address, self._lease_s)
         if endpoint.removed or endpoint.breaker.generation != generation:
             return
-        if allowed:
-            self._half_open(endpoint)
+        if until_s is not None:
+            self._half_open(endpoint, int(until_s * 1e6))
         else:
-            self._look_again(endpoint, self._lease_s / 2)
+            self._look_again(endpoint, min(MAX_LOOK_S, self._lease_s / 2))
 
-    def _half_open(self, endpoint: Endpoint) -> None:
+    def _half_open(self, endpoint: Endpoint, until_us: int = NO_END_US) -> None:
         # A timer may fire a rounding error early; the cool-down is over when it has fired.
         now_us = max(self._now_us(), endpoint.breaker.reopens_us)
-        event = endpoint.breaker.on_cool_down_over(now_us)
+        event = endpoint.breaker.on_cool_down_over(now_us, until_us)
         if event is not None:
             self.moved(endpoint, State.OPEN, event)
 
@@ -110,7 +154,7 @@ class Breakers:
         def nudge() -> None:
             if endpoint.removed or breaker.generation != generation or breaker.probing:
                 return
-            if endpoint.link is Link.CONNECTED:
+            if endpoint.link is Link.CONNECTED and self._now_us() < breaker.probe_until_us:
                 self._spawn(self._probe(endpoint))
                 return
             # The right to probe is of no use to us without a connection; another instance may have one.

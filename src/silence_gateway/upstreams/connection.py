@@ -78,7 +78,6 @@ class GrpcConnection(Http2Client):
         self.address = address
         self._authority = authority
         self._scheme = scheme
-        self._now_s = clock.monotonic_s
         self._requests: dict[bytes, bytes] = {}
 
     def unary(
@@ -230,7 +229,7 @@ class GrpcConnection(Http2Client):
                     (b"te", b"trailers"),
                     (b"content-type", b"application/grpc"),
                     (b"user-agent", self.settings.user_agent),
-                    (b"grpc-accept-encoding", b"identity,gzip"),
+                    (b"grpc-accept-encoding", b"identity,gzip,zstd"),
                 )
             )
             if len(self._requests) >= _MAX_CACHED_METHODS:

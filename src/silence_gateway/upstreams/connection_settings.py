@@ -18,8 +18,10 @@ class ConnectionSettings:
         connect_timeout_s: Time for the TCP and TLS handshakes and the peer's SETTINGS together.
         max_streams: Our own cap on calls in flight; the peer's MAX_CONCURRENT_STREAMS may be lower.
         max_message_bytes: The largest answer message, after decompression.
-        stream_window_bytes: How much of an answer stream may wait here unread. Together with
-            `max_streams` this bounds the memory of slow readers.
+        stream_window_bytes: How much of an answer stream may wait here unread, at first. Together with
+            `max_streams` this bounds the memory of readers that take nothing.
+        max_stream_window_bytes: How far the window of a stream may grow whose reader takes what comes,
+            when the path holds more than it (`core.h2_bandwidth`); at least `stream_window_bytes`.
         connection_window_bytes: How much all answers together may have on the way.
         max_frame_bytes: The largest frame the peer may send us; 16 KiB is the least HTTP/2 allows.
         max_header_list_bytes: The largest header list of an answer, counted as RFC 9113 does.
@@ -34,6 +36,7 @@ class ConnectionSettings:
     max_streams: int = 100
     max_message_bytes: int = 4 * MEBIBYTE
     stream_window_bytes: int = MEBIBYTE // 4
+    max_stream_window_bytes: int = 4 * MEBIBYTE
     connection_window_bytes: int = 16 * MEBIBYTE
     max_frame_bytes: int = 16_384
     max_header_list_bytes: int = 65_536
@@ -55,6 +58,8 @@ class ConnectionSettings:
             )
             if not low <= value <= high
         ]
+        if not self.stream_window_bytes <= self.max_stream_window_bytes < 2**31:
+            problems.append("max_stream_window_bytes is below stream_window_bytes, or above 2 GiB")
         if self.stream_window_bytes < 2 * self.max_frame_bytes:
             problems.append("stream_window_bytes is below two frames (max_frame_bytes)")
         if self.connect_timeout_s <= 0 or self.keepalive_timeout_s <= 0 or (self.keepalive_s or 1) <= 0:

@@ -3,7 +3,7 @@ One endpoint of an upstream: its connections and what is counted about it.
 
 It dials, keeps one connection alive, opens more when streams run out, and closes those again that nobody
 needs. Whether it may take calls is not decided here (`core/endpoints.py`), nor is which one gets them
-(`core/balancing.py`).
+(`core/balancing/`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
-from silence_gateway.core.balancing import faded
+from silence_gateway.core.balancing.slow_start import FULL
 from silence_gateway.core.breaker import Breaker, BreakerPolicy
 from silence_gateway.core.endpoints import Link, Standing, Verdict
+from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
@@ -49,21 +50,28 @@ class Endpoint:
         removed: On its way out for good.
         leaving: Somebody waits for the end of its last call.
         in_flight: Calls begun and not ended.
-        penalty: Failures not yet forgotten (`core.balancing.Candidate`).
+        streaming: Streams among them; these may rightly be silent for hours.
+        penalty: Failures not yet forgotten; this, `share` and `rtt_s` are as `core.balancing.Candidate` says.
+        heard_s: When it last answered a unary call, or owed no answer; monotonic seconds.
+        ready_s: When it last began to take calls, monotonic seconds.
         codes: Calls ended, by gRPC code.
         connections: Those that take calls.
         retiring: Those that only finish what they have.
         verdict: What it is good for, as last worked out.
         since_us: Since when, in microseconds since the Unix epoch.
         down: Whether it was announced as down.
+        ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
+        vouched: Whether its health was found out by another instance.
+        hold: What an operator said about its breaker; None leaves that to itself.
     """
 
     __slots__ = (
         "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
-        "active", "address", "breaker", "codes", "connections", "down", "health", "in_flight",
-        "last_error", "leaving", "link", "penalty", "priority", "removed", "retiring", "since_us",
-        "verdict", "weight",
+        "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections", "health",
+        "heard_s", "hold", "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s",
+        "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched", "weight",
+        "zone",
     )  # fmt: skip
 
     def __init__(
@@ -82,8 +90,7 @@ class Endpoint:
         on_connected: Callable[[Endpoint], None],
     ) -> None:
         self.address = settings.address
-        self.weight = settings.weight
-        self.priority = settings.priority
+        self.update(settings)
         self.breaker = Breaker(policy, round(clock.monotonic_s() * 1e6))
         self.health = Health.UNKNOWN
         self.link = Link.CONNECTING
@@ -92,10 +99,17 @@ class Endpoint:
         self.leaving = False
         self.verdict = Verdict.WAITING
         self.down = False
+        self.ejected = False
+        self.ejections = 0
+        self.vouched = False
+        self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
         self.last_error = ""
         self.in_flight = 0
+        self.streaming = 0
         self.penalty = 0
+        self.rtt_s = 0.0
+        self.heard_s = self.ready_s = clock.monotonic_s()
         self.codes = [0] * 17
         self.connections: list[Connection] = []
         self.retiring: list[Connection] = []
@@ -126,12 +140,23 @@ class Endpoint:
             breaker=self.breaker.state,
             probing=self.breaker.probing,
             priority=self.priority,
+            zone=self.zone,
+            weight=self.weight,
+            ejected=self.ejected,
+            vouched=self.vouched,
         )
 
     @property
     def streams(self) -> int:
         """Calls in flight on all its connections, as these count them."""
         return sum(connection.open_streams for connection in (*self.connections, *self.retiring))
+
+    def update(self, settings: EndpointSettings) -> None:
+        """Be what *settings* say of this address from the pool's next `reconsider` on."""
+        self.weight = settings.weight
+        self.priority = settings.priority
+        self.zone = settings.zone
+        self.share = settings.weight * FULL
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -149,11 +174,6 @@ class Endpoint:
     def any_connection(self) -> Connection | None:
         """Return a connection that takes calls, full or not, without opening one."""
         return next((connection for connection in self.connections if connection.accepting), None)
-
-    def fade(self) -> None:
-        """Forget half of what failures cost it; call it once a second."""
-        if self.penalty:
-            self.penalty = faded(self.penalty)
 
     def trim(self) -> None:
         """Close further connections that had no call now and at the last trim."""

@@ -13,17 +13,26 @@ for itself. What is read is untrusted: a value that is no fact is counted and ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import Breaker, State
 from silence_gateway.core.fleet_facts import (
     BreakerFact,
+    CountsFact,
     HealthFact,
+    HoldFact,
     read_breaker,
+    read_counts,
     read_health,
+    read_hold,
+    read_signature,
+    written,
     written_breaker,
+    written_counts,
     written_health,
+    written_hold,
 )
 from silence_gateway.core.health import Check, Health, Streak, on_hearsay
 from silence_gateway.errors import StoreFault
@@ -35,6 +44,26 @@ RESEND_S = 1.0
 
 BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
+
+
+MAX_COUNTING = 1000
+"""Instances whose counts of one endpoint are remembered."""
+
+
+class Hearer(Protocol):
+    """Does something about what others say; every address is one we expect."""
+
+    def on_health(self, address: str, health: Health, last: Check) -> None:
+        """Take over a verdict as it counts here, and the latest check."""
+
+    def on_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
+        """Take note of a judgement, its number, and its age in microseconds."""
+
+    def on_hold(self, address: str, fact: HoldFact | None) -> None:
+        """Take note of what an operator said; None when that ended."""
+
+    def on_counts(self, address: str) -> None:
+        """Take note that the others' counts of calls changed."""
 
 
 class Heard:
@@ -64,8 +93,7 @@ class Fleet:
         clock: Clock,
         instance: str,
         health: HealthSettings | None,
-        on_health: Callable[[str, Health, Check], None],
-        on_breaker: Callable[[str, State, int, int], None],
+        hearer: Hearer,
     ) -> None:
         """
         Take a seat.
@@ -76,8 +104,7 @@ class Fleet:
             clock: For ages and waits.
             instance: How this one signs; must be unique in the fleet.
             health: Intervals of checks; None when nobody checks.
-            on_health: Called with an address, the verdict as it counts here, and the latest check.
-            on_breaker: Called with an address, a state, its term, and its age in microseconds.
+            hearer: Is told what others say about endpoints we expect.
         """
         self.malformed = 0
         self.unsent = 0
@@ -89,15 +116,18 @@ class Fleet:
         timeout_s = health.timeout_s if health is not None else 1.0
         self._fresh_s = 2 * interval_s
         self._lease_s = 2 * interval_s + timeout_s
-        self._on_health = on_health
-        self._on_breaker = on_breaker
+        self._hearer = hearer
         self._copy: Mapping[str, bytes] = {}
         # Only what concerns our own endpoints is remembered: the board may hold any number of others.
         self._expected: set[str] = set()
         self._heard: dict[str, Heard] = {}
         self._leading: dict[str, int] = {}
+        self._stood_down_s: dict[str, float] = {}
+        self._seen_s: dict[str, float] = {}
+        self._counts: dict[str, dict[str, tuple[CountsFact, float]]] = {}
+        self._told_counts: dict[str, tuple[int, int, int]] = {}
         self._lost_s: float | None = None
-        self._unwritten: dict[str, tuple[bytes, float]] = {}
+        self._unwritten: dict[str, tuple[bytes | None, float]] = {}
         self._wake = asyncio.Event()
         self._left = False
 
@@ -108,7 +138,7 @@ class Fleet:
     def expect(self, address: str) -> None:
         """Take over what is known about *address*, and hear what is said about it."""
         self._expected.add(address)
-        for name in (f"health/{address}", f"breaker/{address}"):
+        for name in (f"health/{address}", f"breaker/{address}", f"hold/{address}"):
             self._changed(name, self._copy.get(name))
 
     def leave(self) -> None:
@@ -124,6 +154,8 @@ class Fleet:
         """
         heard = self._heard.get(address)
         now_s = self._clock.monotonic_s()
+        if now_s < self._stood_down_s.get(address, 0.0):
+            return None
         if address not in self._leading and heard is not None and now_s - heard.at_s < self._fresh_s:
             return None
         try:
@@ -141,12 +173,78 @@ class Fleet:
         self._leading[address] = fence
         return fence
 
-    async def may_probe(self, address: str, ttl_s: float) -> bool:
-        """Ask for the fleet's one right to probe a half-open *address*; without a store everybody has it."""
+    def stand_down(self, address: str) -> None:
+        """Let another instance check *address*: our own view of the endpoints is not to be trusted."""
+        self._leading.pop(address, None)
+        self._unwritten.pop(f"health/{address}", None)
+        self._stood_down_s[address] = self._clock.monotonic_s() + 2 * self._lease_s
+
+    async def may_probe(self, address: str, ttl_s: float) -> float | None:
+        """
+        Ask for the fleet's one right to probe a half-open *address*; without a store everybody has it.
+
+        Returns until when (`Clock.monotonic_s`) the right is ours, counted from before it was asked for so
+        that nobody else can have it at the same time; None if it is another's.
+        """
+        until_s = self._clock.monotonic_s() + ttl_s
         try:
-            return await self._board.lead(self._room, f"probe/{address}", ttl_s) > 0
+            ours = await self._board.lead(self._room, f"probe/{address}", ttl_s) > 0
         except StoreFault:
-            return True
+            return until_s
+        if not ours:
+            # Who has it lets go after a probe that failed: what fails for one may work for another.
+            self._write(f"want/{address}", written({"by": self._instance}), 2 * ttl_s)
+            return None
+        return until_s if self._clock.monotonic_s() < until_s else None
+
+    def others_want_to_probe(self, address: str) -> bool:
+        """Return whether another instance asked for the right to probe *address* lately, in vain."""
+        value = self._copy.get(f"want/{address}")
+        if value is None:
+            return False
+        try:
+            return read_signature(value) != self._instance
+        except ValueError:
+            self.malformed += 1
+            return False
+
+    def tell_answers(self, address: str) -> None:
+        """Tell whoever checks *address* that our calls to it went well, unless somebody just did."""
+        if not self.answers_heard(address):
+            count = self._clock.now_us()
+            self._write(f"seen/{address}", written({"by": self._instance, "count": count}), self._fresh_s)
+
+    def answers_heard(self, address: str) -> bool:
+        """Return whether another instance's calls to *address* went well within the last interval."""
+        return self._clock.monotonic_s() - self._seen_s.get(address, -self._fresh_s) < self._fresh_s / 2
+
+    def tell_hold(self, address: str, fact: HoldFact | None, ttl_s: float) -> None:
+        """Tell the others what an operator said about a breaker; None takes it back."""
+        self._write(f"hold/{address}", None if fact is None else written_hold(fact), ttl_s)
+
+    def share_counts(self, address: str, breaker: Breaker) -> None:
+        """Tell the others what our breaker has counted, if anybody sees failures and it changed."""
+        calls, failures = breaker.counted(round(self._clock.monotonic_s() * 1e6))
+        now = (calls, failures, breaker.term)
+        told = self._told_counts.get(address, (0, 0, 0))
+        worth_it = failures or told[1] or self.counts_of_others(address, breaker)[1]
+        if now == told or not worth_it:
+            return
+        self._told_counts[address] = now
+        fact = CountsFact(calls=calls, failures=failures, term=breaker.term, by=self._instance)
+        self._write(
+            f"counts/{address}/{self._instance}", written_counts(fact), breaker.policy.window_us / 1e6
+        )
+
+    def counts_of_others(self, address: str, breaker: Breaker) -> tuple[int, int]:
+        """Return the calls and failures that the other instances counted since the same judgement."""
+        oldest_s = self._clock.monotonic_s() - breaker.policy.window_us / 1e6
+        facts = [
+            fact
+            for fact, at_s in self._counts.get(address, {}).values()
+            if fact.term == breaker.term and at_s >= oldest_s
+        ]
+        return sum(fact.calls for fact in facts), sum(fact.failures for fact in facts)
 
     def tell_health(self, address: str, streak: Streak, fence: int, count: int) -> None:
         """Tell the others what our checks of *address* add up to."""
@@ -157,7 +255,7 @@ class Fleet:
 
     def tell_breaker(self, address: str, breaker: Breaker) -> None:
         """Tell the others what our breaker judged about *address*."""
-        if breaker.state is State.HALF_OPEN:
+        if breaker.state not in (State.OPEN, State.CLOSED):
             return
         fact = BreakerFact(
             state=breaker.state, term=breaker.term, at_us=self._clock.now_us(), by=self._instance
@@ -171,6 +269,10 @@ class Fleet:
         self._heard.pop(address, None)
         self._leading.pop(address, None)
         self._unwritten.pop(f"health/{address}", None)
+        self._stood_down_s.pop(address, None)
+        self._seen_s.pop(address, None)
+        self._counts.pop(address, None)
+        self._told_counts.pop(address, None)
 
     async def write_facts(self) -> None:
         """Write what is told, newest per endpoint, until cancelled."""
@@ -180,7 +282,10 @@ class Fleet:
             while self._unwritten:
                 name, (value, ttl_s) = next(iter(self._unwritten.items()))
                 try:
-                    await self._board.put(self._room, name, value, ttl_s)
+                    if value is None:
+                        await self._board.remove(self._room, name)
+                    else:
+                        await self._board.put(self._room, name, value, ttl_s)
                 except StoreFault:
                     self.unsent += 1
                     await self._clock.sleep(RESEND_S)
@@ -188,19 +293,33 @@ class Fleet:
                 if self._unwritten.get(name) == (value, ttl_s):
                     del self._unwritten[name]
 
-    def _write(self, name: str, value: bytes, ttl_s: float) -> None:
+    def _write(self, name: str, value: bytes | None, ttl_s: float) -> None:
         self._unwritten[name] = (value, ttl_s)
         self._wake.set()
 
     def _changed(self, name: str, value: bytes | None) -> None:
         # A value that ran out changes nothing: what was last known stays until somebody knows better.
-        if value is None or self._left:
+        if self._left:
             return
         kind, _, address = name.partition("/")
+        by = ""
+        if kind == "counts":
+            address, _, by = address.rpartition("/")
         if address not in self._expected:
             return
+        if value is None:
+            if kind == "hold":
+                self._hearer.on_hold(address, None)
+            return
         try:
-            if kind == "health":
+            if kind == "counts":
+                self._hear_counts(address, by, read_counts(value))
+            elif kind == "hold":
+                self._hearer.on_hold(address, read_hold(value))
+            elif kind == "seen":
+                if read_signature(value) != self._instance:
+                    self._seen_s[address] = self._clock.monotonic_s()
+            elif kind == "health":
                 self._hear_health(address, read_health(value))
             elif kind == "breaker":
                 self._hear_breaker(address, read_breaker(value))
@@ -218,8 +337,19 @@ class Fleet:
         if fact.fence < self._leading.get(address, 0):
             return
         self._heard[address] = Heard(now_s, fact.fence)
-        self._on_health(address, on_hearsay(fact.health, fact.last), fact.last)
+        self._hearer.on_health(address, on_hearsay(fact.health, fact.last), fact.last)
+
+    def _hear_counts(self, address: str, by: str, fact: CountsFact) -> None:
+        if by == self._instance:
+            return
+        counts = self._counts.setdefault(address, {})
+        # Instances come and go, so the one silent for longest is forgotten first.
+        counts.pop(by, None)
+        counts[by] = (fact, self._clock.monotonic_s())
+        if len(counts) > MAX_COUNTING:
+            del counts[next(iter(counts))]
+        self._hearer.on_counts(address)
 
     def _hear_breaker(self, address: str, fact: BreakerFact) -> None:
         if fact.by != self._instance:
-            self._on_breaker(address, fact.state, fact.term, self._clock.now_us() - fact.at_us)
+            self._hearer.on_breaker(address, fact.state, fact.term, self._clock.now_us() - fact.at_us)

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from random import Random
 
 from silence_gateway.clock import Clock
+from silence_gateway.core.breaker import FAILURE_CODES
 from silence_gateway.core.endpoints import Link
 from silence_gateway.core.health import Check, Health, Streak, after_check
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault
+from silence_gateway.events import Observer, ProberBlind
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
@@ -25,6 +27,15 @@ from silence_gateway.upstreams.settings import HealthSettings
 
 CHECK = b"/grpc.health.v1.Health/Check"
 NOT_SERVING = 2
+SPEAK_AGAINST = (*sorted(FAILURE_CODES), Code.DEADLINE_EXCEEDED)
+"""Ends of calls that make a check worth while, whatever else went well."""
+
+MAX_SKIPPED = 1
+"""
+Checks in a row left out because calls go well. Only a check finds out that an endpoint wants no more calls,
+so half of them stay.
+"""
+
 JITTER = 0.1
 """Checks come up to this share earlier or later, so that those of many endpoints spread out."""
 
@@ -109,13 +120,17 @@ class HealthWatch:
 
     def __init__(
         self,
+        upstream: str,
         settings: HealthSettings,
         *,
         clock: Clock,
         rng: Random,
+        observer: Observer,
         fleet: Fleet | None,
         on_verdict: Callable[[], None],
     ) -> None:
+        self._upstream = upstream
+        self._observer = observer
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -124,6 +139,9 @@ class HealthWatch:
         self._request = check_request(settings.service)
         self._wake: dict[Endpoint, asyncio.Event] = {}
         self._anew: set[Endpoint] = set()
+        self._last: dict[Endpoint, Check] = {}
+        self._blind = False
+        self._calls: dict[Endpoint, tuple[int, int]] = {}
 
     def reconnected(self, endpoint: Endpoint) -> None:
         """
@@ -136,6 +154,10 @@ class HealthWatch:
             self._anew.add(endpoint)
             wake.set()
 
+    def watches(self, endpoint: Endpoint) -> bool:
+        """Tell whether *endpoint* is watched."""
+        return endpoint in self._wake
+
     async def watch(self, endpoint: Endpoint) -> None:
         """Check *endpoint* every interval until it is removed; cancelling it is safe."""
         wake = self._wake[endpoint] = asyncio.Event()
@@ -144,6 +166,8 @@ class HealthWatch:
         finally:
             del self._wake[endpoint]
             self._anew.discard(endpoint)
+            self._last.pop(endpoint, None)
+            self._calls.pop(endpoint, None)
 
     async def _watch(self, endpoint: Endpoint, wake: asyncio.Event) -> None:
         interval_s = self._settings.interval_s
@@ -151,6 +175,7 @@ class HealthWatch:
         wait_s = min(interval_s, 1.0) * self._rng.random()
         streak = Streak()
         count = 0
+        skipped = 0
         while not endpoint.removed:
             timer = self._clock.call_later(wait_s, wake.set)
             try:
@@ -163,14 +188,27 @@ class HealthWatch:
                 streak = Streak(Health.UNHEALTHY, self._settings.healthy_after - 1)
             wait_s = interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
             fence = 0
+            calls_go_well = self._calls_go_well(endpoint)
             if self._fleet is not None:
                 lease = await self._fleet.lead_checks(endpoint.address)
                 if lease is None:
+                    self._last.pop(endpoint, None)
+                    if calls_go_well:
+                        self._fleet.tell_answers(endpoint.address)
                     # Should checking come to us later, it goes on from what the others found out; a mere
                     # doubt is nothing to go on from.
                     streak = Streak(Health.UNKNOWN if endpoint.health is Health.DOUBTED else endpoint.health)
                     continue
                 fence = lease
+                calls_go_well = calls_go_well or self._fleet.answers_heard(endpoint.address)
+            undisputed = streak.health is Health.HEALTHY and not streak.against
+            if calls_go_well and undisputed and skipped < MAX_SKIPPED and endpoint.link is Link.CONNECTED:
+                skipped += 1
+                count += 1
+                if self._fleet is not None and fence:
+                    self._fleet.tell_health(endpoint.address, streak, fence, count)
+                continue
+            skipped = 0
             connection = endpoint.any_connection()
             if connection is None and endpoint.link is Link.CONNECTING:
                 continue
@@ -183,10 +221,37 @@ class HealthWatch:
                 streak, outcome, self._settings.unhealthy_after, self._settings.healthy_after
             )
             count += 1
-            if self._fleet is not None and fence:
-                self._fleet.tell_health(endpoint.address, streak, fence, count)
+            endpoint.vouched = False
+            self._last[endpoint] = outcome
             if error:
                 endpoint.last_error = error
-            if streak.health is not Health.UNKNOWN and streak.health is not endpoint.health:
-                endpoint.health = streak.health
+            health = streak.health
+            if self._is_blind() and health is Health.UNHEALTHY:
+                health = Health.DOUBTED
+                if self._fleet is not None and fence:
+                    self._fleet.stand_down(endpoint.address)
+            elif self._fleet is not None and fence:
+                self._fleet.tell_health(endpoint.address, streak, fence, count)
+            if health is not Health.UNKNOWN and health is not endpoint.health:
+                endpoint.health = health
                 self._on_verdict()
+
+    def _is_blind(self) -> bool:
+        """
+        Return whether nobody answers our checks, of two endpoints or more.
+
+        That they are all gone at once is less likely than that we cannot reach them: they stay in use if
+        nobody better is left, and another instance shall check.
+        """
+        blind = len(self._last) > 1 and all(check is Check.SILENT for check in self._last.values())
+        if blind and not self._blind:
+            self._observer(ProberBlind(upstream=self._upstream, endpoints=len(self._last)))
+        self._blind = blind
+        return blind
+
+    def _calls_go_well(self, endpoint: Endpoint) -> bool:
+        """Return whether calls were answered since the last look, and none failed."""
+        good, bad = endpoint.codes[0], sum(endpoint.codes[code] for code in SPEAK_AGAINST)
+        was_good, was_bad = self._calls.get(endpoint, (0, 0))
+        self._calls[endpoint] = (good, bad)
+        return good > was_good and bad == was_bad

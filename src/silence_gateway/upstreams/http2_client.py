@@ -9,6 +9,7 @@ means is the business of the calls.
 from __future__ import annotations
 
 from silence_gateway.core import h2_frames as h2
+from silence_gateway.core.h2_flood import Noise
 from silence_gateway.core.h2_frames import ErrorCode, H2Violation, Setting
 from silence_gateway.core.hpack import HeaderListTooLarge, HpackError
 from silence_gateway.errors import (
@@ -18,12 +19,7 @@ from silence_gateway.errors import (
 from silence_gateway.upstreams.answers import Answer, reset_error
 from silence_gateway.upstreams.call import as_our_timeout
 from silence_gateway.upstreams.grpc_messages import CallError
-from silence_gateway.upstreams.http2_link import Http2Link
-
-# Frames that make us answer or move nothing forward; more of them in a second, without one call
-# ending meanwhile, is an attack. A busy grpc-go peer measures its bandwidth with some hundred pings.
-MAX_NOISE = 2_000
-NOISE_PERIOD_S = 1.0
+from silence_gateway.upstreams.http2_link import MEASURING_PING, Http2Link
 
 
 class Http2Client(Http2Link):
@@ -44,7 +40,6 @@ class Http2Client(Http2Link):
                         self._stray(stream)
                     elif flags & h2.END_STREAM:
                         del calls[stream]
-                        self._noise = 0
                         if self._outflow.outboxes:
                             self._request_cut_short(stream)
                         call.on_end(answer)
@@ -63,9 +58,12 @@ class Http2Client(Http2Link):
                     if flags & h2.END_STREAM:
                         self._ended_by_data(stream)
                     elif not content:
-                        self._count_noise()
+                        self._count_noise(Noise.EMPTY_FRAMES)
                 else:
                     self._on_control(kind, flags, stream, content)
+            # Once a read and not once a frame; what stands between other frames may be missed.
+            if frames and (kind <= h2.HEADERS or frames[0][0] <= h2.HEADERS):
+                self._keepalive.quiet_pings = 0
             if self._frames.violation is not None:
                 raise self._frames.violation
             if self._received:
@@ -93,6 +91,7 @@ class Http2Client(Http2Link):
         """HEADERS, DATA or RST_STREAM on a stream without a call: late if it had one, else an error."""
         if not stream % 2 or stream >= self._next_stream:
             raise H2Violation(ErrorCode.PROTOCOL_ERROR, f"a frame on stream {stream}, which nobody opened")
+        self._count_noise(Noise.STRAYS)
 
     def _request_cut_short(self, stream: int) -> None:
         """The answer is complete; if the request is not, the peer does not want the rest."""
@@ -114,21 +113,21 @@ class Http2Client(Http2Link):
             self._write(h2.window_update_frame(0, self._received))
             self._received = 0
 
-    def _count_noise(self) -> None:
+    def _count_noise(self, noise: Noise) -> None:
+        """Count a frame that makes us work and moves nothing forward (`core.h2_flood`)."""
         if self._is_stuffed():
             raise H2Violation(
                 ErrorCode.ENHANCE_YOUR_CALM, "frames that want answers, but answers are not read"
             )
-        self._noise += 1
-        if self._noise >= MAX_NOISE:
-            now_s = self._clock.monotonic_s()
-            if now_s - self._noise_since_s < NOISE_PERIOD_S:
-                raise H2Violation(ErrorCode.ENHANCE_YOUR_CALM, f"{MAX_NOISE} idle frames in a second")
-            self._noise = 0
-            self._noise_since_s = now_s
+        statistics = self.statistics
+        work = statistics.calls + (statistics.bytes_in + statistics.bytes_out >> 10)
+        if not self._budget.spend(noise, self._now_s(), work):
+            name = noise.name.lower().replace("_", " ")
+            raise H2Violation(ErrorCode.ENHANCE_YOUR_CALM, f"a flood of {name}")
 
     def _on_control(self, kind: int, flags: int, stream: int, content: bytes) -> None:
         if kind == h2.WINDOW_UPDATE:
+            self._count_noise(Noise.WINDOW_UPDATES)
             if not self._outflow.on_window_update(stream, h2.read_increment(content)):
                 self._end_call(stream, UpstreamProtocolError("the upstream sent an impossible WINDOW_UPDATE"))
             return
@@ -141,16 +140,17 @@ class Http2Client(Http2Link):
                 self._on_reset(stream, h2.read_word(content))
             else:
                 self._stray(stream)
-                self._count_noise()
         elif kind == h2.SETTINGS and not flags & h2.ACK:
-            self._count_noise()
+            self._count_noise(Noise.SETTINGS)
             self._on_settings(content)
         elif kind == h2.PING and not flags & h2.ACK:
-            self._count_noise()
+            self._count_noise(Noise.PINGS)
             self.statistics.pings_answered += 1
             self._write(h2.ping_frame(content, ack=True))
         else:
-            self._count_noise()
+            if kind == h2.PING and content == MEASURING_PING:
+                self._estimate.on_ping_answered(self.statistics.bytes_in)
+            self._count_noise(Noise.OTHERS)
 
     def _end_call(self, stream: int, error: CallError) -> None:
         call = self._calls.get(stream)

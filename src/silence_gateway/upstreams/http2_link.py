@@ -13,6 +13,8 @@ from typing import TypeAlias, cast
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core import h2_frames as h2
+from silence_gateway.core.h2_bandwidth import WindowEstimate
+from silence_gateway.core.h2_flood import FloodBudget
 from silence_gateway.core.h2_frames import ErrorCode, Setting
 from silence_gateway.core.hpack import BlockReader
 from silence_gateway.errors import (
@@ -37,6 +39,9 @@ MAX_UNREAD = 4_194_304
 
 # How long the peer may take to read our GOAWAY, and to end TLS, before the socket is closed regardless.
 CLOSE_GRACE_S = 0.5
+
+# Unlike that of keepalive, so that its answer is known.
+MEASURING_PING = b"how wide"
 
 _CLOSED_HERE = "the connection was closed here"
 
@@ -68,6 +73,7 @@ class Http2Link(asyncio.Protocol):
         self.stopped_because = ""
         self.dismissed = False
         self._clock = clock
+        self._now_s = clock.monotonic_s
         self._on_stop: Callable[[str], None] | None = on_stop
         self._on_capacity = on_capacity
         self._loop = asyncio.get_running_loop()
@@ -83,9 +89,9 @@ class Http2Link(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._flush_due = False
         self._outflow = Outflow(self._write)
+        self._estimate = WindowEstimate(settings.stream_window_bytes, settings.max_stream_window_bytes)
         self._received = 0  # bytes of DATA not given back to the connection's window yet
-        self._noise = 0
-        self._noise_since_s = 0.0
+        self._budget = FloodBudget(clock.monotonic_s())
         self._deadlines = Deadlines(clock, self._give_up_overdue)
         self._keepalive = Keepalive(
             settings,
@@ -227,10 +233,23 @@ class Http2Link(asyncio.Protocol):
             self._write(h2.rst_stream_frame(stream_id, code))
             self._one_less()
 
-    def give_back(self, stream_id: int, count: int) -> None:
-        """Allow the peer to send *count* bytes more on a stream."""
-        if stream_id in self._calls:
-            self._write(h2.window_update_frame(stream_id, count))
+    def give_back(self, stream_id: int, count: int, window: int) -> int:
+        """
+        Allow the peer to send again the *count* bytes that were taken; return the stream's new window.
+
+        Only answers larger than half a window get here, so that only these are worth a measurement.
+        """
+        if stream_id not in self._calls:
+            return window
+        estimate = self._estimate
+        if estimate.wants_ping:
+            # After DATA of the peer, so that it forgives the ping (see `Keepalive`).
+            estimate.on_ping_sent(self.statistics.bytes_in)
+            self._keepalive.on_other_ping()
+            self._write(h2.ping_frame(MEASURING_PING))
+        grown = max(window, estimate.window)
+        self._write(h2.window_update_frame(stream_id, count + grown - window))
+        return grown
 
     def count_error(self, error: CallError) -> None:
         """Count a call that did not end well."""

@@ -2,6 +2,10 @@
 Asking a silent peer whether it is still there.
 
 Costs nothing per call: one timer per interval compares the count of bytes received with what it was.
+
+Servers of gRPC allow two pings that come sooner than five minutes after the last, and forget them when they
+have sent headers or data; a third ends the connection. So a long silence is asked after twice at our own
+interval, and from then on only as often as every such server allows, until an answer moves again.
 """
 
 from __future__ import annotations
@@ -13,6 +17,12 @@ from silence_gateway.upstreams.connection_settings import ConnectionSettings
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 PING_CONTENT = b"silence?"
+
+FORGIVEN_PINGS = 2
+"""Pings in a row, without headers or data of the peer between them, at our own interval."""
+
+POLITE_INTERVAL_S = 305.0
+"""Five minutes, and what a ping may be delayed less than the one before it."""
 
 
 class Keepalive:
@@ -26,6 +36,7 @@ class Keepalive:
 
     Attributes:
         interval_s: Silence before a ping; doubled when the peer complained. None never pings.
+        quiet_pings: Pings since the peer last sent headers or data; whoever reads these sets it to zero.
     """
 
     __slots__ = (
@@ -33,11 +44,13 @@ class Keepalive:
         "_heard_bytes",
         "_in_flight",
         "_on_silence",
+        "_pinged_s",
         "_send_ping",
         "_settings",
         "_statistics",
         "_timer",
         "interval_s",
+        "quiet_pings",
     )
 
     def __init__(
@@ -59,6 +72,8 @@ class Keepalive:
         self._timer: Timer | None = None
         self._heard_bytes = 0
         self.interval_s = settings.keepalive_s
+        self.quiet_pings = 0
+        self._pinged_s = 0.0
 
     def start(self) -> None:
         """Begin to watch; harmless if pings are off."""
@@ -77,13 +92,23 @@ class Keepalive:
         if self.interval_s is not None:
             self.interval_s *= 2
 
+    def on_other_ping(self) -> None:
+        """A ping was sent for another reason; the peer counts it all the same."""
+        self.quiet_pings += 1
+        self._pinged_s = self._clock.monotonic_s()
+
     def _look(self) -> None:
         heard = self._statistics.bytes_in
         asks = self._settings.keepalive_without_calls or self._in_flight() > 0
         if heard != self._heard_bytes or not asks:
             self.start()
             return
+        now_s = self._clock.monotonic_s()
+        if self.quiet_pings >= FORGIVEN_PINGS and now_s - self._pinged_s < POLITE_INTERVAL_S:
+            self.start()
+            return
         self._send_ping()
+        self.on_other_ping()
         self._statistics.pings_sent += 1
         self._timer = self._clock.call_later(self._settings.keepalive_timeout_s, self._judge)
 

@@ -7,6 +7,7 @@ because of what is written here is seen to by `breakers.py`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 
@@ -17,7 +18,9 @@ from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
+from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
+from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 
 
@@ -32,7 +35,15 @@ class Ledger:
     """
 
     def __init__(
-        self, *, clock: Clock, breakers: Breakers, places: Places, on_last: Callable[[Endpoint], None]
+        self,
+        *,
+        clock: Clock,
+        breakers: Breakers,
+        places: Places,
+        feedback: Feedback,
+        outliers: Outliers,
+        on_last: Callable[[Endpoint], None],
+        slow_s: float | None = None,
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -40,22 +51,43 @@ class Ledger:
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
         self._places = places
+        self._feedback = feedback.on_end if feedback.wanted else None
+        self._outliers = outliers
         self._on_last = on_last
+        self._slow_s = math.inf if slow_s is None else slow_s
 
-    def answered(self, endpoint: Endpoint, generation: int, started_s: float) -> None:
-        """Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*."""
+    def answered(
+        self, endpoint: Endpoint, generation: int, started_s: float, sent_s: float | None = None
+    ) -> None:
+        """
+        Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
+
+        *sent_s* is when a unary call got its place at this endpoint; a stream has none, because how long
+        it lasted says nothing about its endpoint.
+        """
         now_s = self._monotonic_s()
+        slow = False
+        if sent_s is not None:
+            slow = now_s - sent_s > self._slow_s
+            if self._feedback is not None:
+                self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
+            endpoint.heard_s = now_s
         endpoint.in_flight -= 1
         endpoint.codes[0] += 1
         elapsed_s = now_s - started_s
         self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
         self.latency_sum_s += elapsed_s
-        event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
+        if slow:
+            old = endpoint.breaker.state
+            event = endpoint.breaker.on_slow(generation, int(now_s * 1e6))
+        else:
+            old = State.HALF_OPEN
+            event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
+            self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
-        self._places.room()
+        self._places.give_back()
 
     def failed(
         self,
@@ -66,23 +98,29 @@ class Ledger:
         error: BaseException,
         *,
         final: bool,
+        sent_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with *error*, and take from it what it says about the endpoint.
 
-        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends.
+        Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. *sent_s*
+        is as for `answered`.
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
         endpoint.codes[code_of(error)] += 1
         if final:
-            elapsed_s = now_s - started_s
-            self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
-            self.latency_sum_s += elapsed_s
+            self.timed(now_s - started_s)
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
+        if sent_s is not None:
+            if self._feedback is not None:
+                self._feedback(endpoint, now_s - sent_s, now_s, evidence)
+            if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
+                endpoint.heard_s = now_s
         event = None
         if evidence is Evidence.ANSWER:
+            self._outliers.answered(endpoint)
             event = breaker.on_success(generation, now_us)
         elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
             if evidence is Evidence.PUSHBACK:
@@ -94,15 +132,22 @@ class Ledger:
         else:
             endpoint.penalty = raised(endpoint.penalty)
             endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
-                event = breaker.on_timeout(generation, int(started_s * 1e6), now_us)
+                asked_s = started_s if sent_s is None else sent_s
+                event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
             self._left(endpoint)
-        self._places.room()
+        self._places.give_back()
+
+    def timed(self, elapsed_s: float) -> None:
+        """Write down how long a call took."""
+        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
+        self.latency_sum_s += elapsed_s
 
     def inherit(self, endpoint: Endpoint) -> None:
         """Take over the counts of an endpoint that is going, so that totals never go down."""

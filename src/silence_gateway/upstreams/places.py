@@ -3,24 +3,30 @@ Places for calls: which endpoint, which connection, and who waits when there is 
 
 The choice is prepared in `reconsider`, whenever something about an endpoint changed; a call only draws
 from what was prepared. On the hot path: `take` (about a microsecond). The rules are pure and elsewhere
-(`core/endpoints.py`, `core/balancing.py`); what a call's end means is not known here (`ledger.py`).
+(`core/endpoints.py`, `core/balancing/`); what a call's end means is not known here (`ledger.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from random import Random
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.balancing import pick_at_random, pick_in_turn, pick_less_busy, weighted_order
+from silence_gateway.core.balancing.slow_start import share_of
 from silence_gateway.core.endpoints import Verdict, eligible, verdict, why_out
+from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, Observer
+from silence_gateway.upstreams.balancer import Balancer, Candidates
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.settings import UpstreamSettings
+from silence_gateway.upstreams.steering import Steering
 from silence_gateway.upstreams.waiting_line import WaitingLine
+
+NO_LIMIT = sys.maxsize
 
 USABLE = frozenset({Verdict.READY, Verdict.DOUBTFUL})
 """What a call without luck may find a place at."""
@@ -35,36 +41,48 @@ MAX_NAMED = 5
 
 class Tried:
     """
-    Where a call has been offered to already, and by which connection.
+    Where a call has been offered to already, and by which connection; and where it belongs, if that was said.
 
     Attributes:
+        key: See `steering.Steering`.
+        importance: Likewise.
         attempts: How often, without the refusals.
         refusals: How often an endpoint that is there turned it away.
         pause_s: How long to wait before it is offered again to one that did.
     """
 
-    __slots__ = ("attempts", "connections", "pause_s", "refusals", "refusing")
+    __slots__ = ("attempts", "connections", "importance", "key", "pause_s", "refusals", "refusing")
 
-    def __init__(self) -> None:
+    def __init__(self, steering: Steering | None = None) -> None:
+        self.key = None if steering is None else steering.key
+        self.importance = Importance.NORMAL if steering is None else steering.importance
         self.attempts = 0
         self.connections: dict[Endpoint, Connection] = {}
         self.refusals = 0
         self.refusing: set[Endpoint] = set()
         self.pause_s = 0.0
 
-    def left(self, ring: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    def avoid(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Offer the call to *endpoint* again only if there is nobody else."""
+        self.connections[endpoint] = connection
+        self.refusing.add(endpoint)
+
+    def left(self, ring: tuple[Endpoint, ...], spare: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """
-        Return whom else the call may be offered to.
+        Return whom else the call may be offered to: those of *ring*, or else of *spare*.
 
         Endpoints that had it already only come into question when there is nobody else, and when it was
         their connection that went away: a goodbye of a connection is not the endpoint's last word. Those
         that turned it away do so once the pause is over.
         """
         tried = self.connections
-        others = tuple(endpoint for endpoint in ring if endpoint not in tried)
-        return others or tuple(
+        for candidates in (ring, spare):
+            others = tuple(endpoint for endpoint in candidates if endpoint not in tried)
+            if others:
+                return others
+        return tuple(
             endpoint
-            for endpoint in ring
+            for endpoint in (*ring, *spare)
             if not tried[endpoint].accepting or (endpoint in self.refusing and not self.pause_s)
         )
 
@@ -76,6 +94,10 @@ class Places:
     Attributes:
         codes: Calls that ended without ever having had a place, by gRPC code.
         failovers: Calls offered again because they had provably never left.
+        in_flight: Calls that have a place.
+        streaming: Streams among them.
+        limit: Most unary calls that may have a place at once.
+        panic: Whether endpoints are used although they are judged unfit, because too few others are left.
     """
 
     def __init__(
@@ -89,28 +111,46 @@ class Places:
     ) -> None:
         self.codes = [0] * 17
         self.failovers = 0
+        self.in_flight = 0
+        self.streaming = 0
+        self.limit = NO_LIMIT if settings.concurrency is None else settings.concurrency.initial
+        self.panic = False
         self._settings = settings
+        self._spread = settings.balancing.spread
+        self._slow_start_s = settings.balancing.slow_start_s
         self._clock = clock
         self._draw = rng.random
         self._observer = observer
         self._on_usable = on_usable
         self._endpoints: list[Endpoint] = []
+        self._balancer = Balancer(
+            settings.balancer, settings.balancing, rng=rng, in_flight=lambda: self.in_flight
+        )
+        self._pick = self._balancer.pick
         self._ring: tuple[Endpoint, ...] = ()
+        self._spare: tuple[Endpoint, ...] = ()
         self._probes: tuple[Endpoint, ...] = ()
         self._hopeful = False
-        self._turn = -1
+        self._groups: list[Candidates] = []
         self._open = False
-        self._pick = {
-            "least_request": self._pick_less_busy,
-            "round_robin": self._pick_in_turn,
-            "random": self._pick_at_random,
-        }[settings.balancer]
-        self._line = WaitingLine(f"upstream {settings.name!r}", settings.pool.max_waiting, clock)
+        self._line = WaitingLine(
+            f"upstream {settings.name!r}", settings.pool.max_waiting, clock, settings.shedding
+        )
 
     @property
     def waiting(self) -> int:
         """How many calls wait for a place."""
-        return len(self._line)
+        return self._line.waiting
+
+    @property
+    def shed(self) -> list[int]:
+        """How many calls were refused to keep the line short, by importance."""
+        return self._line.shed
+
+    @property
+    def limited(self) -> int:
+        """How many calls count against the limit now."""
+        return self.in_flight - self.streaming
 
     def open(self) -> None:
         """Hand out places from now on."""
@@ -131,28 +171,42 @@ class Places:
         self._endpoints.remove(endpoint)
         self.reconsider()
 
-    def take(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
+    def take(self, tried: Tried | None, deadline_s: float) -> tuple[Endpoint, Connection] | None:
         """Return a place for a call now; None if there is none. The caller counts `in_flight` up at once."""
+        if self.in_flight - self.streaming >= self.limit:
+            return None
         if self._probes:
-            probe = self._take_probe()
+            probe = self._take_probe(deadline_s)
             if probe is not None:
                 return probe
         return self.take_ready(tried)
 
     def take_ready(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
-        """Do as `take`, but never as a probe: for calls whose end may be hours away."""
-        ring = self._ring if tried is None else tried.left(self._ring)
-        if not ring:
+        """Do as `take`, but never as a probe and beyond any limit: for calls whose end may be hours away."""
+        ring = self._ring
+        if tried is not None and tried.connections:
+            ring = tried.left(ring, self._spare)
+            if not ring:
+                return None
+            endpoint = self._balancer.pick_among(ring)
+        elif ring:
+            endpoint = self._pick(None if tried is None else tried.key)
+        else:
             return None
-        endpoint = ring[0] if len(ring) == 1 else self._pick(ring)
         connection = endpoint.with_room()
         if connection is not None:
+            self.in_flight += 1
             return endpoint, connection
-        for endpoint in dict.fromkeys(ring):
+        for endpoint in (*ring, *self._spare):
             connection = endpoint.with_room()
             if connection is not None:
+                self.in_flight += 1
                 return endpoint, connection
         return None
+
+    def others(self, tried: Tried) -> bool:
+        """Tell whether somebody could take the call who has not had it yet."""
+        return any(endpoint not in tried.connections for endpoint in self._ring)
 
     async def wait(
         self, deadline_s: float, tried: Tried | None, *, may_probe: bool = True
@@ -165,9 +219,11 @@ class Places:
             UpstreamUnavailable: There is no hope for one.
         """
         told = False
+        importance = Importance.NORMAL if tried is None else tried.importance
+        patience_ends_s: float | None = None
         try:
             while True:
-                taken = self.take(tried) if may_probe else self.take_ready(tried)
+                taken = self.take(tried, deadline_s) if may_probe else self.take_ready(tried)
                 if taken is None and tried is not None and tried.pause_s:
                     pause_s, tried.pause_s = tried.pause_s, 0.0
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
@@ -177,10 +233,14 @@ class Places:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
-                all_full = self._ring if tried is None else tried.left(self._ring)
+                all_full = self._ring if tried is None else tried.left(self._ring, self._spare)
                 if not all_full and not self._hopeful:
                     raise UpstreamUnavailable(self._nobody(), sent=False)
-                await self._line.wait(deadline_s, first=told)
+                if all_full and patience_ends_s is None:
+                    patience_ends_s = self._line.patience_ends_s(importance)
+                await self._line.wait(
+                    deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
+                )
                 told = True
         except UpstreamFault as error:
             self.codes[code_of(error)] += 1
@@ -188,8 +248,25 @@ class Places:
 
     def room(self) -> None:
         """Take note that there is room where there was none."""
-        if self._line.waiters:
+        if self._line.waiting:
             self._line.tell_one()
+
+    def give_back(self) -> None:
+        """Take note that a call that had a place has ended."""
+        self.in_flight -= 1
+        if self._line.waiting:
+            self._line.tell_one()
+
+    def limit_to(self, limit: int) -> None:
+        """Let so many unary calls have a place at once from now on; those that have one keep it."""
+        self.limit = limit
+        for _ in range(min(self._line.waiting, limit - self.limited)):
+            self._line.tell_one()
+
+    def on_second(self) -> None:
+        """Let endpoints that came lately have more of the calls; call it once a second."""
+        if self._slow_start_s and self._share_out():
+            self._prepare()
 
     def next_try(
         self, tried: Tried | None, endpoint: Endpoint, connection: Connection, error: BaseException
@@ -225,27 +302,39 @@ class Places:
             if now is not endpoint.verdict:
                 if now in USABLE and endpoint.verdict not in USABLE:
                     fresh.append(endpoint)
+                    endpoint.ready_s = self._clock.monotonic_s()
                 endpoint.verdict = now
                 endpoint.since_us = self._clock.now_us()
                 self._announce(endpoint, why_out(standing, endpoint.last_error))
-        answer = eligible(standings)
+        answer = eligible(standings, self._spread)
+        self.panic = answer.panic
         if self._open:
-            ready = [endpoints[index] for index in answer.ready]
-            self._ring = tuple(ready[index] for index in weighted_order([one.weight for one in ready]))
+            self._groups = [
+                (group.part, tuple(endpoints[index] for index in group.members), group.total_weight)
+                for group in answer.groups
+            ]
+            if self._slow_start_s:
+                self._share_out()
+            self._prepare()
+            self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
             self._hopeful = answer.hopeful
         else:
-            self._ring, self._probes, self._hopeful = (), (), False
-        if self._line and (self._ring or self._probes or not self._hopeful):
+            self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
+        if self._line.waiting and (self._ring or self._probes or not self._hopeful):
             self._line.tell_all()
         for endpoint in fresh:
             self._on_usable(endpoint)
 
-    def _take_probe(self) -> tuple[Endpoint, Connection] | None:
+    def _take_probe(self, deadline_s: float) -> tuple[Endpoint, Connection] | None:
         for endpoint in self._probes:
+            # Beyond the end of our right another instance may probe: one at a time in the whole fleet.
+            if deadline_s * 1e6 > endpoint.breaker.probe_until_us:
+                continue
             connection = endpoint.with_room()
             if connection is not None and endpoint.breaker.claim_probe():
                 self.reconsider()
+                self.in_flight += 1
                 return endpoint, connection
         return None
 
@@ -269,12 +358,15 @@ class Places:
             reasons[MAX_NAMED:] = [f"and {len(reasons) - MAX_NAMED} more"]
         return f"upstream {name!r}: no endpoint can take the call ({'; '.join(reasons)})"
 
-    def _pick_less_busy(self, ring: Sequence[Endpoint]) -> Endpoint:
-        return pick_less_busy(ring, self._draw())
+    def _prepare(self) -> None:
+        self._balancer.prepare(self._groups)
+        self._ring = self._balancer.ready
 
-    def _pick_at_random(self, ring: Sequence[Endpoint]) -> Endpoint:
-        return pick_at_random(ring, self._draw())
-
-    def _pick_in_turn(self, ring: Sequence[Endpoint]) -> Endpoint:
-        self._turn += 1
-        return pick_in_turn(ring, self._turn)
+    def _share_out(self) -> bool:
+        """Work out how far each endpoint has come with its slow start; return whether anything changed."""
+        now_s, changed = self._clock.monotonic_s(), False
+        for endpoint in self._endpoints:
+            share = share_of(endpoint.weight, now_s - endpoint.ready_s, self._slow_start_s)
+            if share != endpoint.share:
+                endpoint.share, changed = share, True
+        return changed

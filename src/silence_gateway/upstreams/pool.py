@@ -1,50 +1,56 @@
 """
-Calls to one upstream: a place is taken, the call made there, and its end written down.
+One upstream: its endpoints, and the parts that carry calls to them, joined.
 
-Hot path: `unary` runs for every request and adds one coroutine to the connection's own call, no task and
-no lock: about 2 us of CPython 3.11, counts included. Everything that may change the choice is worked out
-when it happens (`places.py`).
-
-This file joins the parts and holds none of their rules: which endpoint is `places.py`, connections are
-`endpoint.py`, what a call's end means is `ledger.py`, breakers move in `breakers.py`.
+This file holds none of their rules: how a call goes is `pooled_calls.py` and, for those that may run twice,
+`repeating.py`; which endpoint is `places.py`, connections are `endpoint.py`, what a call's end means is
+`ledger.py`, breakers move in `breakers.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.health import Check, Health
-from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
-from silence_gateway.upstreams.breakers import Breakers
+from silence_gateway.upstreams.breakers import MAX_NUDGE_S, Breakers
 from silence_gateway.upstreams.connector import grpc_connector
-from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.dialing import Connector
+from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.health import HealthWatch, check, check_request
+from silence_gateway.upstreams.fleet_drains import FleetDrains
+from silence_gateway.upstreams.health import HealthWatch
+from silence_gateway.upstreams.hearing import Hearing
+from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
-from silence_gateway.upstreams.places import Places, Tried
-from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, by_name, endpoint_statistics
-from silence_gateway.upstreams.pooled_stream import PooledStream
+from silence_gateway.upstreams.membership import Membership
+from silence_gateway.upstreams.outliers import Outliers
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
+from silence_gateway.upstreams.pooled_calls import PooledCalls
+from silence_gateway.upstreams.prober import Prober
+from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.retry_budget import RetryBudget
+from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 
-TICK_S = 1.0
-"""How often penalties fade."""
+PROBE_SPARE_S = 0.5
+"""How much longer than one wait and one call the right to probe lasts."""
 
 CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
 
 
-class GrpcUpstream:
+class GrpcUpstream(PooledCalls):
     """
     The endpoints of one upstream behind one `Caller`.
 
@@ -68,56 +74,89 @@ class GrpcUpstream:
         board: Board | None = None,
         connector: Connector | None = None,
         on_usable: Callable[[str], None] | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
         self.settings = settings
         self.on_usable = on_usable
-        self._clock: Clock = clock or SystemClock()
-        self._monotonic_s = self._clock.monotonic_s
+        clock = clock or SystemClock()
         self._observer = observer
         self._rng = rng or Random()  # noqa: S311 spreads load and waits; guessing it gains nothing
-        self._connector = connector or grpc_connector(settings, self._clock)
-        self._timeout_s = settings.timeout_s
+        self._connector = connector or grpc_connector(settings, clock)
         self._endpoints: dict[str, Endpoint] = {}
         self._background = Background(f"upstream {settings.name!r}", observer)
         self._spawn = self._background.begin
         self._quiet = asyncio.Event()
         self._stopping = False
-        self._health_request = check_request(settings.health.service if settings.health else "")
+        self._prober = Prober(settings, clock)
+        self._instance = instance = f"{self._rng.getrandbits(64):016x}"
+        self._hearing = Hearing(self._endpoints, clock)
         self._fleet: Fleet | None = None
         if board is not None:
             self._fleet = Fleet(
                 settings.name,
                 board,
-                clock=self._clock,
-                instance=f"{self._rng.getrandbits(64):016x}",
+                clock=clock,
+                instance=instance,
                 health=settings.health,
-                on_health=self._heard_health,
-                on_breaker=self._heard_breaker,
+                hearer=self._hearing,
             )
-        self._places = Places(
-            settings, clock=self._clock, rng=self._rng, observer=observer, on_usable=self._usable
-        )
+        places = Places(settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable)
         self._breakers = Breakers(
             settings.name,
-            clock=self._clock,
+            clock=clock,
             observer=observer,
             fleet=self._fleet,
             spawn=self._spawn,
-            probe=self._probe,
-            on_move=self._places.reconsider,
-            lease_s=max(settings.breaker.cool_down_s, settings.timeout_s),
+            probe=self._prober.probe,
+            on_move=places.reconsider,
+            lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
         )
-        self._ledger = Ledger(
-            clock=self._clock, breakers=self._breakers, places=self._places, on_last=self._last_call_ended
+        self._outliers = Outliers(
+            settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
         )
+        self._hearing.attach(self._breakers, places)
+        self._prober.attach(self._breakers, places)
+        self._feedback = Feedback(settings, places, clock)
+        self._membership = Membership(settings.balancing.subset, settings.balancing.instance or instance)
+        ledger = Ledger(
+            clock=clock,
+            breakers=self._breakers,
+            places=places,
+            feedback=self._feedback,
+            outliers=self._outliers,
+            on_last=self._last_call_ended,
+            slow_s=settings.breaker.slow_call_s,
+        )
+        budget = RetryBudget(
+            settings.retry.budget_policy(),
+            upstream=settings.name,
+            ticks=BUDGET_TICKS,
+            calls=lambda: sum(ledger.latency_counts),
+            board=board,
+            instance=instance,
+        )
+        repeats = Repeats(settings.retry, places, ledger, budget, clock=clock, rng=self._rng)
+        super().__init__(
+            places,
+            ledger,
+            repeats,
+            clock=clock,
+            timeout_s=settings.timeout_s,
+            repeatable=settings.retry.methods,
+        )
+        self._sources = tuple(sources)
+        self._joined = Joined(settings.endpoints, self.set_endpoints)
+        self._drains = FleetDrains(settings.name, board, self._heard_drain)
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
+                settings.name,
                 settings.health,
-                clock=self._clock,
+                clock=clock,
                 rng=self._rng,
+                observer=observer,
                 fleet=self._fleet,
-                on_verdict=self._places.reconsider,
+                on_verdict=places.reconsider,
             )
 
     async def __aenter__(self) -> Self:
@@ -132,9 +171,25 @@ class GrpcUpstream:
         if self._fleet is not None:
             self._fleet.join()
             self._spawn(self._fleet.write_facts())
-        for endpoint in self.settings.endpoints:
+            self._spawn(self._hearing.merge_counts(self._fleet))
+        self._repeats.budget.join()
+        self._drains.join()
+        for endpoint in self._membership.add(*self.settings.endpoints)[0]:
             self._begin(endpoint)
-        self._spawn(self._keep_house())
+        self._spawn(
+            keep_house(
+                self._endpoints,
+                places=self._places,
+                feedback=self._feedback,
+                repeats=self._repeats,
+                clock=self._clock,
+                spawn=self._spawn,
+                idle_timeout_s=self.settings.pool.idle_timeout_s,
+            )
+        )
+        for number, source in enumerate(self._sources):
+            self._spawn(source.follow(partial(self._joined.hear, number)))
+        self._spawn(self._outliers.watch())
         self._places.open()
 
     async def stop(self, drain_s: float = 5.0) -> None:
@@ -162,6 +217,19 @@ class GrpcUpstream:
         # A peer that never reads could hold up the end of its connection; it does not hold up ours.
         await self._background.finish(CLOSE_S)
 
+    def set_endpoints(self, endpoints: Sequence[EndpointSettings]) -> None:
+        """
+        Serve from *endpoints* from now on: who is new joins, and who is not named finishes what it has.
+
+        An endpoint that stays keeps its connections, its health and its breaker.
+        """
+        begun, left = self._membership.replace(endpoints)
+        for address in self._membership.used:
+            known = self._endpoints.get(address)
+            if known is not None:
+                known.update(self._membership.known[address])
+        self._follow(begun, left)
+
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """
         Serve from one more endpoint from now on.
@@ -169,10 +237,9 @@ class GrpcUpstream:
         Raises:
             ConfigError: If its address is here already.
         """
-        if settings.address in self._endpoints:
+        if settings.address in self._membership.known:
             raise ConfigError(f"upstream {self.settings.name!r}: endpoint {settings.address} is here already")
-        self._begin(settings)
-        self._places.reconsider()
+        self._follow(*self._membership.add(settings))
 
     def remove_endpoint(self, address: str) -> None:
         """
@@ -181,20 +248,17 @@ class GrpcUpstream:
         Raises:
             KeyError: If there is no such endpoint.
         """
-        endpoint = self._endpoints[address]
-        endpoint.active = False
-        endpoint.removed = True
-        endpoint.leaving = True
-        self._places.reconsider()
-        if not endpoint.in_flight:
-            self._forget(endpoint)
+        begun, left = self._membership.remove(address)
+        self._follow(begun, left)
 
     def drain_endpoint(self, address: str) -> None:
         """
         Give *address* no new calls; its connections stay, and what is in flight finishes.
 
+        That is this instance's decision; `drain_everywhere` makes it the fleet's.
+
         Raises:
-            KeyError: If there is no such endpoint.
+            KeyError: If there is no such endpoint, or this instance does not use it (`balancing.subset`).
         """
         self._endpoints[address].active = False
         self._places.reconsider()
@@ -212,89 +276,66 @@ class GrpcUpstream:
         endpoint.active = True
         self._places.reconsider()
 
+    async def drain_everywhere(self, address: str, *, drained: bool = True) -> bool:
+        """
+        Drain *address*, or undo it, on every instance of the fleet, those that start later included.
+
+        Returns False if the store could not be told, and the decision is this instance's alone.
+
+        Raises:
+            KeyError: If there is no such endpoint, or it was removed.
+        """
+        if drained:
+            self.drain_endpoint(address)
+        else:
+            self.activate_endpoint(address)
+        return await self._drains.tell(address, drained=drained)
+
+    def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
+        """
+        Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
+
+        Raises:
+            KeyError: If there is no such endpoint.
+            ValueError: If *state* is another one, or *reason* is too long to be passed on.
+        """
+        self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
+
     @property
     def statistics(self) -> UpstreamStatistics:
         """What there is to tell, now."""
-        ledger = self._ledger
-        codes = [
-            sum(counts)
-            for counts in zip(
-                ledger.codes,
-                self._places.codes,
-                *(endpoint.codes for endpoint in self._endpoints.values()),
-                strict=True,
-            )
-        ]
-        # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
-        codes[Code.UNAVAILABLE] -= self._places.failovers
-        return UpstreamStatistics(
-            name=self.settings.name,
-            calls_by_code=by_name(codes),
-            latency_counts=tuple(ledger.latency_counts),
-            latency_sum_s=ledger.latency_sum_s,
-            waiting=self._places.waiting,
-            failovers=self._places.failovers,
-            board_malformed=self._fleet.malformed if self._fleet is not None else 0,
-            board_unsent=self._fleet.unsent if self._fleet is not None else 0,
-            endpoints=tuple(endpoint_statistics(endpoint) for endpoint in self._endpoints.values()),
-        )
-
-    async def unary(
-        self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
-    ) -> Reply:
-        """
-        Call *method* once, as `Caller.unary` says.
-
-        A call that provably never left is offered to another endpoint, within its deadline and at most
-        `retry.attempts` times in all; one that may have left is not repeated.
-        """
-        started_s = self._monotonic_s()
-        if deadline_s is None:
-            deadline_s = started_s + self._timeout_s
-        tried: Tried | None = None
-        places, ledger = self._places, self._ledger
-        while True:
-            taken = places.take(tried)
-            if taken is None:
-                taken = await places.wait(deadline_s, tried)
-            endpoint, connection = taken
-            endpoint.in_flight += 1
-            generation = endpoint.breaker.generation
-            try:
-                reply = await connection.unary(method, message, metadata, deadline_s)
-            except BaseException as error:
-                tried = places.next_try(tried, endpoint, connection, error)
-                ledger.failed(endpoint, connection, generation, started_s, error, final=tried is None)
-                if tried is None:
-                    raise
-                continue
-            ledger.answered(endpoint, generation, started_s)
-            return reply
-
-    def stream(
-        self,
-        method: bytes,
-        messages: bytes | AsyncIterable[bytes],
-        metadata: Metadata = (),
-        deadline_s: float | None = None,
-    ) -> CallStream:
-        """
-        Call *method* for a stream of messages, as `Caller.stream` says.
-
-        The call begins at once where there is a place for it, else when the first message or the metadata is
-        asked for. One with a single message that provably never left is offered to another endpoint, like
-        a unary call.
-        """
-        return PooledStream(
-            self._places,
+        return upstream_statistics(
+            self.settings,
             self._ledger,
-            self._clock,
-            self._timeout_s,
-            method=method,
-            messages=messages,
-            metadata=metadata,
-            deadline_s=deadline_s,
+            self._places,
+            self._repeats,
+            self._fleet,
+            self._endpoints.values(),
+            self._membership,
         )
+
+    def _follow(self, begun: Iterable[EndpointSettings], left: Iterable[str]) -> None:
+        """Connect to whom this instance uses from now on, and take leave of the others."""
+        for settings in begun:
+            known = self._endpoints.get(settings.address)
+            if known is None:
+                self._begin(settings)
+                continue
+            # It came back before its last call had ended.
+            known.update(settings)
+            known.removed = known.leaving = False
+            known.active = settings.address not in self._drains
+            if self._watch is not None and not self._watch.watches(known):
+                self._spawn(self._watch.watch(known))
+        leaving = [self._endpoints[address] for address in left]
+        for endpoint in leaving:
+            endpoint.active = False
+            endpoint.removed = True
+            endpoint.leaving = True
+        self._places.reconsider()
+        for endpoint in leaving:
+            if not endpoint.in_flight:
+                self._forget(endpoint)
 
     def _begin(self, settings: EndpointSettings) -> None:
         endpoint = Endpoint(
@@ -308,8 +349,9 @@ class GrpcUpstream:
             on_change=self._places.reconsider,
             on_room=self._places.room,
             on_lost=self._lost,
-            on_connected=self._connected,
+            on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
         )
+        endpoint.active = settings.address not in self._drains
         self._endpoints[settings.address] = endpoint
         self._places.add(endpoint)
         if self._fleet is not None:
@@ -335,10 +377,6 @@ class GrpcUpstream:
         else:
             self._forget(endpoint)
 
-    def _connected(self, endpoint: Endpoint) -> None:
-        if self._watch is not None:
-            self._watch.reconnected(endpoint)
-
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:
             self._background.soon(self.on_usable, endpoint.address)
@@ -347,53 +385,15 @@ class GrpcUpstream:
         """Count the loss of an endpoint's last connection as one failure, however many calls it carried."""
         if not reason:
             return
+        for source in self._sources:
+            source.hurry()
         breaker, old = endpoint.breaker, endpoint.breaker.state
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
 
-    async def _probe(self, endpoint: Endpoint) -> None:
-        """Probe a half-open endpoint with a health check, because no call came to do it."""
-        breaker = endpoint.breaker
-        connection = endpoint.any_connection()
-        if connection is None or not breaker.claim_probe():
-            return
-        self._places.reconsider()
-        generation = breaker.generation
-        started_s = self._monotonic_s()
-        timeout_s = self.settings.health.timeout_s if self.settings.health is not None else self._timeout_s
-        outcome, error = await check(connection, self._health_request, started_s + timeout_s)
-        now_us = int(self._monotonic_s() * 1e6)
-        if outcome is Check.SERVING:
-            event = breaker.on_success(generation, now_us)
-        else:
-            endpoint.last_error = error
-            event = breaker.on_failure(generation, now_us)
-        if event is not None:
-            self._breakers.moved(endpoint, State.HALF_OPEN, event)
-
-    def _heard_health(self, address: str, health: Health, last: Check) -> None:
-        endpoint = self._endpoints[address]
-        if endpoint.health is not health:
-            endpoint.health = health
-            if health is not Health.HEALTHY:
-                endpoint.last_error = f"health check of another instance: {last.value}"
+    def _heard_drain(self, address: str, drained: bool) -> None:
+        endpoint = self._endpoints.get(address)
+        if endpoint is not None and not endpoint.removed:
+            endpoint.active = not drained
             self._places.reconsider()
-
-    def _heard_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
-        endpoint = self._endpoints[address]
-        old = endpoint.breaker.state
-        event = endpoint.breaker.adopt(state, term, age_us, int(self._monotonic_s() * 1e6))
-        if event is not None:
-            self._breakers.moved(endpoint, old, event)
-
-    async def _keep_house(self) -> None:
-        trims_every = max(1, round(self.settings.pool.idle_timeout_s / 2 / TICK_S))
-        ticks = 0
-        while True:
-            await self._clock.sleep(TICK_S)
-            ticks += 1
-            for endpoint in self._endpoints.values():
-                endpoint.fade()
-                if ticks % trims_every == 0:
-                    endpoint.trim()

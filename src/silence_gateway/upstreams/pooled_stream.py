@@ -3,7 +3,8 @@ A streaming call through the pool: a place, the connection's own stream, and one
 
 The call begins when it is made if there is a place, and otherwise when somebody waits for it. Until the
 first message or metadata has come, a call with one request message that provably never left may be offered
-to another endpoint; after that, and for request streams, what breaks is broken. In the ledger a stream is
+to another endpoint, and one that may run twice is made again as `repeating.py` has it; after that, and for
+request streams, what breaks is broken. In the ledger a stream is
 timed to its first message, because how long it lives says nothing about the endpoint; and it never serves
 as the probe of a half-open breaker, because its end may be hours away.
 """
@@ -12,19 +13,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from math import inf
 
 from silence_gateway.clock import Clock
+from silence_gateway.core.retry import Over
 from silence_gateway.upstreams.contracts import CallStream, Metadata
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.steering import Steering
 
 
 class PooledStream:
     """See `contracts.CallStream`."""
 
     __slots__ = (
+        "_begun_times",
         "_clock",
         "_committed",
         "_deadline_s",
@@ -36,8 +43,10 @@ class PooledStream:
         "_messages",
         "_metadata",
         "_method",
+        "_pause_s",
         "_place",
         "_places",
+        "_repeats",
         "_started_s",
         "_stream",
         "_timeout_s",
@@ -55,6 +64,8 @@ class PooledStream:
         messages: bytes | AsyncIterable[bytes],
         metadata: Metadata,
         deadline_s: float | None,
+        repeats: Repeats | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self._places = places
         self._ledger = ledger
@@ -67,13 +78,16 @@ class PooledStream:
         self._started_s = clock.monotonic_s()
         self._first_s: float | None = None
         self._generation = 0
-        self._tried: Tried | None = None
+        self._repeats = repeats
+        self._begun_times = 0
+        self._pause_s = 0.0
+        self._tried = None if steering is None else Tried(steering)
         self._committed = not isinstance(messages, bytes)
         self._ended = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
-        taken = places.take_ready(None)
+        taken = places.take_ready(self._tried)
         if taken is not None:
             self._begin(taken)
 
@@ -124,6 +138,9 @@ class PooledStream:
 
     async def _begun(self) -> CallStream:
         if self._stream is None:
+            if self._pause_s:
+                pause_s, self._pause_s = self._pause_s, 0.0
+                await self._clock.sleep(pause_s)
             limit_s = self._clock.monotonic_s() + self._timeout_s
             if self._deadline_s is not None:
                 limit_s = min(limit_s, self._deadline_s)
@@ -133,12 +150,15 @@ class PooledStream:
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:
         endpoint, connection = place
+        self._begun_times += 1
         self._generation = endpoint.breaker.generation
         self._stream = connection.stream(self._method, self._messages, self._metadata, self._deadline_s)
         self._iterator = aiter(self._stream)
         self._place = place
         self._ended = False
         endpoint.in_flight += 1
+        endpoint.streaming += 1
+        self._places.streaming += 1
 
     def _end(self, error: BaseException | None) -> bool:
         """Write the end down, once; return whether the call is to be begun again elsewhere."""
@@ -146,6 +166,8 @@ class PooledStream:
             return False
         self._ended = True
         endpoint, connection = self._place
+        endpoint.streaming -= 1
+        self._places.streaming -= 1
         started_s = self._started_s
         if self._first_s is not None:
             started_s += self._clock.monotonic_s() - self._first_s
@@ -155,8 +177,24 @@ class PooledStream:
         tried = None
         if not self._committed:
             tried = self._places.next_try(self._tried, endpoint, connection, error)
+            if tried is None and self._repeats is not None:
+                tried = self._made_again(self._repeats, endpoint, connection, error)
         self._ledger.failed(endpoint, connection, self._generation, started_s, error, final=tried is None)
         if tried is None:
             return False
         self._tried, self._stream, self._iterator, self._place = tried, None, None, None
         return True
+
+    def _made_again(
+        self, repeats: Repeats, endpoint: Endpoint, connection: Connection, error: BaseException
+    ) -> Tried | None:
+        """Return what to mind when the call is made once more after *error*; None if it is not."""
+        deadline_s = inf if self._deadline_s is None else self._deadline_s
+        step = repeats.after(error, self._begun_times, deadline_s)
+        if isinstance(step, Over):
+            return None
+        repeats.codes[code_of(error)] += 1
+        self._pause_s = step.after_us / 1e6
+        tried = self._tried or Tried()
+        tried.avoid(endpoint, connection)
+        return tried

@@ -14,9 +14,11 @@ from typing import Self
 
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
+from silence_gateway.core.concurrency_limit import ConcurrencyRules
+from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
-
-BALANCERS = ("least_request", "round_robin", "random")
+from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
+from silence_gateway.upstreams.retry_settings import RetrySettings
 
 MAX_ENDPOINTS = 1000
 """One upstream's endpoints are looked at one by one whenever one of them changes."""
@@ -46,7 +48,8 @@ class EndpointSettings:
     Attributes:
         address: `host:port`, `[v6]:port` or `unix:PATH`.
         weight: Its share of the calls, 1 to 100.
-        priority: Endpoints with the lowest number are used while any of them can be.
+        priority: Endpoints with the lowest number are used as far as they can take the calls.
+        zone: Where it is; empty if that does not matter.
 
     Raises:
         ConfigError: If one of them makes no sense.
@@ -55,6 +58,7 @@ class EndpointSettings:
     address: str
     weight: int = 1
     priority: int = 0
+    zone: str = ""
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
@@ -112,6 +116,7 @@ class BreakerSettings:
         patience_s: How long an endpoint must have been silent before timeouts speak against it, so that
             callers with tiny deadlines do not open the breaker.
         failure_codes: gRPC codes that count as failures, besides timeouts and broken connections.
+        slow_call_s: Unary answers that took longer count as failed in the ratio; None: none do.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -124,8 +129,11 @@ class BreakerSettings:
     cool_down_s: float = 5.0
     patience_s: float = 1.0
     failure_codes: frozenset[int] = FAILURE_CODES
+    slow_call_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.slow_call_s is not None:
+            positive("breaker", slow_call_s=self.slow_call_s)
         positive("breaker", window_s=self.window_s, cool_down_s=self.cool_down_s)
         wrong = [code for code in self.failure_codes if not 1 <= code <= 16]
         if wrong:
@@ -145,7 +153,36 @@ class BreakerSettings:
             cool_down_us=round(self.cool_down_s * 1e6),
             patience_us=round(self.patience_s * 1e6),
             failure_codes=self.failure_codes,
+            slow_call_us=0 if self.slow_call_s is None else round(self.slow_call_s * 1e6),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierSettings:
+    """
+    When an endpoint is left alone because it fails where its peers do not.
+
+    Attributes:
+        consecutive: Failures in a row that eject an endpoint.
+        ejection_s: How long the first time; the second time twice as long, and so on, up to ten times.
+        max_ejected: Share of the endpoints that may be ejected at once, from 0 to 1; one may always be, and
+            one always stays. 0 turns ejection off.
+        interval_s: How often success rates are compared.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    consecutive: int = 5
+    ejection_s: float = 30.0
+    max_ejected: float = 0.5
+    interval_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        positive("outliers", consecutive=self.consecutive, ejection_s=self.ejection_s)
+        positive("outliers", interval_s=self.interval_s)
+        if not 0 <= self.max_ejected <= 1:
+            raise ConfigError(f"outliers: max_ejected must be from 0 to 1, got {self.max_ejected}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,24 +219,6 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrySettings:
-    """
-    What to do with a call that provably never left.
-
-    Attributes:
-        attempts: How many endpoints a call may be offered to in all; 1 turns failover off.
-
-    Raises:
-        ConfigError: If it is below 1.
-    """
-
-    attempts: int = 3
-
-    def __post_init__(self) -> None:
-        positive("retry", attempts=self.attempts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """
     One upstream.
@@ -207,9 +226,13 @@ class UpstreamSettings:
     Attributes:
         name: What config, metrics and the store call it.
         endpoints: Where it is served; may be empty, and change while running.
-        balancer: `least_request`, `round_robin` or `random`.
+        balancer: One of BALANCERS.
+        balancing: How it goes about it, and how calls are shared among priorities and zones.
+        concurrency: Bounds of the adaptive limit of calls in flight; None does not limit them.
+        shedding: How long calls may stand in line for a place; None lets them wait until their deadline.
         timeout_s: Deadline of a unary call that brings none, and the longest any call waits for a place.
         health: Active checks; None never asks.
+        outliers: When to leave endpoints alone that do worse than their peers; None never does.
         tls: TLS client context; None speaks plain text.
         server_name: Name to verify and to send as authority; None takes the endpoint's host.
         max_message_bytes: Longest message an endpoint may answer, after decompression.
@@ -221,9 +244,13 @@ class UpstreamSettings:
     name: str
     endpoints: tuple[EndpointSettings, ...] = ()
     balancer: str = "least_request"
+    balancing: BalancingSettings = field(default_factory=BalancingSettings)
+    concurrency: ConcurrencyRules | None = None
+    shedding: SheddingRules | None = None
     timeout_s: float = 5.0
     health: HealthSettings | None = field(default_factory=HealthSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    outliers: OutlierSettings | None = None
     pool: PoolSettings = field(default_factory=PoolSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     tls: ssl.SSLContext | None = None

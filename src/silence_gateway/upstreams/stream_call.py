@@ -57,6 +57,7 @@ class StreamCall:
         "_sender",
         "_trailing",
         "_waiters",
+        "_window",
         "deadline_s",
         "stream_id",
     )
@@ -71,7 +72,7 @@ class StreamCall:
         self._trailing: Metadata = ()
         self._error: BaseException | None = None
         self._ended = False
-        self._room = carrier.stream_window_bytes
+        self._room = self._window = carrier.stream_window_bytes
         self._held = 0  # bytes that arrived and were not taken
         self._owed = 0  # bytes that were taken and not given back yet
         self._sender: asyncio.Task[None] | None = None
@@ -217,9 +218,10 @@ class StreamCall:
 
     def _give_back(self, count: int) -> None:
         self._owed += count
-        if self._owed >= self._carrier.stream_window_bytes // 2:
-            self._carrier.give_back(self.stream_id, self._owed)
-            self._room += self._owed
+        if self._owed >= self._window // 2:
+            window = self._carrier.give_back(self.stream_id, self._owed, self._window)
+            self._room += self._owed + window - self._window
+            self._window = window
             self._owed = 0
 
     # The request, if it is a stream.

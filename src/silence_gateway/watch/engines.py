@@ -18,7 +18,7 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 
-BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
+BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2, "held_closed": 0, "held_open": 2}
 
 
 def counts(label: str, values: Mapping[str, float]) -> tuple[Sample, ...]:
@@ -63,10 +63,58 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             counts("upstream", {upstream.name: upstream.failovers for upstream in upstreams}),
         ),
         Family(
+            "silence_upstream_retries_total",
+            "counter",
+            "Attempts made because one before had failed, or was late (`hedge`).",
+            tuple(
+                Sample((("upstream", upstream.name), ("kind", kind)), count)
+                for upstream in upstreams
+                for kind, count in (("retry", upstream.retries), ("hedge", upstream.hedges))
+            ),
+        ),
+        Family(
+            "silence_upstream_hedges_won_total",
+            "counter",
+            "Calls that a hedge answered first.",
+            counts("upstream", {upstream.name: upstream.hedges_won for upstream in upstreams}),
+        ),
+        Family(
+            "silence_upstream_retries_refused_total",
+            "counter",
+            "Attempts that the retry budget did not allow.",
+            counts("upstream", {upstream.name: upstream.retries_refused for upstream in upstreams}),
+        ),
+        Family(
             "silence_upstream_calls_waiting",
             "gauge",
             "Calls that wait for a free stream now.",
             counts("upstream", {upstream.name: upstream.waiting for upstream in upstreams}),
+        ),
+        Family(
+            "silence_upstream_shed_total",
+            "counter",
+            "Calls refused because they would have waited too long, by the importance of their route.",
+            tuple(
+                Sample((("upstream", upstream.name), ("importance", importance)), count)
+                for upstream in upstreams
+                for importance, count in upstream.shed.items()
+            ),
+        ),
+        Family(
+            "silence_upstream_concurrency_limit",
+            "gauge",
+            "Most unary calls in flight at once, as found out; only where `concurrency` is set.",
+            counts(
+                "upstream",
+                {one.name: one.concurrency_limit for one in upstreams if one.concurrency_limit},
+            ),
+        ),
+        Family(
+            "silence_upstream_panic",
+            "gauge",
+            "1 while endpoints are used although they are judged unfit, because too few others are left.",
+            counts("upstream", {upstream.name: float(upstream.panic) for upstream in upstreams}),
+            "max",
         ),
         Family(
             "silence_endpoint_healthy",
@@ -93,6 +141,19 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "0 closed, 1 half open, 2 open.",
             tuple(Sample(labels, BREAKER_VALUES[endpoint.breaker]) for labels, endpoint in endpoints),
             "max",
+        ),
+        Family(
+            "silence_endpoint_vetoed",
+            "gauge",
+            "1 if the endpoint is out of reach here although another instance says that it is well, else 0.",
+            tuple(Sample(labels, float(endpoint.vetoed)) for labels, endpoint in endpoints),
+            "max",
+        ),
+        Family(
+            "silence_endpoint_ejections_total",
+            "counter",
+            "Times the endpoint was left alone because it failed where its peers did not.",
+            tuple(Sample(labels, endpoint.ejections) for labels, endpoint in endpoints),
         ),
     ]
 

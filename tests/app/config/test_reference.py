@@ -46,5 +46,5 @@ def test_a_key_that_works_is_not_among_those_that_come_later() -> None:
 
 
 def test_advice_is_found_by_the_place_of_a_key() -> None:
-    assert advice_for(("upstreams", "x", "endpoints", 3, "weight")) == "all endpoints are equal"
-    assert advice_for(("weight",)) is None
+    assert advice_for(("realtime", "namespaces", "x", "history")) == "publications are not kept"
+    assert advice_for(("history",)) is None

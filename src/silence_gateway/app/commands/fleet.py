@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -48,12 +48,39 @@ def sessions(
     return show(client(admin_url, admin_token, timeout_s), f"sessions?{query}", as_json=as_json)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @admin_options
 @json_option
 def upstreams(admin_url: str, admin_token: str, timeout_s: float, *, as_json: bool) -> int:
     """List upstreams, their endpoints, health and calls."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return OK
     return show(client(admin_url, admin_token, timeout_s), "upstreams", as_json=as_json)
+
+
+@upstreams.command()
+@click.argument("upstream")
+@click.argument("endpoint")
+@click.argument("word", metavar="open|closed|auto", type=click.Choice(["open", "closed", "auto"]))
+@click.option("--reason", default="", show_default="none", help="Why; shown to whoever looks.")
+@click.option("--ttl", default="1h", show_default=True, help="How long, such as 10m; then as with auto.")
+@admin_options
+def breaker(
+    upstream: str,
+    endpoint: str,
+    word: str,
+    reason: str,
+    ttl: str,
+    admin_url: str,
+    admin_token: str,
+    timeout_s: float,
+) -> int:
+    """Hold an endpoint's circuit breaker open or closed in the whole fleet, or leave it to itself again."""
+    path = f"upstreams/{quote(upstream, safe='')}/endpoints/{quote(endpoint, safe='')}"
+    asked = urlencode({"breaker": word, "reason": reason, "ttl": ttl})
+    client(admin_url, admin_token, timeout_s).ask_json("PUT", f"/api/v1/{path}?{asked}")
+    click.echo(f"{upstream} {endpoint}: circuit breaker {word}")
+    return OK
 
 
 @click.command()

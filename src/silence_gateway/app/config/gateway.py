@@ -33,6 +33,10 @@ class GatewayConfig(Section):
     name: Name = Field(
         default="edge", description="Name of the fleet; every key in the store starts with it."
     )
+    zone: Name | None = Field(
+        default=None,
+        description="Where this instance is; calls stay with endpoints of this zone as far as possible.",
+    )
     listen: tuple[ListenAddress, ...] = Field(
         default=(Address("127.0.0.1", 8080),),
         description=(

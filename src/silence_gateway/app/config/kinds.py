@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -135,6 +136,26 @@ def size(least: str | None = None, most: str | None = None) -> Kind:
     bounds = [None if text is None else parse_size(text) for text in (least, most)]
     return replace(
         SIZE, name=SIZE.name + _range_text(least, most), parse=_bounded(SIZE, bounds[0], bounds[1], show_size)
+    )
+
+
+def number(least: float, most: float) -> Kind:
+    """Return the kind of numbers between *least* and *most*, both included."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = nan
+        if not isfinite(value):
+            raise ValueError(f"{quoted(text)} is not a number: write one such as {most:g}")
+        return value
+
+    kind = Kind("number", read, _same, {"type": "number", "minimum": least, "maximum": most}, (f"{least:g}",))
+    return replace(
+        kind,
+        name=kind.name + _range_text(f"{least:g}", f"{most:g}"),
+        parse=_bounded(kind, least, most, lambda bound: f"{bound:g}"),
     )
 
 

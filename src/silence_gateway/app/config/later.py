@@ -10,14 +10,6 @@ from __future__ import annotations
 
 # Path of the key, `*` for any name or list index, and what to do meanwhile.
 LATER: dict[str, str] = {
-    "upstreams.*.outliers": "use breaker.consecutive",
-    "upstreams.*.retry": "calls that were never sent are already tried elsewhere",
-    "upstreams.*.endpoints.*.weight": "all endpoints are equal",
-    "upstreams.*.endpoints.*.priority": "all endpoints are equal",
-    "upstreams.*.endpoints.dns": "list the addresses",
-    "upstreams.*.endpoints.refresh": "list the addresses",
-    "upstreams.*.endpoints.registry": "list the addresses",
-    "upstreams.*.breaker.slow_call": "use the upstream's timeout",
     "routes.*.cors": "answer preflight requests in front of the gateway",
     "realtime.tokens.jwks": "use hmac_secret",
     "realtime.sessions.per_user": "sessions are not capped",

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from pydantic import SecretStr, ValidationError
 
 from silence_gateway.app.config import document
+from silence_gateway.app.config.checks.balancing import check_balancing
 from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
@@ -48,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     check_trust,
     check_store,
     check_upstreams,
+    check_balancing,
     check_routes,
     check_limits,
     check_auth,

@@ -147,7 +147,8 @@ class Reader:
         return filled.text
 
     def _items(self, node: Node, item: Shape, steps: Steps) -> Any:
-        if isinstance(node, Mapping):
+        alone = isinstance(item, Keys) and item.model.ALONE
+        if isinstance(node, Mapping) and not alone:
             if self._tell_later(node, steps):
                 return LEFT
             return self._problem(steps, node.place, f"{shown(steps)} takes a list: begin each item with '- '")

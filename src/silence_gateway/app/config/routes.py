@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import NAME, choice, duration
+from silence_gateway.app.config.kinds import NAME, Flag, choice, duration
 from silence_gateway.app.config.matching import RouteMatch
 from silence_gateway.app.config.section import Section
 
 AuthMode = Literal["none", "optional", "required"]
 AUTH_MODE = choice("none", "optional", "required")
+ImportanceWord = Literal["low", "normal", "high"]
+IMPORTANCE = choice("low", "normal", "high")
 
 
 class RouteConfig(Section):
@@ -30,6 +32,17 @@ class RouteConfig(Section):
         alias="timeout",
         description="Longest time a call may take; absent: the upstream's timeout.",
     )
+    importance: Annotated[ImportanceWord, IMPORTANCE] | None = Field(
+        default=None,
+        description="Who goes first when an upstream with `shedding` has too much to do; absent: `normal`.",
+    )
     auth: Annotated[AuthMode, AUTH_MODE] | None = Field(
         default=None, description="Who may call; absent: `required` if `auth` is configured, else `none`."
+    )
+    idempotent: Flag | None = Field(
+        default=None,
+        description=(
+            "Whether a call may run twice, which retries and hedging need; absent: GET and HEAD may, and "
+            "methods with the option `idempotency_level`."
+        ),
     )

@@ -79,7 +79,9 @@ def shape_schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def takes_one_value(shape: Shape) -> bool:
     """Whether a plain value may stand for a list of *shape*."""
-    return isinstance(shape, Leaf) or (isinstance(shape, Keys) and bool(shape.model.SHORTHAND))
+    return isinstance(shape, Leaf) or (
+        isinstance(shape, Keys) and (bool(shape.model.SHORTHAND) or shape.model.ALONE)
+    )
 
 
 def kind_schema(kind: Kind) -> dict[str, Any]:

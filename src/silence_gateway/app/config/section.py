@@ -17,8 +17,10 @@ class Section(BaseModel):
 
     Attributes:
         SHORTHAND: The key that a plain value stands for where this mapping is expected, if any.
+        ALONE: Whether a mapping where a list of them is expected stands for a list of one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_by_alias=True)
 
     SHORTHAND: ClassVar[str] = ""
+    ALONE: ClassVar[bool] = False

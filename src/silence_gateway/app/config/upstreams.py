@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from silence_gateway.app.config.balancing import (
+    BALANCER,
+    Balancer,
+    BalancingConfig,
+    ConcurrencyConfig,
+    SheddingConfig,
+)
 from silence_gateway.app.config.kinds import (
+    NAME,
     RATIO,
     EndpointAddress,
     FilePath,
     Kind,
+    Name,
     Text,
     choice,
     duration,
@@ -19,7 +29,9 @@ from silence_gateway.app.config.kinds import (
     size,
     whole,
 )
+from silence_gateway.app.config.quantities import parse_address, quoted
 from silence_gateway.app.config.section import Section
+from silence_gateway.app.config.upstream_retry import RetryConfig
 
 REFLECTION = "reflection"
 
@@ -48,22 +60,81 @@ PROTOCOL = choice(
     "grpc",
     slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
 )
-Balancer = Literal["least_request", "round_robin", "random"]
-LATER = "the balancer {!r} is not supported in this version: choose from least_request, round_robin, random"
-BALANCER = choice(
-    "least_request",
-    "round_robin",
-    "random",
-    slips={word: LATER.format(word) for word in ("peak_ewma", "consistent_hash")},
+
+
+Family = Literal["auto", "ipv4", "ipv6", "both"]
+SERVICE = re.compile(r"_[A-Za-z0-9-]{1,62}(?:\.[A-Za-z0-9_-]{1,63}){2,10}")
+
+
+def _parse_dns(text: str) -> str:
+    if SERVICE.fullmatch(text):
+        return text
+    if text.startswith("_"):
+        raise ValueError(
+            f"{quoted(text)} names no service: write SRV names as _name._tcp.domain, without a port"
+        )
+    try:
+        address = parse_address(text, any_port=False)
+    except ValueError:
+        raise ValueError(
+            f"{quoted(text)} is no name to look up: write host:port, or _name._tcp.domain"
+        ) from None
+    if address.unix_path or text[0] == "[" or text.rpartition(":")[0].replace(".", "").isdigit():
+        raise ValueError(f"{quoted(text)} is an address and no name: write it without `dns`")
+    return text
+
+
+DNS_NAME = Kind(
+    "host:port, or name of SRV records", _parse_dns, str, {"type": "string"}, ("auth.internal:9001",)
 )
 
 
 class EndpointConfig(Section):
-    """One address of a service."""
+    """
+    One address of a service, or one place where its addresses are found: exactly one of `address`, `dns`,
+    `file` and `registry`.
+    """
 
     SHORTHAND: ClassVar[str] = "address"
+    ALONE: ClassVar[bool] = True
 
-    address: EndpointAddress = Field(description="Host and port of one replica.")
+    address: EndpointAddress | None = Field(default=None, description="Host and port of one replica.")
+    dns: Annotated[str, DNS_NAME] | None = Field(
+        default=None,
+        description="Name to look up: `host:port` for A and AAAA records, `_name._tcp.domain` for SRV.",
+    )
+    refresh_s: Annotated[float, duration("1s", "24h")] = Field(
+        default=10.0,
+        alias="refresh",
+        description="Longest time between two look-ups of `dns`; a shorter TTL makes it sooner.",
+    )
+    family: Annotated[Family, choice("auto", "ipv4", "ipv6", "both")] = Field(
+        default="auto", description="Which addresses of `dns` to use; `auto`: IPv6 where there is no IPv4."
+    )
+    server: EndpointAddress | None = Field(
+        default=None, description="DNS server to ask for `dns`; absent: those of /etc/resolv.conf."
+    )
+    file: FilePath | None = Field(
+        default=None, description="File with one address a line, followed while the gateway runs."
+    )
+    registry: Annotated[str, NAME] | None = Field(
+        default=None, description="Name under which replicas register themselves in the store."
+    )
+    weight: Annotated[int, whole(1, 100)] = Field(
+        default=1, description="Its share of the calls, in proportion to the others'."
+    )
+    priority: Annotated[int, whole(0, 100)] = Field(
+        default=0, description="Endpoints of the lowest number take the calls as far as they can."
+    )
+    zone: Name | None = Field(
+        default=None, description="Where it is; calls stay in the instance's own `zone` as far as possible."
+    )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which of the four ways to say where replicas are is used; one, in a file that was checked."""
+        ways = ("address", "dns", "file", "registry")
+        return tuple(way for way in ways if getattr(self, way) is not None)
 
 
 class UpstreamTlsConfig(Section):
@@ -120,6 +191,28 @@ class BreakerConfig(Section):
     cool_down_s: Annotated[float, duration("10ms", "1h")] = Field(
         default=5.0, alias="cool_down", description="How long the breaker stays open before one trial call."
     )
+    slow_call_s: Annotated[float, duration("1ms", "1h")] | None = Field(
+        default=None,
+        alias="slow_call",
+        description="Answers that took longer count as failed in the ratio; absent: only failures do.",
+    )
+
+
+class OutliersConfig(Section):
+    """When an endpoint is left alone because it fails where its peers do not."""
+
+    consecutive: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=5, description="Failed calls in a row that eject an endpoint."
+    )
+    ejection_s: Annotated[float, duration("1s", "1h")] = Field(
+        default=30.0,
+        alias="ejection",
+        description="How long the first time; twice as long the second time, and so on, up to ten times.",
+    )
+    max_ejected: Annotated[float, RATIO] = Field(
+        default=0.5,
+        description="Share of the endpoints that may be ejected at once; one may be, and one always stays.",
+    )
 
 
 class PoolConfig(Section):
@@ -145,7 +238,9 @@ class PoolConfig(Section):
 class UpstreamConfig(Section):
     """One service, wherever its replicas are."""
 
-    endpoints: tuple[EndpointConfig, ...] = Field(description="Replicas of the service, as addresses.")
+    endpoints: tuple[EndpointConfig, ...] = Field(
+        description="Replicas of the service: addresses, and places where addresses are found."
+    )
     protocol: Annotated[Literal["grpc"], PROTOCOL] = Field(
         default="grpc", description="What the service speaks."
     )
@@ -161,7 +256,13 @@ class UpstreamConfig(Section):
     )
     balancer: Annotated[Balancer, BALANCER] = Field(
         default="least_request",
-        description="How a replica is picked: the less busy of two drawn, each in turn, or any.",
+        description=(
+            "How a replica is picked: the less busy of two drawn, each in turn, the faster of two drawn, the "
+            "same for the same key, or any."
+        ),
+    )
+    balancing: BalancingConfig = Field(
+        default=BalancingConfig(), description="Details of that, priorities, zones and subsets."
     )
     timeout_s: Annotated[float, duration("1ms", "24h")] = Field(
         default=5.0,
@@ -172,7 +273,19 @@ class UpstreamConfig(Section):
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
     )
+    retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
+    outliers: OutliersConfig | None = Field(
+        default=None,
+        description="When to leave endpoints alone that do worse than their peers; absent: never.",
+    )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to one endpoint.")
+    concurrency: ConcurrencyConfig | None = Field(
+        default=None, description="Adaptive limit of calls in flight; absent: not limited. `{}` turns it on."
+    )
+    shedding: SheddingConfig | None = Field(
+        default=None,
+        description="Refuse calls that would wait too long; absent: they wait until their deadline.",
+    )
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
     )

@@ -16,6 +16,7 @@ from silence_gateway.app.config.upstreams import UpstreamTlsConfig
 from silence_gateway.errors import ConfigError
 from silence_gateway.file_watch import content_of
 from silence_gateway.limiting.access_files import MAX_LIST_BYTES, read_list_file
+from silence_gateway.upstreams.discovery_file import MAX_FILE_BYTES, read_endpoints
 
 
 def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
@@ -55,6 +56,9 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[Steps, Path]]:
         for index, source in enumerate(upstream.descriptors):
             if source != "reflection":
                 yield (*at, "descriptors", index), Path(source)
+        for index, endpoint in enumerate(upstream.endpoints):
+            if endpoint.file is not None:
+                yield (*at, "endpoints", index, "file"), endpoint.file
         if upstream.tls is not None:
             yield from tls_files((*at, "tls"), upstream.tls)
 
@@ -76,6 +80,12 @@ def problems_elsewhere(config: GatewayConfig, environment: MappingOf[str, str]) 
     if config.auth is not None and config.auth.api_keys is not None:
         path = config.auth.api_keys.file
         readers.append((path, MAX_BYTES, lambda path, data: read_key_file(path, data, environment)))
+    for upstream in config.upstreams.values():
+        readers += [
+            (endpoint.file, MAX_FILE_BYTES, read_endpoints)
+            for endpoint in upstream.endpoints
+            if endpoint.file is not None
+        ]
     for path, max_bytes, read in readers:
         if trouble_with(path):
             continue  # check_files points at the key that names it

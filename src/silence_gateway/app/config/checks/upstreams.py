@@ -10,6 +10,9 @@ from silence_gateway.app.config.kinds import NAME, closest
 from silence_gateway.app.config.quantities import quoted, show_duration
 from silence_gateway.app.config.upstreams import UpstreamConfig
 
+OF_AN_ADDRESS = frozenset({"weight", "priority", "zone"})
+"""What DNS, a file or a registry says of its endpoints itself, where it can."""
+
 
 def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterator[Finding]:
     """Find a config with which every request is answered 404."""
@@ -34,7 +37,7 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
             NAME.parse(name)
         except ValueError as exc:
             yield Finding(at=at, says=str(exc))
-        yield from check_endpoints(at, upstream)
+        yield from check_endpoints(at, upstream, config)
         if not upstream.descriptors:
             yield Finding(
                 at=(*at, "descriptors"),
@@ -76,7 +79,7 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
             )
 
 
-def check_endpoints(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
+def check_endpoints(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) -> Iterator[Finding]:
     """Find endpoints that are missing or there twice."""
     if not upstream.endpoints:
         yield Finding(
@@ -86,6 +89,27 @@ def check_endpoints(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
         )
     seen: set[str] = set()
     for index, endpoint in enumerate(upstream.endpoints):
+        here: Steps = (*at, "endpoints", index)
+        if len(endpoint.kinds) != 1:
+            said = (
+                f"only one of {' and '.join(endpoint.kinds)}"
+                if endpoint.kinds
+                else "where: one of address, dns, file and registry"
+            )
+            yield Finding(at=here, says=f"write {said}", about=(here,))
+            continue
+        if endpoint.address is None:
+            for key in sorted(endpoint.model_fields_set & OF_AN_ADDRESS):
+                yield Finding(
+                    at=(*here, key),
+                    says=f"{key} belongs to an address, and not to what {endpoint.kinds[0]} finds: remove it",
+                )
+            if endpoint.registry is not None and config.store.url.scheme == "memory":
+                yield Finding(
+                    at=(*here, "registry"),
+                    says="nobody can register in memory://: name a store that others reach",
+                )
+            continue
         address = str(endpoint.address)
         if address in seen:
             yield Finding(
@@ -110,10 +134,11 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
                 about=(("auth",),),
             )
-        if route.upstream is None and route.timeout_s is None and route.auth is None:
+        changes = (route.upstream, route.timeout_s, route.auth, route.idempotent, route.importance)
+        if all(one is None for one in changes):
             yield Finding(
                 at=at,
-                says="this route changes nothing: give it upstream, timeout or auth, or remove it",
+                says="this route changes nothing: give it upstream, timeout, auth, idempotent or importance",
                 about=(at,),
             )
         methods = frozenset(route.match.methods)

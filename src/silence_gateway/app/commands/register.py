@@ -1,0 +1,112 @@
+"""`silence register`: a service's place in the store, for as long as the service or this command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+
+import click
+
+from silence_gateway.app.commands.options import DurationType
+from silence_gateway.app.exit_codes import OK
+from silence_gateway.events import Event
+from silence_gateway.upstreams.registry import Registration
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("address")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--store",
+    required=True,
+    envvar="SILENCE_STORE",
+    show_envvar=True,
+    help="The gateways' store, as `store.url`; better given by the environment, where `ps` does not show it.",
+)
+@click.option(
+    "--fleet", default="edge", envvar="SILENCE_FLEET", show_default=True, show_envvar=True,
+    help="The gateways' `name`.",
+)  # fmt: skip
+@click.option(
+    "--weight", type=click.IntRange(1, 100), default=1, show_default=True, help="Its share of the calls."
+)
+@click.option(
+    "--priority", type=click.IntRange(0, 1000), default=0, show_default=True, help="Lower is used first."
+)
+@click.option(
+    "--ttl", "ttl_s", type=DurationType(), default="15s", show_default=True,
+    help="How long it stays registered if this command dies.",
+)  # fmt: skip
+@click.option(
+    "--drain", "drain_s", type=DurationType(), default="2s", show_default=True,
+    help="Time between leaving the store and ending COMMAND, for what gateways have begun.",
+)  # fmt: skip
+def register(
+    name: str,
+    address: str,
+    command: tuple[str, ...],
+    store: str,
+    fleet: str,
+    weight: int,
+    priority: int,
+    ttl_s: float,
+    drain_s: float,
+) -> int:
+    """
+    Register ADDRESS (host:port) as a replica of NAME until this is stopped, or until COMMAND ends.
+
+    Gateways with `endpoints: {registry: NAME}` find it there. With a COMMAND, that is started and its exit
+    code is passed on: `silence register --store valkey://store:6379 auth 10.0.0.5:9001 -- ./server`.
+    """
+    if command[:1] == ("--",):
+        command = command[1:]  # what separates our options from the command's is not a part of it
+    registration = Registration(
+        name, address, store=store, fleet=fleet, weight=weight, priority=priority, ttl_s=ttl_s, observer=tell
+    )
+    return asyncio.run(run(registration, command, drain_s, f"{address} is registered as {name!r}"))
+
+
+def tell(event: Event) -> None:
+    """Print what happens to the store."""
+    click.echo(f"{event.level}: {event}", err=True)
+
+
+async def run(registration: Registration, command: Sequence[str], drain_s: float, done: str) -> int:
+    """Register until a signal comes or *command* ends; return the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    child = await asyncio.create_subprocess_exec(*command) if command else None
+    async with registration:
+        stopped = asyncio.ensure_future(stop.wait())
+        ended = stopped if child is None else asyncio.ensure_future(_ended(child))
+        announced = asyncio.ensure_future(_announce(registration, done))
+        await asyncio.wait((stopped, ended), return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, ended, announced):
+            task.cancel()
+    if child is None:
+        return OK
+    if child.returncode is None:
+        await asyncio.sleep(drain_s)
+        # It may have ended by itself meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+    # A command that a signal ended is reported as shells do.
+    code = await child.wait()
+    return code if code >= 0 else 128 - code
+
+
+async def _ended(child: asyncio.subprocess.Process) -> bool:
+    await child.wait()
+    return True
+
+
+async def _announce(registration: Registration, done: str) -> None:
+    await registration.registered()
+    click.echo(done)

@@ -1,0 +1,51 @@
+"""
+Where endpoints come from when they are not written down: what a source promises, and several joined.
+
+Whatever a source says replaces what it said before; the pool adds who is new and lets who is gone finish
+its calls. A source that learns nothing says nothing, so that a resolver or a store that is away takes no
+endpoint away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from silence_gateway.upstreams.settings import MAX_ENDPOINTS, EndpointSettings
+
+Use: TypeAlias = Callable[[Sequence[EndpointSettings]], None]
+
+
+class Source(Protocol):
+    """Somebody who knows the endpoints of a service."""
+
+    async def follow(self, use: Use) -> None:
+        """Call *use* with all endpoints whenever they are known anew, until cancelled."""
+
+    def hurry(self) -> None:
+        """Look again soon: an endpoint has gone away, and what is known may be old."""
+
+
+class Joined:
+    """
+    The endpoints of an upstream: those written down, and what each source said last.
+
+    Attributes:
+        left_out: Endpoints beyond the most that an upstream may have.
+    """
+
+    def __init__(self, written: Sequence[EndpointSettings], use: Use) -> None:
+        self.left_out = 0
+        self._said: dict[int, Sequence[EndpointSettings]] = {-1: written}
+        self._use = use
+
+    def hear(self, source: int, endpoints: Sequence[EndpointSettings]) -> None:
+        """Take what *source* says; of two who name an address, the one written first counts."""
+        self._said[source] = endpoints
+        found: dict[str, EndpointSettings] = {}
+        for number in sorted(self._said):
+            for endpoint in self._said[number]:
+                found.setdefault(endpoint.address, endpoint)
+        kept = list(found.values())[:MAX_ENDPOINTS]
+        self.left_out = len(found) - len(kept)
+        self._use(kept)

@@ -1,0 +1,195 @@
+"""
+Endpoints by name: A and AAAA records with a port of ours, or SRV records, looked up again and again.
+
+One look at a time, spread over time; sooner when an endpoint is lost, but never more than once a second.
+An answer that is empty or does not come changes nothing: a resolver that is away, or that loses its records
+for a moment, must not take a service away that is there. Part of an answer (one family, one target of SRV)
+may fail on its own and stays as it was on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.balancing import MAX_WEIGHT
+from silence_gateway.core.dns_refresh import SOONEST_S, ServiceRecord, next_look_s, ranks, shares
+from silence_gateway.errors import ConfigError, UpstreamUnavailable
+from silence_gateway.events import Noticed, Observer
+from silence_gateway.upstreams.addresses import parse_address
+from silence_gateway.upstreams.discovery import Use
+from silence_gateway.upstreams.dns_resolver import Resolver
+from silence_gateway.upstreams.settings import EndpointSettings
+
+FAMILY_KINDS = {"ipv4": ("A",), "ipv6": ("AAAA",), "both": ("A", "AAAA"), "auto": ("A", "AAAA")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSettings:
+    """
+    A name that stands for endpoints.
+
+    Attributes:
+        name: `host:port` for addresses, `_service._proto.domain` for SRV records.
+        refresh_s: Longest time between two looks; a shorter TTL makes it sooner.
+        family: `ipv4`, `ipv6`, `both`, or `auto`: IPv4, and IPv6 where there is none.
+
+    Raises:
+        ConfigError: If one of them makes no sense.
+    """
+
+    name: str
+    refresh_s: float = 10.0
+    family: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.is_service:
+            parse_address(self.name)
+        elif ":" in self.name or self.name.count(".") < 2:
+            raise ConfigError(f"dns {self.name!r}: write a service as _name._tcp.domain, without a port")
+        if not SOONEST_S <= self.refresh_s <= 86_400:
+            raise ConfigError(f"dns {self.name}: refresh_s must be 1 to 86400, got {self.refresh_s}")
+        if self.family not in FAMILY_KINDS:
+            raise ConfigError(f"dns {self.name}: family must be one of {', '.join(FAMILY_KINDS)}")
+
+    @property
+    def is_service(self) -> bool:
+        """Whether SRV records are asked for."""
+        return self.name.startswith("_")
+
+    @property
+    def host(self) -> str:
+        """The name that certificates are made out to: without port, and without the parts of a service."""
+        return self.name.split(".", 2)[2] if self.is_service else parse_address(self.name).host
+
+
+class DnsSource:
+    """
+    A `Source` that asks DNS.
+
+    Attributes:
+        looks: Look-ups so far.
+        failures: Look-ups in a row that changed nothing, for want of an answer.
+    """
+
+    def __init__(
+        self,
+        settings: DnsSettings,
+        resolver: Resolver,
+        *,
+        upstream: str,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+    ) -> None:
+        self.looks = self.failures = 0
+        self._settings = settings
+        self._resolver = resolver
+        self._upstream = upstream
+        self._clock = clock
+        self._draw = rng.random
+        self._observer = observer
+        self._known: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._services: tuple[ServiceRecord, ...] = ()
+        self._ttl_s: float | None = None
+        self._problem = ""
+        self._told = ""
+        self._soon = asyncio.Event()
+
+    async def follow(self, use: Use) -> None:
+        """Look the name up, call *use* with what there is, and again, until cancelled."""
+        while True:
+            self._soon.clear()
+            found = await self.look()
+            if found:
+                use(found)
+            wait_s = next_look_s(self._settings.refresh_s, self._ttl_s, self.failures, self._draw())
+            soonest_s = min(wait_s, SOONEST_S)
+            await self._clock.sleep(soonest_s)
+            timer = self._clock.call_later(wait_s - soonest_s, self._soon.set)
+            try:
+                await self._soon.wait()
+            finally:
+                timer.cancel()
+
+    def hurry(self) -> None:
+        """Look again within a second or so."""
+        self._soon.set()
+
+    async def look(self) -> Sequence[EndpointSettings]:
+        """Return the endpoints as they are known after one look; none if nothing was ever known."""
+        self.looks += 1
+        self._ttl_s, self._problem = None, ""
+        if self._settings.is_service:
+            found = await self._of_service()
+        else:
+            where = parse_address(self._settings.name)
+            found = [
+                EndpointSettings(address=joined(address, where.port))
+                for address in await self._of_host(where.host)
+            ]
+        if not found and not self._problem:
+            self._problem = f"{self._settings.name} has no addresses"
+        self.failures = self.failures + 1 if self._problem else 0
+        if self._problem != self._told:
+            self._told = self._problem
+            self._tell(self._problem)
+        return list({endpoint.address: endpoint for endpoint in found}.values())
+
+    async def _of_service(self) -> list[EndpointSettings]:
+        name = self._settings.name
+        try:
+            answer = await self._resolver.services(name)
+        except UpstreamUnavailable as error:
+            self._problem = str(error)
+        else:
+            records = tuple(one for one in answer.records if isinstance(one, ServiceRecord))
+            self._heed(answer.ttl_s)
+            if records:
+                self._services = records
+            else:
+                self._problem = f"{name} has no SRV records"
+        rank = ranks(self._services)
+        found = []
+        for record, weight in zip(self._services, shares(self._services, MAX_WEIGHT), strict=True):
+            for address in await self._of_host(record.host):
+                where = joined(address, record.port)
+                found.append(EndpointSettings(address=where, weight=weight, priority=rank[record.priority]))
+        return found
+
+    async def _of_host(self, host: str) -> list[str]:
+        found: list[str] = []
+        for kind in FAMILY_KINDS[self._settings.family]:
+            if found and self._settings.family == "auto":
+                break
+            try:
+                answer = await self._resolver.addresses(host, kind)
+            except UpstreamUnavailable as error:
+                self._problem = str(error)
+                found += self._known.get((host, kind), ())
+                continue
+            addresses = tuple(str(one) for one in answer.records)
+            if addresses:
+                self._heed(answer.ttl_s)
+            self._known[host, kind] = addresses
+            found += addresses
+        return found
+
+    def _heed(self, ttl_s: float | None) -> None:
+        if ttl_s is not None:
+            self._ttl_s = ttl_s if self._ttl_s is None else min(self._ttl_s, ttl_s)
+
+    def _tell(self, problem: str) -> None:
+        if problem:
+            what = f"upstream {self._upstream!r}: {problem}; its endpoints stay as they are"
+            self._observer(Noticed(what=what, loudness="warning"))
+        else:
+            self._observer(Noticed(what=f"upstream {self._upstream!r}: {self._settings.name} resolves again"))
+
+
+def joined(address: str, port: int) -> str:
+    """Return an address and a port as one."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,114 @@
+"""
+One call on several endpoints at once: the next is asked when those before are late, the first answer counts.
+
+The others are cancelled, at the upstream too. What an error means is `core/retry.py`'s to say: one that
+nothing follows ends the call for all attempts, any other one only its own. Each further attempt comes out
+of the retry budget and goes to an endpoint that has not had the call; where there is none, or no budget,
+the call goes on as it is. Costs a task per attempt, so only calls that may be hedged come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from silence_gateway.clock import Timer
+from silence_gateway.core.retry import Again, Over, Why
+from silence_gateway.errors import GatewayError, UpstreamFault
+from silence_gateway.upstreams.contracts import Reply
+from silence_gateway.upstreams.repeating import RepeatedCall, Repeats
+
+
+async def hedged(repeats: Repeats, call: RepeatedCall, after_s: float) -> Reply:
+    """
+    Make *call*, and once more whenever *after_s* seconds have brought no answer.
+
+    Cancelling it cancels every attempt.
+    """
+    race = _Race(repeats, call, after_s)
+    try:
+        return await race.run()
+    except BaseException as error:
+        repeats.settle(call, error)
+        raise
+    finally:
+        race.end()
+
+
+class _Race:
+    """The attempts of one call that run side by side."""
+
+    def __init__(self, repeats: Repeats, call: RepeatedCall, after_s: float) -> None:
+        self._repeats = repeats
+        self._call = call
+        self._after_s = after_s
+        self._running: list[asyncio.Task[Reply]] = []
+        self._turn = asyncio.Event()
+        self._timer: Timer | None = None
+        self._due = False
+        self._paid = False
+
+    async def run(self) -> Reply:
+        """Return the first answer; raise the error that leaves none to wait for."""
+        first = self._begin()
+        while True:
+            await self._turn.wait()
+            self._turn.clear()
+            for task in [task for task in self._running if task.done()]:
+                self._running.remove(task)
+                error = task.exception()
+                if error is None:
+                    self._repeats.hedges_won += task is not first
+                    return task.result()
+                if self._is_last_word(error):
+                    raise error
+            if self._due:
+                self._due = False
+                if self._paid or self._repeats.may_hedge(self._call):
+                    self._begin()
+
+    def end(self) -> None:
+        """Leave whatever still runs."""
+        self._plan(None)
+        for task in self._running:
+            task.cancel()
+
+    def _begin(self) -> asyncio.Task[Reply]:
+        task = asyncio.get_running_loop().create_task(self._repeats.attempt(self._call))
+        task.add_done_callback(self._ended)
+        self._running.append(task)
+        self._plan(self._after_s)
+        return task
+
+    def _ended(self, task: asyncio.Task[Reply]) -> None:
+        if not task.cancelled():
+            # Read here, because nobody may be left to read it: a loser can fail while it is being cancelled.
+            task.exception()
+        self._turn.set()
+
+    def _plan(self, after_s: float | None, *, paid: bool = False) -> None:
+        """Have the next attempt begin in *after_s* seconds and at no other time; None for never."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._paid = paid
+        self._due = after_s == 0
+        self._timer = self._repeats.clock.call_later(after_s, self._on_due) if after_s else None
+
+    def _on_due(self) -> None:
+        self._due = True
+        self._turn.set()
+
+    def _is_last_word(self, error: BaseException) -> bool:
+        """Take note that an attempt has failed; return whether the call has, too."""
+        if not isinstance(error, GatewayError):
+            return True
+        call = self._call
+        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True)
+        if isinstance(step, Again):
+            self._plan(step.after_us / 1e6, paid=True)
+            return False
+        if not self._running:
+            return True
+        # No further attempt; but one that never reached anybody says nothing about those that did.
+        self._plan(None)
+        assert isinstance(step, Over)
+        return step.why is Why.FATAL and (not isinstance(error, UpstreamFault) or error.sent)

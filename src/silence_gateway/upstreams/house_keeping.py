@@ -1,0 +1,45 @@
+"""
+What an upstream does every second.
+
+Penalties fade, slow starts go on, idle connections are closed, and what the last seconds say about repeats
+is learned and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from silence_gateway.clock import Clock
+from silence_gateway.upstreams.endpoint import Endpoint, Spawn
+from silence_gateway.upstreams.feedback import Feedback
+from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
+
+TICK_S = 1.0
+
+
+async def keep_house(
+    endpoints: Mapping[str, Endpoint],
+    *,
+    places: Places,
+    feedback: Feedback,
+    repeats: Repeats,
+    clock: Clock,
+    spawn: Spawn,
+    idle_timeout_s: float,
+) -> None:
+    """Do so for *endpoints*, whoever they are by then, until cancelled."""
+    trims_every = max(1, round(idle_timeout_s / 2 / TICK_S))
+    ticks = 0
+    while True:
+        await clock.sleep(TICK_S)
+        ticks += 1
+        feedback.on_second(endpoints.values(), clock.monotonic_s())
+        places.on_second()
+        repeats.tick(BUDGET_TICKS)
+        # Beside this one: the store may take its time.
+        spawn(repeats.budget.tick(TICK_S))
+        if ticks % trims_every == 0:
+            for endpoint in endpoints.values():
+                endpoint.trim()

@@ -1,0 +1,239 @@
+"""
+Endpoints that register themselves in the store: the service's side and the gateway's.
+
+A registration is a fact on the board, `registry/<name>`, that runs out unless it is renewed. A service
+that ends takes its fact away; one that dies is forgotten when its time is over, and its broken connections
+have said so long before. While the store is away nobody can renew anything, so nobody is forgotten; and
+the last ones are never forgotten, because a registry without anybody is more likely broken than right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from silence_gateway.clock import Clock, SystemClock
+from silence_gateway.core.registrations import RegistrationFact, read_registration, written_registration
+from silence_gateway.errors import ConfigError, StoreFault
+from silence_gateway.events import Noticed, Observer, nobody
+from silence_gateway.stores.contracts import Board, Store
+from silence_gateway.stores.open import open_store
+from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.upstreams.discovery import Use
+from silence_gateway.upstreams.settings import EndpointSettings
+
+TTL_S = 15.0
+"""How long a service that has died stays registered."""
+
+BEATS = 3
+"""Renewals within that time: two may be lost."""
+
+RESEND_S = 1.0
+"""Wait before a registration that the store did not take is sent again."""
+
+CALM_S = 20.0
+"""The store must have answered this long before silence speaks against a service: `TTL_S` and a bit."""
+
+TICK_S = 1.0
+
+
+def room_of(name: str) -> str:
+    """Return the room of the board where the endpoints of *name* are."""
+    return f"registry/{name}"
+
+
+class Registration:
+    """
+    One address, registered for as long as this is open.
+
+        async with Registration("auth", "10.0.0.5:9001", store="valkey://store:6379/0"):
+            await server.wait_for_termination()
+
+    It never fails because the store is away: the address is registered as soon as the store answers.
+
+    Attributes:
+        unsent: Attempts to register that the store did not take.
+
+    Raises:
+        ConfigError: The address, a number or the store's address makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        store: Store | str,
+        fleet: str = "edge",
+        weight: int = 1,
+        priority: int = 0,
+        ttl_s: float = TTL_S,
+        clock: Clock | None = None,
+        observer: Observer = nobody,
+    ) -> None:
+        """
+        Describe the registration; `start` or `async with` makes it.
+
+        Args:
+            name: What gateways call the service: `endpoints: {registry: NAME}`.
+            address: Where gateways reach it, `host:port`.
+            store: The fleet's store, which its owner starts and stops, or the store's address.
+            fleet: The gateways' `name`, when *store* is an address.
+            weight: Its share of the calls, 1 to 100.
+            priority: Lower is used first.
+            ttl_s: How long it stays registered if this process dies.
+            clock: For waits.
+            observer: Told when the store cannot be reached, once each time.
+        """
+        self.unsent = 0
+        self._clock: Clock = clock or SystemClock()
+        self._observer = observer
+        endpoint = EndpointSettings(address=address, weight=weight, priority=priority)
+        try:
+            fact = RegistrationFact(weight=weight, priority=priority, by=secrets.token_hex(8))
+        except ValueError as error:
+            raise ConfigError(f"registration of {address}: {error}") from error
+        if not name or not 1 <= ttl_s <= 3600:
+            raise ConfigError(f"a registration needs a name and a ttl_s of 1 to 3600, got {name!r}, {ttl_s}")
+        self._name = name
+        self._address = endpoint.address
+        self._value = written_registration(fact)
+        self._ttl_s = ttl_s
+        self._owned: Store | None = None
+        if isinstance(store, str):
+            settings = StoreSettings(url=store, guest=True)
+            if settings.address.scheme != "valkey":
+                raise ConfigError(f"{store}: register in a store that the gateways reach, valkey://HOST:PORT")
+            store = self._owned = open_store(settings, fleet, clock=self._clock, observer=observer)
+        self._board: Board = store.board
+        self._copy: Mapping[str, bytes] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._registered = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin to register; returns at once."""
+        if self._owned is not None:
+            await self._owned.start()
+        self._copy = self._board.watch(room_of(self._name))
+        self._task = asyncio.get_running_loop().create_task(self._renew())
+
+    async def registered(self) -> None:
+        """Wait until the store has heard of it for the first time."""
+        await self._registered.wait()
+
+    async def stop(self) -> None:
+        """
+        Take the address away, so that gateways send it nothing new; then finish what is being served.
+
+        Cancelling it leaves the registration to run out.
+        """
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+            # Somebody else may have taken over the address meanwhile: that is theirs to take away.
+            if self._copy.get(self._address) == self._value:
+                try:
+                    await self._board.remove(room_of(self._name), self._address)
+                except StoreFault as error:
+                    self._observer(
+                        Noticed(what=f"{self._address} stays registered for {self._ttl_s:g} s: {error}")
+                    )
+        if self._owned is not None:
+            await self._owned.stop()
+
+    async def _renew(self) -> None:
+        failing = False
+        while True:
+            try:
+                await self._board.put(room_of(self._name), self._address, self._value, self._ttl_s)
+            except StoreFault as error:
+                self.unsent += 1
+                if not failing:
+                    what = f"{self._address} cannot be registered as {self._name!r} now: {error}"
+                    self._observer(Noticed(what=what, loudness="warning"))
+                failing = True
+                await self._clock.sleep(RESEND_S)
+                continue
+            failing = False
+            self._registered.set()
+            await self._clock.sleep(self._ttl_s / BEATS)
+
+
+class RegistrySource:
+    """
+    A `discovery.Source`: whoever has registered as *name*.
+
+    Attributes:
+        malformed: Registrations that were refused.
+    """
+
+    def __init__(self, name: str, board: Board, *, store_is_up: Callable[[], bool], clock: Clock) -> None:
+        self.malformed = 0
+        self._name = name
+        self._board = board
+        self._store_is_up = store_is_up
+        self._clock = clock
+        self._known: dict[str, EndpointSettings] = {}
+        self._ended: set[str] = set()
+        self._overdue: set[str] = set()
+        self._changed = asyncio.Event()
+
+    async def follow(self, use: Use) -> None:
+        """Call *use* with who is registered whenever that changes, until cancelled."""
+        self._board.watch(room_of(self._name), self._heard, self._ended.add)
+        ticking = asyncio.ensure_future(self._tick())
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                use(tuple(self._known.values()))
+        finally:
+            ticking.cancel()
+
+    def hurry(self) -> None:
+        """Nothing to hurry: what happens is heard of when it happens."""
+
+    async def _tick(self) -> None:
+        calm_s = CALM_S
+        while True:
+            await self._clock.sleep(TICK_S)
+            calm_s = calm_s + TICK_S if self._store_is_up() else 0.0
+            if self._overdue and calm_s >= CALM_S and len(self._overdue) < len(self._known):
+                for address in self._overdue:
+                    del self._known[address]
+                self._overdue.clear()
+                self._changed.set()
+
+    def _heard(self, address: str, value: bytes | None) -> None:
+        ran_out = address in self._ended
+        self._ended.discard(address)
+        if value is None:
+            if ran_out and address in self._known:
+                self._overdue.add(address)
+                return
+            self._overdue.discard(address)
+            if self._known.pop(address, None) is not None:
+                self._changed.set()
+            return
+        try:
+            fact = read_registration(value)
+            endpoint = EndpointSettings(address=address, weight=fact.weight, priority=fact.priority)
+        except (ValueError, ConfigError):
+            self.malformed += 1
+            return
+        self._overdue.discard(address)
+        if self._known.get(address) != endpoint:
+            self._known[address] = endpoint
+            self._changed.set()

@@ -1,0 +1,219 @@
+"""
+Calls that may run twice: made again after an error, and on a second endpoint when the first one is late.
+
+One `RepeatedCall` goes through any number of attempts. Whether there is another one is decided in
+`core/retry.py`; this file takes places, makes attempts and keeps the counts straight: a call is counted
+once in the upstream's codes and durations, however many attempts its endpoints have counted. Attempts at
+the same time are `hedging.py`; streams are `pooled_stream.py`.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from random import Random
+
+from silence_gateway.clock import Clock
+from silence_gateway.core.hedging import quantile_s
+from silence_gateway.core.histogram import BOUNDS_S
+from silence_gateway.core.retry import Again, Ended, Over, Step, Why, next_step, read_pushback
+from silence_gateway.errors import GatewayError, RpcError, UpstreamFault, UpstreamTimeout
+from silence_gateway.upstreams.contracts import Metadata, Reply
+from silence_gateway.upstreams.ledger import Ledger
+from silence_gateway.upstreams.outcomes import code_of
+from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.retry_budget import RetryBudget
+from silence_gateway.upstreams.retry_settings import RetrySettings
+from silence_gateway.upstreams.steering import Steering
+
+LONGEST_S = 1e9
+"""What a call without a deadline has left: thirty years, so that it can be counted in microseconds."""
+
+LEAST_HEDGE_S = 0.001
+"""A quantile below this says that nothing is late; it must not double every call."""
+
+
+class RepeatedCall:
+    """
+    One call on its way through its attempts.
+
+    Attributes:
+        begun: Attempts begun so far.
+        tried: Who had it.
+    """
+
+    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "started_s", "tried")
+
+    def __init__(
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata,
+        started_s: float,
+        deadline_s: float,
+        steering: Steering | None = None,
+    ) -> None:
+        self.method = method
+        self.message = message
+        self.metadata = metadata
+        self.started_s = started_s
+        self.deadline_s = deadline_s
+        self.begun = 0
+        self.tried = Tried(steering)
+
+
+class Repeats:
+    """
+    Makes attempts and decides whether there is another one.
+
+    Attributes:
+        codes: Attempts that did not end their call, by gRPC code.
+        retries: Attempts made because one before had failed.
+        hedges: Attempts made because one before was late.
+        hedges_won: Calls that a hedge answered.
+        budget: What may be repeated.
+    """
+
+    def __init__(
+        self,
+        settings: RetrySettings,
+        places: Places,
+        ledger: Ledger,
+        budget: RetryBudget,
+        *,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self.codes = [0] * 17
+        self.retries = self.hedges = self.hedges_won = 0
+        self.budget = budget
+        self.clock = clock
+        self.places = places
+        self._settings = settings
+        self._attempt_timeout_s = settings.attempt_timeout_s
+        self._policy = settings.policy()
+        self._ledger = ledger
+        self._draw = rng.random
+        self._monotonic_s = clock.monotonic_s
+        self._hedge_after_s = settings.hedge_after_s
+        self._marks: list[list[int]] = []
+
+    @property
+    def hedge_after_s(self) -> float | None:
+        """After how long a call without an answer is made a second time, now; None for never."""
+        return self._hedge_after_s
+
+    def tick(self, kept: int) -> None:
+        """Learn from the calls of the last *kept* ticks what is late, if that is to be learned."""
+        share = self._settings.hedge_quantile
+        if share is None:
+            return
+        counts = list(self._ledger.latency_counts)
+        oldest = self._marks[0] if self._marks else [0] * (len(BOUNDS_S) + 1)
+        self._marks = [*self._marks, counts][-kept:]
+        late_s = quantile_s([now - then for now, then in zip(counts, oldest, strict=True)], share)
+        self._hedge_after_s = None if late_s is None else max(LEAST_HEDGE_S, late_s)
+
+    async def attempt(self, call: RepeatedCall) -> Reply:
+        """
+        Make *call* once, going elsewhere at once as long as it provably never left.
+
+        Raises what the attempt ended with; if that stays the call's last word, tell `settle`.
+        """
+        call.begun += 1
+        places, ledger, tried = self.places, self._ledger, call.tried
+        while True:
+            sent_s, limit_s = self._limits(call)
+            taken = places.take(tried, limit_s)
+            if taken is None:
+                try:
+                    taken = await places.wait(call.deadline_s, tried)
+                except UpstreamFault as error:
+                    self.codes[code_of(error)] += 1
+                    raise
+                sent_s, limit_s = self._limits(call)
+            endpoint, connection = taken
+            tried.avoid(endpoint, connection)
+            endpoint.in_flight += 1
+            generation = endpoint.breaker.generation
+            try:
+                reply = await connection.unary(call.method, call.message, call.metadata, limit_s)
+            except BaseException as error:
+                elsewhere = places.next_try(tried, endpoint, connection, error)
+                if elsewhere is None:
+                    self.codes[code_of(error)] += 1
+                ledger.failed(
+                    endpoint, connection, generation, call.started_s, error, final=False, sent_s=sent_s
+                )
+                if elsewhere is None:
+                    raise
+                continue
+            ledger.answered(endpoint, generation, call.started_s, sent_s)
+            return reply
+
+    def _limits(self, call: RepeatedCall) -> tuple[float, float]:
+        """Return the time now, and until when an attempt that begins now may take."""
+        now_s = self._monotonic_s()
+        return now_s, min(call.deadline_s, now_s + (self._attempt_timeout_s or inf))
+
+    def settle(self, call: RepeatedCall, error: BaseException) -> None:
+        """Write down that *call* has ended with *error*, which an attempt raised."""
+        self.codes[code_of(error)] -= 1
+        self._ledger.timed(self._monotonic_s() - call.started_s)
+
+    def after(self, error: BaseException, begun: int, deadline_s: float, *, hedged: bool = False) -> Step:
+        """
+        Decide what follows an attempt that ended with *error*; if it is another one, it is paid for.
+
+        What provably never left has been offered to everybody already, so nothing follows it; and what is no
+        answer of an upstream, such as a caller that leaves, is nobody's to repeat.
+        """
+        if not isinstance(error, RpcError) and not (isinstance(error, UpstreamFault) and error.sent):
+            return Over(Why.FATAL)
+        left_us = int(min(deadline_s - self._monotonic_s(), LONGEST_S) * 1e6)
+        step = next_step(
+            self._policy,
+            Ended(
+                code_of(error),
+                timed_out=isinstance(error, UpstreamTimeout) and self._attempt_timeout_s is not None,
+                pushback_ms=read_pushback(error.trailing_metadata) if isinstance(error, RpcError) else None,
+            ),
+            begun=begun,
+            left_us=left_us,
+            affordable=self.budget.affordable(),
+            draw=self._draw(),
+            hedged=hedged,
+        )
+        if isinstance(step, Again):
+            self.budget.repeats += 1
+            self.retries += 1
+        elif step.why is Why.BUDGET:
+            self.budget.refused += 1
+        return step
+
+    def may_hedge(self, call: RepeatedCall) -> bool:
+        """Tell whether a second attempt may begin now, beside the one that is late; if so it is paid for."""
+        if call.begun >= self._policy.attempts or not self.places.others(call.tried):
+            return False
+        if not self.budget.affordable():
+            self.budget.refused += 1
+            return False
+        self.budget.repeats += 1
+        self.hedges += 1
+        return True
+
+
+async def made_again(repeats: Repeats, call: RepeatedCall) -> Reply:
+    """Make *call* until it has an answer, or an error that stays; one attempt after the other."""
+    try:
+        while True:
+            try:
+                return await repeats.attempt(call)
+            except GatewayError as error:
+                step = repeats.after(error, call.begun, call.deadline_s)
+                if isinstance(step, Over):
+                    raise
+            if step.after_us:
+                await repeats.clock.sleep(step.after_us / 1e6)
+    except BaseException as error:
+        repeats.settle(call, error)
+        raise

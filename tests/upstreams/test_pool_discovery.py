@@ -1,0 +1,210 @@
+"""Endpoints that come and go while calls are made: nobody's call fails for it. On fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.upstreams.pool_bench import A, B, Bench, C, addresses, run, settings_of, started
+
+from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.testing.clock import settle
+from silence_gateway.testing.scripted_upstream import Reply
+from silence_gateway.upstreams.discovery import Joined, Use
+from silence_gateway.upstreams.settings import MAX_ENDPOINTS, EndpointSettings, HealthSettings
+
+
+class TestSource:
+    """A `Source` that says what it is told to."""
+
+    __test__ = False
+
+    def __init__(self, *first: str) -> None:
+        self.first = first
+        self.use: Use | None = None
+        self.hurries = 0
+
+    async def follow(self, use: Use) -> None:
+        self.use = use
+        self.say(*self.first)
+        await asyncio.get_running_loop().create_future()
+
+    def hurry(self) -> None:
+        self.hurries += 1
+
+    def say(self, *names: str) -> None:
+        assert self.use is not None
+        self.use(addresses(*names))
+
+
+def served(bench: Bench) -> list[str]:
+    return sorted(one.address for one in bench.pool.statistics.endpoints)
+
+
+def test_what_a_source_says_joins_what_is_written() -> None:
+    async def scenario() -> None:
+        source = TestSource(B, C)
+        async with started(settings_of(A), sources=[source]) as bench:
+            assert served(bench) == [A, B, C]
+            source.say(A, C)
+            await settle()
+            assert served(bench) == [A, C]
+            source.say()
+            await settle()
+
+            assert served(bench) == [A]
+            assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_a_call_waits_for_the_first_answer_of_nobody() -> None:
+    """Until a source has said something there is nobody, and calls are told so at once."""
+
+    async def scenario() -> None:
+        async with started(settings_of(), sources=[TestSource()]) as bench:
+            with pytest.raises(Exception, match="no endpoints"):
+                await bench.call()
+
+    run(scenario)
+
+
+def test_who_is_gone_finishes_and_gets_nothing_new() -> None:
+    async def scenario() -> None:
+        source = TestSource(A, B)
+        async with started(settings_of(balancer="round_robin"), sources=[source]) as bench:
+            bench.endpoints[A].follow(Reply(b"late", after_s=5.0))
+            tasks = [bench.begin(60), bench.begin(60)]
+            await settle()
+            source.say(B)
+            await settle()
+            assert served(bench) == [A, B]
+            assert [await bench.call() for _ in range(4)] == [b"ok"] * 4
+            await bench.clock.advance(6)
+
+            assert sorted([await task for task in tasks]) == [b"late", b"ok"]
+            assert served(bench) == [B]
+            assert len(bench.endpoints[A].calls) == 1
+            assert bench.endpoints[A].connections == []
+
+    run(scenario)
+
+
+def test_one_that_returns_before_its_last_call_has_ended_goes_on() -> None:
+    async def scenario() -> None:
+        source = TestSource(A)
+        health = HealthSettings(interval_s=1.0)
+        async with started(settings_of(health=health), sources=[source]) as bench:
+            bench.endpoints[A].follow(Reply(b"late", after_s=30.0) + Reply(b"ok"))
+            task = bench.begin(60)
+            await settle()
+            source.say()
+            await bench.clock.advance(5)
+            checks = len(bench.endpoints[A].health.calls)
+            await bench.clock.advance(5)
+            assert len(bench.endpoints[A].health.calls) == checks
+            source.say(A)
+            await settle()
+
+            assert await bench.call() == b"ok"
+            assert bench.endpoints[A].dials == 1
+            await bench.clock.advance(30)
+            assert await task == b"late"
+            assert served(bench) == [A]
+            # It is checked again, too.
+            assert len(bench.endpoints[A].health.calls) > checks
+
+    run(scenario)
+
+
+def test_a_weight_that_changes_takes_no_connection_down() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A, B, balancer="round_robin")) as bench:
+            bench.pool.set_endpoints([EndpointSettings(address=A, weight=3), EndpointSettings(address=B)])
+            for _ in range(8):
+                await bench.call()
+
+            assert [len(bench.endpoints[name].calls) for name in (A, B)] == [6, 2]
+            assert [bench.endpoints[name].dials for name in (A, B)] == [1, 1]
+
+    run(scenario)
+
+
+def test_a_lost_endpoint_makes_sources_look_again() -> None:
+    async def scenario() -> None:
+        source = TestSource(A, B)
+        async with started(settings_of(), sources=[source]) as bench:
+            bench.endpoints[A].die()
+            await settle()
+
+            assert source.hurries == 1
+
+    run(scenario)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_however_endpoints_come_and_go_no_call_fails(seed: int) -> None:
+    """A hundred changes under calls that take their time; at least one endpoint is always there."""
+
+    async def scenario() -> None:
+        rng = Random(seed)
+        names = [f"10.0.0.{number}:1" for number in range(6)]
+        source = TestSource(*names[:3])
+        async with started(settings_of(), sources=[source]) as bench:
+            for name in names:
+                bench.endpoints[name].follow(Reply(b"ok", after_s=0.05))
+            tasks: list[asyncio.Task[bytes]] = []
+            for _ in range(100):
+                source.say(*rng.sample(names, rng.randint(1, len(names))))
+                tasks += [bench.begin(30) for _ in range(3)]
+                await bench.clock.advance(rng.random() * 0.1)
+            await bench.clock.advance(5)
+
+            assert [await task for task in tasks] == [b"ok"] * len(tasks)
+            assert bench.pool.statistics.calls_by_code == {"OK": len(tasks)}
+            assert all(one.in_flight == 0 for one in bench.pool.statistics.endpoints)
+
+    run(scenario)
+
+
+def test_no_upstream_has_more_endpoints_than_it_can_look_at() -> None:
+    heard: list[int] = []
+    joined = Joined((), lambda found: heard.append(len(found)))
+    joined.hear(0, [EndpointSettings(address=f"h{number}:1") for number in range(MAX_ENDPOINTS + 5)])
+
+    assert heard == [MAX_ENDPOINTS]
+    assert joined.left_out == 5
+
+
+def test_a_drain_is_the_fleets_and_outlives_the_endpoint() -> None:
+    async def scenario() -> None:
+        hub = MemoryHub()
+        boards = [MemoryStore(hub).board for _ in range(3)]
+        async with (
+            started(settings_of(A, B), board=boards[0]) as one,
+            started(settings_of(A, B), board=boards[1]) as other,
+        ):
+            assert await one.pool.drain_everywhere(A)
+            await settle()
+            assert [bench.standing(A).active for bench in (one, other)] == [False, False]
+            async with started(settings_of(A, B), board=boards[2]) as later:
+                await settle()
+                assert not later.standing(A).active
+            other.pool.set_endpoints(addresses(B))
+            await settle()
+            other.pool.set_endpoints(addresses(A, B))
+            await settle()
+            assert not other.standing(A).active
+            assert await other.pool.drain_everywhere(A, drained=False)
+            await settle()
+
+            assert [bench.standing(A).active for bench in (one, other)] == [True, True]
+            hub.go_away()
+            assert not await one.pool.drain_everywhere(B)
+            assert not one.standing(B).active
+
+    run(scenario)

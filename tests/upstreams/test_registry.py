@@ -1,0 +1,203 @@
+"""Endpoints that register themselves: seen by every gateway, and forgotten only when that is sure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.upstreams.pool_bench import run
+
+from silence_gateway.errors import ConfigError
+from silence_gateway.events import Event
+from silence_gateway.stores.memory import MemoryHub, MemoryStore
+from silence_gateway.testing.clock import FakeClock, settle
+from silence_gateway.upstreams.registry import Registration, RegistrySource, room_of
+from silence_gateway.upstreams.settings import EndpointSettings
+
+
+class Town:
+    """A store that everybody shares, one gateway's source, and services that come and go."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.hub = MemoryHub(self.clock)
+        self.store = MemoryStore(self.hub)
+        self.heard: list[dict[str, EndpointSettings]] = []
+        self.events: list[Event] = []
+        self.source = RegistrySource(
+            "auth", self.store.board, store_is_up=lambda: not self.hub.away, clock=self.clock
+        )
+
+    def service(self, address: str, **more: Any) -> Registration:
+        store = MemoryStore(self.hub)
+        return Registration(
+            "auth", address, store=store, clock=self.clock, observer=self.events.append, **more
+        )
+
+    @property
+    def known(self) -> list[str]:
+        return sorted(self.heard[-1]) if self.heard else []
+
+
+@asynccontextmanager
+async def town() -> AsyncIterator[Town]:
+    made = Town()
+    task = asyncio.ensure_future(
+        made.source.follow(lambda found: made.heard.append({one.address: one for one in found}))
+    )
+    await settle()
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def died(service: Registration) -> None:
+    """End a service as SIGKILL does."""
+    assert service._task is not None
+    service._task.cancel()
+    await asyncio.gather(service._task, return_exceptions=True)
+
+
+def test_who_registers_is_known_and_who_leaves_is_not() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            async with here.service("10.0.0.1:1", weight=3, priority=1) as one, here.service("10.0.0.2:1"):
+                await here.clock.advance(0)
+                await one.registered()
+                assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+                assert here.heard[-1]["10.0.0.1:1"] == EndpointSettings(
+                    address="10.0.0.1:1", weight=3, priority=1
+                )
+                await here.clock.advance(120)
+                assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            await here.clock.advance(0)
+
+            assert here.known == []
+
+    run(scenario)
+
+
+def test_one_that_dies_is_forgotten_when_its_time_is_over() -> None:
+    async def scenario() -> None:
+        async with town() as here, here.service("10.0.0.1:1"):
+            dying = here.service("10.0.0.2:1")
+            await dying.start()
+            await here.clock.advance(1)
+            await died(dying)
+            await here.clock.advance(8)
+            assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            await here.clock.advance(9)
+
+            assert here.known == ["10.0.0.1:1"]
+
+    run(scenario)
+
+
+def test_the_last_ones_are_never_forgotten_for_their_silence() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            services = [here.service("10.0.0.1:1"), here.service("10.0.0.2:1")]
+            for service in services:
+                await service.start()
+            await here.clock.advance(1)
+            for service in services:
+                await died(service)
+            await here.clock.advance(300)
+
+            assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            async with here.service("10.0.0.3:1"):
+                await here.clock.advance(2)
+                assert here.known == ["10.0.0.3:1"]
+
+    run(scenario)
+
+
+def test_while_the_store_is_away_nobody_is_forgotten_and_afterwards_only_who_is_gone() -> None:
+    async def scenario() -> None:
+        async with town() as here, here.service("10.0.0.1:1") as staying:
+            leaving = here.service("10.0.0.2:1")
+            await leaving.start()
+            await here.clock.advance(1)
+            here.hub.go_away()
+            await died(leaving)
+            await here.clock.advance(120)
+            assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            assert staying.unsent > 1
+            assert [event.level for event in here.events] == ["warning"]
+            here.hub.come_back()
+            await here.clock.advance(10)
+            assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            await here.clock.advance(15)
+
+            assert here.known == ["10.0.0.1:1"]
+
+    run(scenario)
+
+
+def test_an_address_that_was_taken_over_stays_when_its_first_owner_leaves() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            old, new = here.service("10.0.0.1:1"), here.service("10.0.0.1:1", weight=2)
+            await old.start()
+            await here.clock.advance(1)
+            async with new:
+                await here.clock.advance(1)
+                await old.stop()
+                await here.clock.advance(1)
+
+                assert here.heard[-1]["10.0.0.1:1"].weight == 2
+
+    run(scenario)
+
+
+def test_leaving_while_the_store_is_away_says_so() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            service = here.service("10.0.0.1:1")
+            await service.start()
+            await here.clock.advance(1)
+            here.hub.go_away()
+            await service.stop()
+
+            assert "stays registered for 15 s" in str(here.events[-1])
+
+    run(scenario)
+
+
+def test_what_is_no_registration_is_refused_and_counted() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            await here.store.board.put(room_of("auth"), "10.0.0.1:1", b"hello", 10)
+            await here.store.board.put(room_of("auth"), "nowhere", b"{}", 10)
+            await settle()
+
+            assert here.source.malformed == 2
+            assert here.known == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("store", ["memory://", "embedded://", "nonsense"])
+def test_a_store_that_gateways_do_not_reach_is_refused(store: str) -> None:
+    with pytest.raises(ConfigError):
+        Registration("auth", "10.0.0.1:1", store=store)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "more"),
+    [
+        ("", "10.0.0.1:1", {}),
+        ("auth", "10.0.0.1", {}),
+        ("auth", "10.0.0.1:1", {"weight": 0}),
+        ("auth", "10.0.0.1:1", {"priority": 1001}),
+        ("auth", "10.0.0.1:1", {"ttl_s": 0}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(name: str, address: str, more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Registration(name, address, store=MemoryStore(MemoryHub(FakeClock())), **more)
