@@ -143,6 +143,9 @@ def test_an_exception_holds_for_its_key_is_listed_and_shown() -> None:
 
         await desk.ask("PUT", blocked="true")
         assert not await desk.passes()
+        assert (await desk.ask("GET"))["reset_s"] is None, "it is never free again by itself"
+        await desk.ask("PUT", blocked="true", ttl="60s")
+        assert 0 < (await desk.ask("GET"))["reset_s"] <= 60
 
     at_desk(work)
 

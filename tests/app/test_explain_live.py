@@ -89,7 +89,7 @@ def test_what_each_limit_would_make_of_it_is_said_in_words() -> None:
         await limiter.put_override("costly", "198.51.100.7", {"unlimited": True}, "test")
         after = await outcomes(x_cost="6")
         assert (after["all"], after["costly"]) == (
-            "refuses: its key is blocked",
+            "refuses: its key is blocked for ever",
             "passes: its key is unlimited",
         )
 

@@ -83,6 +83,13 @@ def test_a_wait_is_in_whole_seconds_and_never_too_short(reset_s: Any, text: str)
     assert limit_tables.in_seconds(reset_s) == text
 
 
+def test_what_is_never_free_again_says_never() -> None:
+    assert VIEWS["key"]({"name": "a", "key": "k", "remaining": 0, "limit": 2, "reset_s": None}).endswith(
+        "never"
+    )
+    assert not VIEWS["key"]({"name": "a", "key": "k"}).endswith("never"), "another version says nothing"
+
+
 def test_a_request_that_no_limit_counts_says_so() -> None:
     assert VIEWS["explain"]({"steps": [], "limits": []}) == "(none)\n\nno limit counts it"
 

@@ -230,18 +230,3 @@ def test_every_field_is_a_structured_list(each: list[LimitPolicy], passes: bool,
     for name, value in lines:
         if name not in {b"RateLimit-Policy", b"RateLimit"}:
             assert re.fullmatch(rb"[0-9]{1,15}", value)
-
-
-def test_where_an_exception_holds_its_quota_is_told_and_no_window_that_need_not_be_its_own() -> None:
-    alone, two = LimitHeaders([rule("a")]), LimitHeaders([rule("a"), rule("b")], HeaderForm.BOTH)
-    raised, usual = Decision(True, 1000, 999, 0, 60_000_000), Decision(True, 100, 9, 0, 60_000_000)
-
-    assert alone.allowed([raised]) == [
-        (b"RateLimit-Policy", b'"a";q=1000'),
-        (b"RateLimit", b'"a";r=999;t=60'),
-    ]
-    assert two.allowed([raised, usual])[0] == (b"RateLimit-Policy", b'"a";q=1000, "b";q=100;w=60')
-    lowered = Decision(False, 5, 0, 7_000_000, 60_000_000)
-    lines = dict(two.refused([usual, lowered], 7_000_000))
-    assert lines[b"RateLimit-Policy"] == b'"a";q=100;w=60, "b";q=5'
-    assert lines[b"X-RateLimit-Limit"] == b"5"

@@ -38,7 +38,7 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
     async def state(ask: Ask) -> object:
         name, key = place(ask)
         decision = await limiter.state(name, key)
-        answer = {
+        answer: dict[str, Any] = {
             "name": name,
             "key": key,
             "limit": decision.limit,
@@ -47,7 +47,11 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
         }
         known = limiter.decider.overrides
         override = None if known is None else known.find(name, key)
-        return answer if override is None else answer | {"override": described(override)}
+        if override is None:
+            return answer
+        if override.blocked and not override.until_us:
+            answer["reset_s"] = None
+        return answer | {"override": described(override)}
 
     async def reset(ask: Ask) -> object:
         name, key = place(ask)

@@ -22,6 +22,7 @@ from silence_gateway.core.limits import Decision
 from silence_gateway.errors import BadRequest
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
+from silence_gateway.limiting.override_entry import Override
 
 
 def explaining(gateway: Gateway, limiter: Limiter, config: GatewayConfig) -> AskHandler:
@@ -48,7 +49,10 @@ async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[
     """Return one limit that a request meets; a key that may be a secret is shown as statistics show it."""
     name, key = spec.rule.name, spec.key_of(request)
     decision = await limiter.state(name, key)
-    cost, outcome = outcome_of(limiter, spec, key, request, decision)
+    known = limiter.decider.overrides
+    override = known.find(name, key) if known is not None else None
+    cost, outcome = outcome_of(spec, override, request, decision)
+    for_ever = override is not None and override.blocked and not override.until_us
     return {
         "name": name,
         "rate": spec.rule.size,
@@ -57,7 +61,7 @@ async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[
         "hidden": spec.hides_keys,
         "limit": decision.limit,
         "remaining": decision.remaining,
-        "reset_s": decision.reset_us / 1_000_000,
+        "reset_s": None if for_ever else decision.reset_us / 1_000_000,
         "cost": cost,
         "outcome": outcome,
         "mode": spec.rule.mode.value,
@@ -66,7 +70,7 @@ async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[
 
 
 def outcome_of(
-    limiter: Limiter, spec: LimitSpec, key: str, request: Request, decision: Decision
+    spec: LimitSpec, override: Override | None, request: Request, decision: Decision
 ) -> tuple[int | None, str]:
     """Return what a request would spend, and in words what one limit would make of it."""
     rule = spec.rule
@@ -74,12 +78,10 @@ def outcome_of(
         cost = spec.cost.of_request(request)
     except BadRequest as exc:
         return None, f"answers 400: {exc}"
-    known = limiter.decider.overrides
-    override = known.find(rule.name, key) if known is not None else None
     if override is not None and override.unlimited:
         return cost, "passes: its key is unlimited"
     if override is not None and override.blocked:
-        said = "refuses: its key is blocked"
+        said = f"refuses: its key is blocked {'for a time' if override.until_us else 'for ever'}"
     elif cost > decision.limit:
         said = f"refuses: costs {cost}, the whole limit is {decision.limit}"
     elif cost > decision.remaining:

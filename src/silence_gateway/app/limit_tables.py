@@ -36,7 +36,9 @@ def one_key(body: Any) -> str:
 
 def left_of(state: Mapping[str, Any]) -> tuple[object, ...]:
     """Return the cells that say what a key has left, the key first."""
-    return state.get("key"), state.get("remaining"), state.get("limit"), in_seconds(state.get("reset_s"))
+    never = "reset_s" in state and state["reset_s"] is None
+    wait = "never" if never else in_seconds(state.get("reset_s"))
+    return state.get("key"), state.get("remaining"), state.get("limit"), wait
 
 
 def in_seconds(value: Any) -> str:

@@ -70,7 +70,7 @@ class Desk:
         self.form = form
         self.own = Decider(MemoryLimitStore(limiter.clock), limiter.clock, remembers=False)
         self.sets: dict[object, LimitSet] = {}
-        self.headers: dict[tuple[str, ...], LimitHeaders] = {}
+        self.headers: dict[tuple[str, ...], tuple[Sequence[LimitRule], LimitHeaders]] = {}
 
     @property
     def engine(self) -> LimitEngine:
@@ -114,11 +114,21 @@ class Desk:
         """Return what writes the headers of some rules together."""
         names = tuple(rule.name for rule in rules)
         found = self.headers.get(names)
-        if found is None:
+        # Where an exception holds for a key, the rule of that name is another one.
+        if found is None or any(rule is not known for rule, known in zip(rules, found[0], strict=True)):
             if len(self.headers) >= MAX_SETS:
                 self.headers.clear()
-            found = self.headers[names] = LimitHeaders(rules, self.form)
-        return found
+            found = self.headers[names] = (rules, LimitHeaders(rules, self.form))
+        return found[1]
+
+    def in_force(
+        self, asks: Sequence[Ask], headers: LimitHeaders
+    ) -> tuple[Sequence[LimitRule], LimitHeaders]:
+        """Return the rules that hold for the keys of *asks*, and what tells of them: *headers*, as a rule."""
+        rules = self.engine.decider.rules_in_force(asks)
+        if rules is None:
+            return [ask.rule for ask in asks], headers
+        return rules, LimitHeaders(rules, self.form)
 
     def explain(self, refused: RateLimited) -> None:
         """Give a refusal by `Limit.acquire` the header lines that one of ours has; harmless for any other."""
@@ -154,22 +164,24 @@ class Desk:
         if limits.quick:
             asks = limits.quick_asks(scope, self.client_of)
             decisions = await self.decide(asks)
-            judge(asks, decisions, limits.headers)
-            return Passed([ask.rule for ask in asks], decisions, limits.headers)
+            rules, headers = self.in_force(asks, limits.headers)
+            judge(asks, decisions, headers)
+            return Passed(rules, decisions, headers)
         holds = self.engine.holds
         holder = holds.name()
         found = await limits.asks(scope, self.client_of, holder)
         if not found:
             return Passed((), (), limits.headers)
         asks = [ask for _, ask in found]
-        rules = [ask.rule for ask in asks]
-        headers = limits.headers if len(found) == len(limits.limits) else self.headers_of(rules)
+        whole = len(found) == len(limits.limits)
+        headers = limits.headers if whole else self.headers_of([ask.rule for ask in asks])
         counts = self.engine.decider.counts(asks)
         try:
             decisions = await self.decide(asks)
         except BaseException:
             holds.abandon(asks)
             raise
+        rules, headers = self.in_force(asks, headers)
         judge(asks, decisions, headers)
         spent = [
             Spent(ask, decision, limits.costs[index], counts=counts_here and decision.allowed)

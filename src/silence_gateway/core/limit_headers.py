@@ -11,7 +11,7 @@ earlier than a `t`. Whom a limit counts is never told: there is no `pk`, because
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from silence_gateway.core.limits import NEVER, Decision, LimitRule, seconds_rounded_up
@@ -109,9 +109,8 @@ class LimitHeaders:
         if self.single is not None:
             index, start = self.single
             decision = decisions[index]
-            usual = decision[1] == self.policies[index].quota
             return [
-                self.policy_line if usual else self.policy_now(decisions),
+                self.policy_line,
                 (QUOTA, b"%b%d;t=%d" % (start, decision[2], -(-decision[4] // 1_000_000))),
             ]
         if not self.quotas:
@@ -122,29 +121,11 @@ class LimitHeaders:
                 quota_item(start, decisions[index].remaining, decisions[index].reset_us if timed else NEVER)
                 for index, start, timed in self.quotas
             ]
-            lines += [self.policy_now(decisions), (QUOTA, b", ".join(items))]
+            lines += [self.policy_line, (QUOTA, b", ".join(items))]
         if self.legacy:
             index, _, timed = min(self.quotas, key=lambda quota: nearness(decisions[quota[0]]))
             lines += legacy_lines(decisions[index], decisions[index].reset_us if timed else NEVER)
         return lines
-
-    def policy_now(self, decisions: Sequence[Decision]) -> tuple[bytes, bytes]:
-        """
-        Return the line that describes the limits as they hold for this caller.
-
-        Where an exception holds for its key, that is the quota of the decision; in which time it comes back
-        is left out then, because it need not be the limit's.
-        """
-        policies = self.policies
-        if all(decisions[index][1] == policies[index].quota for index, _, _ in self.quotas):
-            return self.policy_line
-        now = [
-            policies[index]
-            if decisions[index].limit == policies[index].quota
-            else replace(policies[index], quota=decisions[index].limit, window_us=None)
-            for index, _, _ in self.quotas
-        ]
-        return POLICY, b", ".join(map(policy_item, now))
 
     def refused(self, decisions: Sequence[Decision], retry_after_us: int) -> Lines:
         """Return the lines of a refusal; without Retry-After if it would never succeed."""
@@ -157,7 +138,7 @@ class LimitHeaders:
                 )
                 for index, start, timed in refusing
             ]
-            lines += [self.policy_now(decisions), (QUOTA, b", ".join(items))]
+            lines += [self.policy_line, (QUOTA, b", ".join(items))]
         if self.legacy:
             index, _, timed = max(refusing, key=lambda quota: wait_of(decisions[quota[0]]))
             wait_us = decisions[index].retry_after_us

@@ -142,6 +142,13 @@ class Decider:
             wait_us = max(1, override.until_us - self.clock.now_us())
         return Decision(not cost, rule.capacity, 0, wait_us if cost else 0, max(0, wait_us))
 
+    def rules_in_force(self, asks: Sequence[Ask]) -> list[LimitRule] | None:
+        """Return the rules that hold for the keys of *asks*; None if no exception makes them others."""
+        if not self.excepts:
+            return None
+        rules = [self.rule_of(ask.rule, ask.key) for ask in asks]
+        return rules if any(rule is not ask.rule for rule, ask in zip(rules, asks, strict=True)) else None
+
     def rule_of(self, rule: LimitRule, key: str) -> LimitRule:
         """Return the rule that holds for *key*: where it counts, too."""
         overrides = self.overrides

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from silence_gateway.core.http import HeaderList, Request
-from silence_gateway.core.limit_headers import HeaderForm
+from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Decision, Op, refusal_of
 from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreFault
 from silence_gateway.limiting.admission import Admission, Told
@@ -192,15 +192,19 @@ class Limiter:
             else:
                 counts.denied += 1
                 passes = False
+        headers = matched.headers
+        in_force = self.decider.rules_in_force(asks) if self.decider.excepts else None
+        if in_force is not None:
+            headers = LimitHeaders(in_force, headers.form)
         if passes:
-            return matched.headers.allowed(decisions)
+            return headers.allowed(decisions)
         refusal = refusal_of(asks, decisions)
         assert refusal is not None
         wait_us = refusal.retry_after_us
         raise RateLimited(
             refusal.limits,
             None if wait_us == NEVER else wait_us / 1_000_000,
-            matched.headers.refused(decisions, wait_us),
+            headers.refused(decisions, wait_us),
         )
 
     def settle(self, changes: list[Change]) -> None:
