@@ -20,6 +20,7 @@ from silence_gateway.core.algorithms import ARITHMETIC
 from silence_gateway.core.concurrency import Places
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.core.penalty import standing_block, with_block
+from silence_gateway.core.prospect import Prospect, prospect_of
 from silence_gateway.core.sliding_window import Log, admit
 
 Key: TypeAlias = "str | bytes"
@@ -61,6 +62,10 @@ class MemoryLimitStore:
     async def decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         """Decide about one request; never waits."""
         return self.decide_now(asks)
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet; never waits."""
+        return self.look_now(asks)
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent; never waits."""
@@ -166,6 +171,22 @@ class MemoryLimitStore:
         self.spends += 1
         if not self.spends % FORGET_EVERY or len(table) > self.max_keys:
             self.forget(rule, table, now_us)
+
+    def look_now(self, asks: Sequence[Ask]) -> list[Prospect]:
+        """Tell what each of *asks* would meet; nothing is spent, and no block begins."""
+        now_us = self.now_us()
+        return [self.prospect(rule, kept_as(key), now_us, cost) for rule, key, cost, _ in asks]
+
+    def prospect(self, rule: LimitRule, key: Key, now_us: int, cost: int) -> Prospect:
+        """Return what a cost would meet at one limit."""
+        table = self.tables.get(rule.counter)
+        state = table.get(key) if table is not None else None
+        judge = concurrency.judge if rule.kind == "c" else ARITHMETIC[rule.kind].judge
+        looked = asked = judge(rule, state, now_us, 0)
+        if cost:
+            asked = judge(rule, state, now_us, cost)
+        until_us = standing_block(rule, self.blocks.get(rule.counter, {}).get(key, 0), now_us)
+        return prospect_of(looked, asked, until_us - now_us if until_us else 0)
 
     def adjust_now(self, changes: Sequence[Change]) -> list[Changed]:
         """Change what keys have spent, one change after the other."""
