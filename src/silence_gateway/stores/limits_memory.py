@@ -49,6 +49,8 @@ class MemoryLimitStore:
 
     def __init__(self, clock: Clock, *, max_keys: int = MAX_KEYS) -> None:
         self.monotonic_s = clock.monotonic_s
+        # Windows follow the calendar, and no step of the wall clock shall ever give anybody his uses back.
+        self.ahead_us = clock.now_us() - int(clock.monotonic_s() * 1_000_000)
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
         self.blocks: dict[str, dict[Key, int]] = {}
@@ -80,8 +82,8 @@ class MemoryLimitStore:
         return blocked or (state is not None and not is_over(rule, state, self.now_us()))
 
     def now_us(self) -> int:
-        """Time of this store: the clock that never steps back."""
-        return int(self.monotonic_s() * 1_000_000)
+        """Time of this store: what the wall clock said when it was made, and what has passed since then."""
+        return int(self.monotonic_s() * 1_000_000) + self.ahead_us
 
     def decide_now(self, asks: Sequence[Ask]) -> list[Decision]:
         """Decide about one request. No lock: nothing awaits between the reads and the writes."""
@@ -110,7 +112,7 @@ class MemoryLimitStore:
     def decide_one(self, rule: LimitRule, whom: str, cost: int, holder: str = "") -> Decision:
         """Decide about a request of one limit, the usual case: with the fewest looks at anything."""
         key = whom if len(whom) <= MAX_KEY_CHARS else kept_as(whom)
-        now_us = int(self.monotonic_s() * 1_000_000)
+        now_us = int(self.monotonic_s() * 1_000_000) + self.ahead_us
         kind = rule.kind
         if kind == "c" or rule.block_us:
             decision = self.judge(rule, key, now_us, cost, holder)
