@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from silence_gateway.core.histogram import BOUNDS_S
 
@@ -27,13 +28,13 @@ STEP = 1.1
 """How much longer than the lower bound of its bucket a duration may be, as a factor."""
 
 ERROR = math.sqrt(STEP) - 1
-"""How far a quantile may be from the true one, as a share of it: the middle of a bucket stands for all of it."""
+"""How far a quantile may be from the true one, as a share of it: the middle of a bucket stands for it all."""
 
 
 def _finer(bounds: Sequence[float]) -> Iterator[float]:
     """Yield *bounds* and as many between them as it takes for none to be more than STEP apart."""
     yield bounds[0]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         steps = math.ceil(math.log(high / low) / math.log(STEP))
         yield from (low * (high / low) ** (step / steps) for step in range(1, steps))
         yield high
@@ -50,7 +51,7 @@ PUBLISHED: tuple[int, ...] = tuple(bisect_left(BOUNDS_S, bound) for bound in (*F
 
 MIDDLES_S: tuple[float, ...] = (
     FINE_S[0],
-    *(math.sqrt(low * high) for low, high in zip(FINE_S, FINE_S[1:], strict=False)),
+    *(math.sqrt(low * high) for low, high in pairwise(FINE_S)),
     FINE_S[-1],
 )
 """For each bucket, the duration that stands for all of it."""
