@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from silence_gateway.core.histogram import BOUNDS_S
 
@@ -62,17 +62,12 @@ LABELS: tuple[str, ...] = (*(f"{bound:.6g}" for bound in FINE_S), "+Inf")
 _BUCKET_OF = {label: bucket for bucket, label in enumerate(LABELS)}
 
 
-def quantile_s(counts: Sequence[int], share: float) -> float | None:
-    """Return how long the quickest *share* of what was counted took at most; None if nothing was."""
-    total = sum(counts)
-    if not total:
-        return None
-    left = max(1, math.ceil(total * share))
-    bucket = -1
-    while left > 0:
-        bucket += 1
-        left -= counts[bucket]
-    return MIDDLES_S[bucket]
+def quantiles_s(counts: Sequence[int], shares: Sequence[float]) -> list[float | None]:
+    """Return how long the quickest of each of *shares*, in (0, 1], took at most; None where nothing counted."""
+    reached = list(accumulate(counts))
+    if not reached[-1]:
+        return [None] * len(shares)
+    return [MIDDLES_S[bisect_left(reached, max(1, math.ceil(reached[-1] * share)))] for share in shares]
 
 
 def published(counts: Sequence[int]) -> list[int]:

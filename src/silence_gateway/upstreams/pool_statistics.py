@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.durations import BUCKETS, quantile_s
+from silence_gateway.core.durations import BUCKETS, quantiles_s
 from silence_gateway.core.endpoints import why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.core.status import Code, name_of_code
@@ -23,6 +23,8 @@ from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import BreakerMove
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.settings import UpstreamSettings
+
+SHARES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,10 @@ class Latency:
         return sum(self.counts)
 
     @property
-    def p50_s(self) -> float | None:
-        """What half of them took at most, in seconds and within 5 %; None if none was timed."""
-        return quantile_s(self.counts, 0.5)
-
-    @property
-    def p90_s(self) -> float | None:
-        """What nine of ten took at most, likewise."""
-        return quantile_s(self.counts, 0.9)
-
-    @property
-    def p99_s(self) -> float | None:
-        """What 99 of a hundred took at most, likewise."""
-        return quantile_s(self.counts, 0.99)
+    def quantiles_s(self) -> tuple[float | None, float | None, float | None]:
+        """What half of them, 90 % and 99 % took at most, in seconds and within 5 %; None of nothing."""
+        p50_s, p90_s, p99_s = quantiles_s(self.counts, SHARES)
+        return p50_s, p90_s, p99_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
