@@ -63,7 +63,7 @@ _BUCKET_OF = {label: bucket for bucket, label in enumerate(LABELS)}
 
 
 def quantiles_s(counts: Sequence[int], shares: Sequence[float]) -> list[float | None]:
-    """Return how long the quickest of each of *shares*, in (0, 1], took at most; None where nothing counted."""
+    """Return how long the quickest of each of *shares*, in (0, 1], took at most; None if there are none."""
     reached = list(accumulate(counts))
     if not reached[-1]:
         return [None] * len(shares)
