@@ -120,7 +120,9 @@ def latency_of(latency: Latency, *, histograms: bool) -> dict[str, Any]:
 
 def timed(counts: Sequence[int]) -> dict[str, Any]:
     """Return how many calls there are in buckets of `core.durations`, and how long they took at most."""
-    return {"calls": sum(counts), **dict(zip(QUANTILES, quantiles_s(counts, SHARES), strict=True))}
+    told = zip(QUANTILES, quantiles_s(counts, SHARES), strict=True)
+    # More digits would claim what the buckets do not know.
+    return {"calls": sum(counts), **{name: s if s is None else float(f"{s:.4g}") for name, s in told}}
 
 
 def recent_of(recent: RecentStatistics, *, histograms: bool) -> dict[str, Any]:
@@ -128,6 +130,6 @@ def recent_of(recent: RecentStatistics, *, histograms: bool) -> dict[str, Any]:
     return {
         "span_s": round(recent.span_s, 3),
         "calls": recent.calls,
-        "failures": recent.failures,
+        "faults": recent.faults,
         "latency": latency_of(recent.latency, histograms=histograms),
     }

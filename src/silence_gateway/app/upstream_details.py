@@ -6,7 +6,7 @@ As `upstream_tables.py`: nothing here asks anybody, and what an answer lacks is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,10 +25,12 @@ from silence_gateway.app.upstream_tables import (
     state_of,
     summary,
 )
-from silence_gateway.app.wording import count, duration, share, size
+from silence_gateway.app.wording import count, counted, duration, share, size
 
-LABEL_WIDTH = 12
+LABEL_WIDTH = 15
 MAX_INSTANCE = 16
+TOGETHER_US = 2_000_000
+"""Moves of several workers within this time are told in one line, if they are alike."""
 
 
 def one_upstream(
@@ -94,13 +96,15 @@ def endpoint_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterato
     """Yield what there is to say about one endpoint."""
     recent = object_of(endpoint, "recent")
     yield "calls", f"{by_code(endpoint.get('codes'))}; {count(endpoint.get('in_flight'))} in flight"
-    failed = share(recent.get("failures"), recent.get("calls"))
-    yield "lately", f"{count(per_minute(recent))} calls/min, {failed} failed"
+    failed = share(recent.get("faults"), recent.get("calls"))
     yield "latency", quantiles(object_of(endpoint, "latency"))
-    yield "  lately", quantiles(object_of(recent, "latency"))
-    connections = f"{count(endpoint.get('connections'))} connections ({count(endpoint.get('connects'))} ever)"
+    lately = f"{count(per_minute(recent))} calls/min, {failed} failed"
+    yield "last minute", f"{lately}, {quantiles(object_of(recent, 'latency'))}"
+    connections = (
+        f"{counted(endpoint.get('connections'), 'connection')} ({count(endpoint.get('connects'))} ever)"
+    )
     traffic = f"{size(endpoint.get('bytes_in'))} in, {size(endpoint.get('bytes_out'))} out"
-    yield "network", f"{connections}, {count(endpoint.get('streams'))} streams, {traffic}"
+    yield "network", f"{connections}, {counted(endpoint.get('streams'), 'stream')}, {traffic}"
     place = [f"weight {count(endpoint.get('weight'))}", f"priority {count(endpoint.get('priority'))}"]
     yield "place", ", ".join([*place, f"zone {endpoint['zone']}"] if endpoint.get("zone") else place)
     yield from health_facts(endpoint, instances, now_us)
@@ -131,12 +135,36 @@ def breaker_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterator
     """Yield what a breaker is and did, the latest first."""
     moved = object_of(endpoint, "breaker_moved_to")
     opened = moved.get("open", 0)
-    yield "breaker", f"{str(endpoint.get('breaker') or '-').replace('_', ' ')}; opened {count(opened)} times"
-    for move in reversed(items(endpoint.get("breaker_moves"))):
+    state = str(endpoint.get("breaker") or "-").replace("_", " ")
+    yield "breaker", f"{state}; opened {counted(opened, 'time')}"
+    for moves in alike(reversed(items(endpoint.get("breaker_moves")))):
+        move = moves[0]
         states = f"{move.get('old')} to {move.get('new')}".replace("_", " ")
+        places = [who(one.get("instance"), []) for one in moves]
+        place = f" at {', '.join(places)}" if len(places) < len(instances) else ""
         by = who(move.get("by"), instances)
-        place = "" if len(instances) < 2 else f" at {who(move.get('instance'), [])}"
         yield "", f"{clock_of(move.get('at_us'), now_us)} {states}{place}, by {by}: {move.get('reason')}"
+
+
+def alike(moves: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield moves that several workers made at the same time for the same reason together."""
+    group: list[Item] = []
+    for move in moves:
+        if group and not same(group[-1], move):
+            yield group
+            group = []
+        group.append(move)
+    if group:
+        yield group
+
+
+def same(one: Item, other: Item) -> bool:
+    """Return whether two moves are one decision, made known to two workers."""
+    if any(one.get(name) != other.get(name) for name in ("old", "new", "by", "reason")):
+        return False
+    one_us, other_us = one.get("at_us"), other.get("at_us")
+    near = isinstance(one_us, int) and isinstance(other_us, int) and abs(one_us - other_us) < TOGETHER_US
+    return near and one.get("instance") != other.get("instance")
 
 
 def by_code(counts: Any) -> str:

@@ -24,13 +24,14 @@ HEADERS = ("endpoint", "state", "for", "/min", "failed", "now", "p50", "p99", "c
 LEFT = 2
 """Columns from here on are numbers, and right-aligned."""
 
-ADDRESS_WIDTH = 21
-"""An IPv4 address with its port; longer ones widen the column."""
+WIDTHS = (21, 8, 4, 5, 6, 5, 5, 5, 5)
+"""80 columns with the spaces between them, so that nothing jumps while somebody watches. An IPv4 address with
+its port fits; a longer one makes its column wider."""
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 COLOURS = {"ready": GREEN, "out": RED, "held": RED}
 FRESH_S = 60.0
-"""An error younger than this is shown also where the endpoint takes calls."""
+"""An error younger than this is shown where nothing else is said."""
 
 
 def plain(text: str, _colour: str) -> str:
@@ -53,8 +54,7 @@ def section(upstream: Item, now_us: int, width: int, paint: Paint) -> str:
         printable(line) for line in folded(f"{upstream.get('name')}: {summary(upstream)}", width, indent=4)
     ]
     rows = [row(endpoint, now_us) for endpoint in endpoints]
-    widths = [max(len(line[column]) for line in (HEADERS, *rows)) for column in range(len(HEADERS))]
-    widths[0] = max(widths[0], ADDRESS_WIDTH)
+    widths = [max([width, *(len(one[column]) for one in rows)]) for column, width in enumerate(WIDTHS)]
     if rows:
         lines.append(aligned([header.upper() for header in HEADERS], widths))
     for endpoint, cells in zip(endpoints, rows, strict=True):
@@ -77,7 +77,7 @@ def summary(upstream: Item) -> str:
     parts = [
         f"{ready} of {len(endpoints)} ready",
         f"{count(per_minute(recent))} calls/min"
-        + (f", {share(recent.get('failures'), recent.get('calls'))} failed" if recent.get("calls") else ""),
+        + (f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""),
     ]
     if latency.get("calls"):
         parts.append(f"p50 {duration(latency.get('p50_s'))}, p99 {duration(latency.get('p99_s'))}")
@@ -109,7 +109,7 @@ def row(endpoint: Item, now_us: int) -> list[str]:
         cell(state_of(endpoint)),
         cell(ago(endpoint.get("since_us"), now_us)),
         count(per_minute(recent)),
-        share(recent.get("failures"), recent.get("calls")),
+        share(recent.get("faults"), recent.get("calls")),
         count(endpoint.get("in_flight")),
         duration(latency.get("p50_s")),
         duration(latency.get("p99_s")),
@@ -133,7 +133,7 @@ def remarks(endpoint: Item, now_us: int) -> list[str]:
     state = state_of(endpoint)
     said = [str(endpoint.get("reason") or "")]
     if state == "drained":
-        said = [f"drained by an operator, {count(endpoint.get('in_flight'))} calls still in flight"]
+        said = [f"drained by an operator, {count(endpoint.get('in_flight'))} in flight"]
     elif state == "held":
         said = []
     if endpoint.get("ejected") is True:
@@ -153,7 +153,7 @@ def remarks(endpoint: Item, now_us: int) -> list[str]:
     error = str(endpoint.get("last_error") or "")
     at_us = endpoint.get("last_error_us")
     fresh = isinstance(at_us, int) and now_us - at_us < FRESH_S * 1e6
-    if error and fresh and not any(error in one for one in said):
+    if error and fresh and not any(said):
         said.append(f"{ago(at_us, now_us)} ago: {error}")
     return [one for one in said if one]
 

@@ -19,6 +19,11 @@ def count(value: Any) -> str:
     return str(round(value))
 
 
+def counted(value: Any, noun: str) -> str:
+    """Return how many of something there are: 1 stream, 2 streams."""
+    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+
+
 def size(value: Any) -> str:
     """Return a number of bytes in powers of 1024: 512 B, 1.21 MiB."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -28,7 +33,7 @@ def size(value: Any) -> str:
         if abs(number) < 1000:
             break
         number, unit = number / 1024, larger
-    return f"{three_digits(number)} {unit}"
+    return f"{number:.0f} B" if unit == "B" else f"{three_digits(number)} {unit}"
 
 
 def duration(seconds: Any) -> str:

@@ -58,13 +58,13 @@ class RecentStatistics:
     Attributes:
         span_s: How far back it reaches, in seconds: 60 to 75, or less if counting began later.
         calls: Calls ended.
-        failures: Calls ended with other than OK.
+        faults: Those of them that failed: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
         latency: How long unary calls took.
     """
 
     span_s: float
     calls: int
-    failures: int
+    faults: int
     latency: Latency
 
 
@@ -279,7 +279,7 @@ def together(recents: Sequence[RecentStatistics]) -> RecentStatistics:
     return RecentStatistics(
         span_s=max((one.span_s for one in recents), default=0.0),
         calls=sum(one.calls for one in recents),
-        failures=sum(one.failures for one in recents),
+        faults=sum(one.faults for one in recents),
         latency=Latency(added([[0] * BUCKETS, *(one.latency.counts for one in recents)])),
     )
 
@@ -311,7 +311,7 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
         recent=RecentStatistics(
             span_s=recent.span_s,
             calls=recent.calls,
-            failures=recent.failures,
+            faults=recent.faults,
             latency=Latency(recent.durations),
         ),
         bytes_in=endpoint.bytes_in,

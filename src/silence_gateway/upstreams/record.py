@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from silence_gateway.core.breaker import State
 from silence_gateway.core.durations import BUCKETS
 from silence_gateway.core.health import Check
+from silence_gateway.core.status import FAULTS
 
 MAX_ERROR_TEXT = 300
 MAX_REASON_TEXT = 200
@@ -84,15 +85,20 @@ class LastCheck:
     by: str
 
 
-class Look:
-    """What had been counted at one time: calls, those of them that did not end well, and durations."""
+def faults_of(codes: Sequence[int]) -> int:
+    """Return how many calls failed, of counts by code."""
+    return sum(codes[code] for code in FAULTS)
 
-    __slots__ = ("at_s", "calls", "durations", "failures")
+
+class Look:
+    """What had been counted at one time: calls, those of them that failed, and durations."""
+
+    __slots__ = ("at_s", "calls", "durations", "faults")
 
     def __init__(self, at_s: float, codes: Sequence[int], durations: Sequence[int]) -> None:
         self.at_s = at_s
         self.calls = sum(codes)
-        self.failures = self.calls - codes[0]
+        self.faults = faults_of(codes)
         self.durations = tuple(durations)
 
 
@@ -104,13 +110,13 @@ class Recent:
     Attributes:
         span_s: How far back that reaches, in seconds.
         calls: Calls ended.
-        failures: Those of them that ended with other than OK.
+        faults: Those of them that failed (`core.status.FAULTS`).
         durations: The timed ones by bucket of `core.durations`.
     """
 
     span_s: float
     calls: int
-    failures: int
+    faults: int
     durations: tuple[int, ...]
 
 
@@ -160,7 +166,9 @@ class EndpointRecord:
         self.ejected_until_us = 0
         self.ejected_because = ""
         self.bytes_in = self.bytes_out = self.connects = 0
-        self.looks: deque[Look] = deque([Look(now_s, (0,), (0,) * BUCKETS)], maxlen=RECENT_S // LOOK_S + 1)
+        self.looks: deque[Look] = deque(
+            [Look(now_s, (0,) * 17, (0,) * BUCKETS)], maxlen=RECENT_S // LOOK_S + 1
+        )
 
     def went_wrong(self, text: str, at_us: int, code: str = "") -> None:
         """Write down what went wrong last."""
@@ -202,6 +210,6 @@ class EndpointRecord:
         return Recent(
             span_s=now_s - then.at_s,
             calls=calls - then.calls,
-            failures=calls - codes[0] - then.failures,
+            faults=faults_of(codes) - then.faults,
             durations=tuple(now - old for now, old in zip(durations, then.durations, strict=True)),
         )

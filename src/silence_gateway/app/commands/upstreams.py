@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -54,7 +54,8 @@ def upstreams(asking: Asking, *, watched: bool, every_s: float) -> int:
     """
     Show upstreams: each endpoint, whether it takes calls, and if not, why.
 
-    `/min`, `failed`, `p50` and `p99` are of the last minute. The commands below look closer, and change things.
+    `/min`, `failed`, `p50` and `p99` are of the last minute. The commands below look closer, and change
+    things.
     """
     if click.get_current_context().invoked_subcommand is not None:
         return OK
@@ -161,9 +162,9 @@ def shown(asking: Asking, path: str, view: View, *, watched: bool, every_s: floa
         return OK
     every_s = max(every_s, LEAST_WATCH_S)
     if asking.as_json:
-        repeat(draw, every_s=every_s, say=say, sleep=time.sleep)
+        repeat(draw, every_s=every_s, say=say, sleep=sleep)
     else:
-        watch(draw, every_s=every_s, on_screen=on_screen, say=say, sleep=time.sleep, now_us=clock.now_us)
+        watch(draw, every_s=every_s, on_screen=on_screen, say=say, sleep=sleep, now_us=clock.now_us)
     return OK
 
 
