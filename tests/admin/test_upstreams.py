@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.upstreams.pool_bench import A, B, Bench, run, settings_of, started
@@ -12,6 +13,7 @@ from silence_gateway.admin.local import LocalInstance
 from silence_gateway.admin.upstreams import serve_statistics
 from silence_gateway.core.durations import read
 from silence_gateway.core.status import Code
+from silence_gateway.errors import GatewayError
 from silence_gateway.testing.scripted_upstream import Failure, Reply
 from silence_gateway.upstreams.settings import BreakerSettings
 
@@ -49,11 +51,11 @@ def test_the_list_has_everything_but_the_moves_of_breakers() -> None:
     run(scenario)
 
 
-async def ends(bench: Bench, count: int) -> Any:
+async def ends(bench: Bench, count: int) -> AsyncIterator[str]:
     for _ in range(count):
         try:
             await bench.call()
-        except Exception as error:
+        except GatewayError as error:
             yield type(error).__name__
         else:
             yield "ok"
