@@ -101,11 +101,12 @@ def test_workers_that_differ_are_named() -> None:
 
 
 def test_trouble_of_the_whole_upstream_is_in_its_line() -> None:
-    body = [upstream(endpoint("a:1"), panic=True, shed={"low": 12_345}, waiting=7)]
+    breaker = {"breaker": "held_open", "hold_reason": "moving house"}
+    body = [upstream(endpoint("a:1"), panic=True, shed={"low": 12_345}, waiting=7, **breaker)]
 
     text = " ".join(overview(body, NOW_US).split())
 
-    assert "7 waiting for a place; 12.3k shed; PANIC" in text
+    assert "7 waiting for a place; 12.3k shed; circuit breaker held open (moving house); PANIC" in text
 
 
 def test_states_are_painted_and_nothing_moves_for_it() -> None:
@@ -130,7 +131,11 @@ def test_an_upstream_is_told_in_full() -> None:
     ]  # fmt: skip
     broken = {"last_error": "RpcError: it broke", "last_error_code": "INTERNAL", "last_error_us": at_us(95)}
     body = upstream(
-        endpoint("a:1", zone="eu", breaker="half_open", breaker_moves=moves, **broken), concurrency_limit=40
+        endpoint("a:1", zone="eu", breaker="half_open", breaker_moves=moves, **broken),
+        concurrency_limit=40,
+        departed=[
+            {"address": "z:1", "left_us": at_us(900), "calls": 12_345, "faults": 3, "last_error": "it broke"}
+        ],
     )
 
     assert one_upstream(body, NOW_US).splitlines() == [
@@ -138,6 +143,7 @@ def test_an_upstream_is_told_in_full() -> None:
         "  since        2h: 30 UNAVAILABLE, 9 OK",
         "  latency      p50 1.2ms, p90 5.5ms, p99 9.8ms",
         "  bytes        5 B in, 6 B out",
+        "  left         z:1, 15m ago: 12.3k calls, 3 failed; it broke",
         "  limit        40 calls at once, as found out",
         "",
         "a:1  ready for 3m",

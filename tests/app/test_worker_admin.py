@@ -146,7 +146,7 @@ def test_upstreams_are_put_together_from_histograms_whoever_wants_them(
     wanted: dict[str, str], tmp_path: Path
 ) -> None:
     told = {
-        "name": "shop", "since_us": 5, "instances": ["i"], "endpoints": [],
+        "name": "shop", "since_us": 5, "instances": ["i"], "departed": [], "endpoints": [],
         "latency": {"calls": 2, "p50_s": 0.1, "p90_s": 0.1, "p99_s": 0.1, "counts": {"0.1": 2}},
     }  # fmt: skip
     answers = [said(200, json.dumps([told]).encode())] * 3

@@ -100,7 +100,10 @@ def row(**more: Any) -> dict[str, Any]:
 
 
 def together(*rows: dict[str, Any]) -> dict[str, Any]:
-    told = [{"name": "shop", "since_us": 9, "instances": ["i"], "endpoints": [one]} for one in rows]
+    told = [
+        {"name": "shop", "since_us": 9, "instances": ["i"], "departed": [], "endpoints": [one]}
+        for one in rows
+    ]
     endpoint: dict[str, Any] = upstreams_together(told, histograms=True)["endpoints"][0]
     return endpoint
 
@@ -131,6 +134,22 @@ def test_moves_of_all_are_told_in_order_and_only_so_many() -> None:
     told = together(row(breaker_moves=ours), row(breaker_moves=theirs))
 
     assert [move["at_us"] for move in told["breaker_moves"]] == list(range(40 - MAX_MOVES, 40))
+
+
+def test_an_endpoint_that_left_is_told_once() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A, B)) as one, started(settings_of(A, B)) as two:
+            for bench in (one, two):
+                await calls(bench, 4, 0.01)
+                bench.pool.remove_endpoint(B)
+                await settle()
+            rows = [await asked(bench, "upstreams/shop") for bench in (one, two)]
+            alone = [row["departed"][0]["calls"] for row in rows]
+
+            (told,) = upstreams_together(rows, histograms=False)["departed"]
+            assert (told["address"], told["calls"]) == (B, sum(alone))
+
+    run(scenario)
 
 
 def test_failures_are_added_by_code_also_where_one_has_none() -> None:

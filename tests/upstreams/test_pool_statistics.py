@@ -166,6 +166,10 @@ def test_totals_do_not_fall_when_an_endpoint_leaves() -> None:
             after = bench.pool.statistics
 
             assert after.endpoints == ()
+            assert sorted(one.address for one in after.departed) == [A, B]
+            assert sum(one.calls for one in after.departed) == 6
+            assert sum(one.faults for one in after.departed) == before.calls_by_code["INTERNAL"]
+            assert all(one.mishap is not None and one.mishap.code == "INTERNAL" for one in after.departed)
             assert before.ejections >= 1
             for name in ("calls_by_code", "latency", "bytes_in", "bytes_out", "ejections"):
                 assert getattr(after, name) == getattr(before, name), name

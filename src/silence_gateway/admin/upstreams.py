@@ -21,6 +21,7 @@ from silence_gateway.upstreams.pool_statistics import (
     RecentStatistics,
     UpstreamStatistics,
 )
+from silence_gateway.upstreams.record import Departure
 
 QUANTILES = ("p50_s", "p90_s", "p99_s")
 
@@ -89,6 +90,7 @@ def described(upstream: UpstreamStatistics, *, histograms: bool, moves: bool) ->
     told["instances"] = [upstream.instance]
     told["latency"] = latency_of(upstream.latency, histograms=histograms)
     told["recent"] = recent_of(upstream.recent, histograms=histograms)
+    told["departed"] = [departed(one) for one in upstream.departed]
     told["endpoints"] = [
         endpoint_described(endpoint, histograms=histograms, moves=moves) for endpoint in upstream.endpoints
     ]
@@ -105,6 +107,20 @@ def endpoint_described(endpoint: EndpointStatistics, *, histograms: bool, moves:
     if moves:
         told["breaker_moves"] = [asdict(move) for move in endpoint.breaker_moves]
     return told
+
+
+def departed(one: Departure) -> dict[str, Any]:
+    """Return an endpoint that has left as JSON."""
+    mishap = one.mishap
+    return {
+        "address": one.address,
+        "left_us": one.left_us,
+        "calls": one.calls,
+        "faults": one.faults,
+        "last_error": mishap.text if mishap is not None else "",
+        "last_error_code": mishap.code if mishap is not None else "",
+        "last_error_us": mishap.at_us if mishap is not None else 0,
+    }
 
 
 def shallow(told: UpstreamStatistics | EndpointStatistics) -> dict[str, Any]:

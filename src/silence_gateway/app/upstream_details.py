@@ -88,6 +88,10 @@ def upstream_facts(upstream: Item, now_us: int) -> Iterator[tuple[str, str]]:
     yield "since", f"{since}: {by_code(upstream.get('calls_by_code'))}"
     yield "latency", quantiles(object_of(upstream, "latency"))
     yield "bytes", f"{size(upstream.get('bytes_in'))} in, {size(upstream.get('bytes_out'))} out"
+    for gone in reversed(items(upstream.get("departed"))):
+        calls = f"{count(gone.get('calls'))} calls, {count(gone.get('faults'))} failed"
+        error = f"; {gone['last_error']}" if gone.get("last_error") else ""
+        yield "left", f"{cell(gone.get('address'))}, {ago(gone.get('left_us'), now_us)} ago: {calls}{error}"
     if upstream.get("concurrency_limit"):
         yield "limit", f"{count(upstream.get('concurrency_limit'))} calls at once, as found out"
 

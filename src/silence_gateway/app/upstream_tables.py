@@ -95,6 +95,11 @@ def summary(upstream: Item) -> str:
     shed = sum(value for value in object_of(upstream, "shed").values() if isinstance(value, int))
     if shed:
         parts.append(f"{count(shed)} shed")
+    if upstream.get("breaker", "closed") != "closed":
+        why = upstream.get("hold_reason")
+        parts.append(
+            f"circuit breaker {str(upstream['breaker']).replace('_', ' ')}" + (f" ({why})" if why else "")
+        )
     if upstream.get("panic") is True:
         parts.append("PANIC: endpoints are used although they are judged unfit")
     return "; ".join(parts)

@@ -16,7 +16,7 @@ from typing import Any
 from silence_gateway.admin.upstreams import timed
 from silence_gateway.core.durations import read, written
 from silence_gateway.core.endpoints import Verdict
-from silence_gateway.upstreams.record import MAX_MOVES
+from silence_gateway.upstreams.record import MAX_DEPARTURES, MAX_MOVES
 
 UPSTREAMS = re.compile(r"upstreams(?:/[^/]+)?")
 """Paths of all upstreams, and of one."""
@@ -65,6 +65,7 @@ def upstream_together(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what all workers say of one upstream."""
     told = put_together(rows)
     told["since_us"] = min(row["since_us"] for row in rows)
+    told["departed"] = departures_together(row["departed"] for row in rows)
     told["instances"] = [instance for row in rows for instance in row["instances"]]
     told["endpoints"] = [
         endpoint_together(group) for group in grouped([row["endpoints"] for row in rows], "address")
@@ -72,12 +73,28 @@ def upstream_together(rows: Sequence[Row]) -> dict[str, Any]:
     return told
 
 
+def departures_together(lists: Iterable[Sequence[Row]]) -> list[dict[str, Any]]:
+    """Return what all workers say of endpoints that have left; one left with the last that let go of it."""
+    together = []
+    for rows in grouped(lists, "address"):
+        # The same address may have left several times; what each worker saw last is one departure.
+        latest = max(rows, key=itemgetter("left_us"))
+        counts = {name: sum(row[name] for row in rows) for name in ("calls", "faults")}
+        together.append({**latest, **counts, **latest_of(rows, "last_error_us")})
+    return sorted(together, key=itemgetter("left_us"))[-MAX_DEPARTURES:]
+
+
+def latest_of(rows: Sequence[Row], when: str) -> dict[str, Any]:
+    """Return the fields that go with *when* from whoever has the latest."""
+    latest = max(rows, key=itemgetter(when))
+    return {name: latest[name] for name in LATEST[when]}
+
+
 def endpoint_together(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what all workers say of one endpoint."""
     told = put_together(sorted(rows, key=lambda row: WORST_FIRST.index(row["state"])))
-    for when, names in LATEST.items():
-        latest = max(rows, key=itemgetter(when))
-        told |= {name: latest[name] for name in names}
+    for when in LATEST:
+        told |= latest_of(rows, when)
     if "breaker_moves" in told:
         moves = [move for row in rows for move in row["breaker_moves"]]
         told["breaker_moves"] = sorted(moves, key=itemgetter("at_us"))[-MAX_MOVES:]

@@ -71,7 +71,7 @@ class Breakers:
             reason = f"{reason}; last: {endpoint.last_error}"
         if endpoint.hold is not None:
             by = endpoint.hold.by
-        endpoint.record.moved(
+        endpoint.history.add(
             BreakerMove(
                 at_us=self._clock.now_us(),
                 old=old.value,

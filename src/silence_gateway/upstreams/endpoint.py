@@ -22,7 +22,7 @@ from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
-from silence_gateway.upstreams.record import EndpointRecord
+from silence_gateway.upstreams.record import BreakerHistory, EndpointRecord
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
 
 # The first wait is short because most endpoints that go away are being restarted; the cap keeps recovery
@@ -65,6 +65,7 @@ class Endpoint:
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
         vouched: Whether its health was found out by another instance.
         hold: What an operator said about its breaker; None leaves that to itself.
+        history: What its breaker did.
         record: What is written down about it for people to read.
     """
 
@@ -72,9 +73,9 @@ class Endpoint:
         "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
         "active", "address", "breaker", "codes", "connections", "down", "durations", "ejected", "ejections",
-        "health", "heard_s", "hold", "in_flight", "leaving", "link", "penalty", "priority", "ready_s",
-        "record", "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched",
-        "weight", "zone",
+        "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty", "priority",
+        "ready_s", "record", "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict",
+        "vouched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +108,7 @@ class Endpoint:
         self.vouched = False
         self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
+        self.history = BreakerHistory()
         self.record = EndpointRecord(self.since_us, clock.monotonic_s())
         self.in_flight = 0
         self.streaming = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 
 from silence_gateway.clock import Clock
@@ -25,6 +26,7 @@ from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import MAX_DEPARTURES, Departure, faults_of
 
 
 class Ledger:
@@ -40,6 +42,7 @@ class Ledger:
         bytes_in: Bytes received from endpoints that are gone.
         bytes_out: Bytes sent to them.
         ejections: How often they were ejected.
+        departed: The last of them.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Ledger:
         self.begun_us = clock.now_us()
         self.durations = [0] * BUCKETS
         self.bytes_in = self.bytes_out = self.ejections = 0
+        self.departed: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
         self._now_us = clock.now_us
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
@@ -178,6 +182,15 @@ class Ledger:
         self.bytes_in += endpoint.bytes_in
         self.bytes_out += endpoint.bytes_out
         self.ejections += endpoint.ejections
+        self.departed.append(
+            Departure(
+                address=endpoint.address,
+                left_us=self._now_us(),
+                calls=sum(endpoint.codes),
+                faults=faults_of(endpoint.codes),
+                mishap=endpoint.record.mishap,
+            )
+        )
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

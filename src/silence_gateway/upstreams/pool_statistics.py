@@ -20,7 +20,7 @@ from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.places import Places
-from silence_gateway.upstreams.record import BreakerMove
+from silence_gateway.upstreams.record import BreakerMove, Departure
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.settings import UpstreamSettings
 
@@ -187,6 +187,7 @@ class UpstreamStatistics:
         retries_refused: Attempts that the retry budget did not allow.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
+        departed: Endpoints that have left, the latest last; older ones are forgotten.
         endpoints: Each endpoint.
     """
 
@@ -213,6 +214,7 @@ class UpstreamStatistics:
     retries_refused: int
     board_malformed: int
     board_unsent: int
+    departed: tuple[Departure, ...]
     endpoints: tuple[EndpointStatistics, ...]
 
 
@@ -265,6 +267,7 @@ def upstream_statistics(
         retries_refused=repeats.budget.refused,
         board_malformed=fleet.malformed if fleet is not None else 0,
         board_unsent=fleet.unsent if fleet is not None else 0,
+        departed=tuple(ledger.departed),
         endpoints=told,
     )
 
@@ -327,8 +330,8 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
         last_check_by=check.by if check is not None else "",
         prober=record.prober,
         prober_since_us=record.prober_since_us,
-        breaker_moves=tuple(record.moves),
-        breaker_moved_to=dict(record.moved_to),
+        breaker_moves=tuple(endpoint.history.moves),
+        breaker_moved_to=dict(endpoint.history.moved_to),
         weight=endpoint.weight,
         priority=endpoint.priority,
         zone=endpoint.zone,

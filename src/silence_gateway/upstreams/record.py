@@ -1,10 +1,10 @@
 """
 What is written down about one endpoint for people to read: what last went wrong, what its breaker did, who
-checks it, and how its last minute was.
+checks it, how its last minute was, and what there was to say when it left.
 
 Nothing here decides anything, and nothing runs for a call that went well: calls are counted by the ledger in
 the endpoint's own lists, and looked at here four times a minute. Everything is bounded: texts in length,
-moves and looks in number; 16 KB for an endpoint that is busy all the time.
+moves and looks in number; 28 KB for an endpoint that is busy all the time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ MAX_MOVES = 16
 
 LOOK_S = 15
 """Seconds between looks at what was counted."""
+
+MAX_DEPARTURES = 8
+"""Endpoints that have left and are still told about; what a registry forgot is looked for here."""
 
 RECENT_S = 60
 """How far back "of late" reaches at least; at most LOOK_S more."""
@@ -51,6 +54,47 @@ class BreakerMove:
     reason: str
     by: str
     instance: str
+
+
+class BreakerHistory:
+    """
+    What one breaker did.
+
+    Attributes:
+        moves: Its moves, the latest last; older ones are forgotten.
+        moved_to: How often it came to each state.
+    """
+
+    __slots__ = ("moved_to", "moves")
+
+    def __init__(self) -> None:
+        self.moves: deque[BreakerMove] = deque(maxlen=MAX_MOVES)
+        self.moved_to = {state.value: 0 for state in State}
+
+    def add(self, move: BreakerMove) -> None:
+        """Write down a move."""
+        self.moves.append(move)
+        self.moved_to[move.new] += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """
+    An endpoint that has left.
+
+    Attributes:
+        address: Where it was.
+        left_us: When its last call had ended, microseconds since the Unix epoch.
+        calls: Calls it ended.
+        faults: Those of them that failed (`core.status.FAULTS`).
+        mishap: What last went wrong with it; None if nothing did.
+    """
+
+    address: str
+    left_us: int
+    calls: int
+    faults: int
+    mishap: Mishap | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +174,6 @@ class EndpointRecord:
         check: Its latest health check, whoever made it.
         prober: Which instance checks its health; empty if that is not known, or nobody does.
         prober_since_us: Since when, microseconds since the Unix epoch.
-        moves: What its breaker did, the latest last.
-        moved_to: How often its breaker came to each state.
         ejected_until_us: When its last ejection ends, microseconds since the Unix epoch.
         ejected_because: Why it was ejected.
         bytes_in: Bytes received on connections that are gone.
@@ -149,8 +191,6 @@ class EndpointRecord:
         "ejected_until_us",
         "looks",
         "mishap",
-        "moved_to",
-        "moves",
         "prober",
         "prober_since_us",
     )
@@ -161,8 +201,6 @@ class EndpointRecord:
         self.check: LastCheck | None = None
         self.prober = ""
         self.prober_since_us = 0
-        self.moves: deque[BreakerMove] = deque(maxlen=MAX_MOVES)
-        self.moved_to = {state.value: 0 for state in State}
         self.ejected_until_us = 0
         self.ejected_because = ""
         self.bytes_in = self.bytes_out = self.connects = 0
@@ -173,11 +211,6 @@ class EndpointRecord:
     def went_wrong(self, text: str, at_us: int, code: str = "") -> None:
         """Write down what went wrong last."""
         self.mishap = Mishap(text=text[:MAX_ERROR_TEXT], code=code, at_us=at_us)
-
-    def moved(self, move: BreakerMove) -> None:
-        """Write down a move of the breaker."""
-        self.moves.append(move)
-        self.moved_to[move.new] += 1
 
     def ejected(self, until_us: int, reason: str) -> None:
         """Write down an ejection."""
