@@ -76,7 +76,7 @@ def test_a_gateway_that_goes_away_is_shown_as_such_and_asked_again() -> None:
     said = Viewer(3).watch(in_turn("one", GatewayError("nothing listens there"), "three"))
 
     assert [line for line in said.splitlines() if line and not line.startswith("--")] == [
-        "one", "no answer: nothing listens there", "three",
+        "one", "nothing listens there", "three",
     ]  # fmt: skip
 
 

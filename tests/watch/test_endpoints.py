@@ -66,8 +66,12 @@ def test_labels_are_bounded_by_the_tables() -> None:
             told = families(bench)
 
             assert len(told["silence_endpoint_calls_total"].samples) == 1
-            assert {labels[-1] for labels in values(told["silence_breaker_moves_total"])} == {
-                ("to", state.value) for state in State
+            assert values(told["silence_breaker_moves_total"]) == {(*OF_A, ("to", "open")): 0}
+            bench.pool.hold_breaker(A, State.HELD_CLOSED, "", 60)
+            told = families(bench)
+            assert values(told["silence_breaker_moves_total"]) == {
+                (*OF_A, ("to", "open")): 0,
+                (*OF_A, ("to", "held_closed")): 1,
             }
 
     run(scenario)

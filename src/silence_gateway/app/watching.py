@@ -53,7 +53,7 @@ def watch(
             try:
                 text = draw()
             except GatewayError as error:
-                text = f"no answer: {error}"
+                text = str(error)
     except KeyboardInterrupt:
         # This is how it ends. The last picture stays, and the prompt comes below it.
         if on_screen:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from silence_gateway.core.breaker import HELD, State
 from silence_gateway.core.health import Check, Health
 
-MAX_FACT_BYTES = 512
+MAX_FACT_BYTES = 640
 MAX_NUMBER = 2**53
 """Above this, other readers of the same JSON would round."""
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from silence_gateway.core.breaker import State
 from silence_gateway.core.durations import published, total_s
 from silence_gateway.upstreams.pool_statistics import EndpointStatistics
 from silence_gateway.watch.families import Family, Labels, Sample, histogram_sample
+
+OPENED = State.OPEN.value
+"""Shown from the beginning, so that a first trip is an increase and not a new series. Other states are shown
+once reached: a large fleet would fill the family with zeros."""
 
 Labelled: TypeAlias = "Sequence[tuple[Labels, EndpointStatistics]]"
 """Endpoints, each with the labels that say which."""
@@ -74,6 +79,7 @@ def endpoint_families(endpoints: Labelled) -> list[Family]:
                 Sample((*labels, ("to", state)), count)
                 for labels, endpoint in endpoints
                 for state, count in endpoint.breaker_moved_to.items()
+                if count or state == OPENED
             ),
         ),
     ]

@@ -25,6 +25,8 @@ from silence_gateway.clock import SystemClock
 
 PATH = "/api/v1/upstreams"
 LEAST_WATCH_S = 0.1
+PLAIN_WIDTH = 80
+"""How wide a table is where there is no terminal to ask."""
 
 View = Callable[..., str]
 
@@ -147,7 +149,6 @@ def shown(asking: Asking, path: str, view: View, *, watched: bool, every_s: floa
     """Print what the admin API answers at *path*, once or again and again."""
     clock = SystemClock()
     on_screen = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if on_screen else 80
     paint = painted if on_screen and "NO_COLOR" not in os.environ else plain
 
     def draw() -> str:
@@ -155,6 +156,8 @@ def shown(asking: Asking, path: str, view: View, *, watched: bool, every_s: floa
             body = asking.admin.ask_json("GET", f"{PATH}{path}")
         if asking.as_json:
             return json.dumps(body, indent=None if watched else 2)
+        # Looked up each time: a window may be made wider while somebody watches.
+        width = shutil.get_terminal_size().columns if on_screen else PLAIN_WIDTH
         return view(body, clock.now_us(), width=width, paint=paint)
 
     if not watched:
