@@ -96,6 +96,13 @@ async def upstreams() -> None:
         reply = await upstream.unary(b"/a.B/C", b"")
         message: bytes = reply.message
         assert message
+        told = upstream.statistics
+        slow: list[str] = [one.address for one in told.endpoints if (one.latency.quantiles_s[2] or 0) > 0.5]
+        assert not slow
+        everybody_knows: bool = await upstream.reset_statistics()
+        codes: dict[str, int] = upstream.statistics_since_reset.endpoints[0].codes
+        assert everybody_knows
+        assert not codes
     connection: GrpcConnection = await connect("127.0.0.1:9001")
     await connection.close(graceful=True)
 

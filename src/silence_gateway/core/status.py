@@ -65,6 +65,13 @@ CODE_OF_HTTP: dict[int, Code] = {
 """Only for reading an upstream that answers HTTP where gRPC was expected."""
 
 
+FAULTS = frozenset({Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS})
+"""
+Ends that a person would call failed: what is a 5xx in HTTP and no word about the request. A caller that asks
+for what is not there is answered; and UNIMPLEMENTED is how servers say which reflection they do not have.
+"""
+
+
 def http_of_code(code: int) -> int:
     """Return the HTTP status for a gRPC status; a number that is not a status counts as UNKNOWN."""
     return HTTP_OF_CODE.get(code, 500)

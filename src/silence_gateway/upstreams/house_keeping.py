@@ -1,8 +1,8 @@
 """
 What an upstream does every second.
 
-Penalties fade, slow starts go on, idle connections are closed, and what the last seconds say about repeats
-is learned and told.
+Penalties fade, slow starts go on, idle connections are closed, what the last seconds say about repeats is
+learned and told, and what was counted is looked at so that the last minute can be told from the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.upstreams.endpoint import Endpoint, Spawn
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import LOOK_S
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 
@@ -40,6 +41,10 @@ async def keep_house(
         repeats.tick(BUDGET_TICKS)
         # Beside this one: the store may take its time.
         spawn(repeats.budget.tick(TICK_S))
+        if ticks % LOOK_S == 0:
+            now_s = clock.monotonic_s()
+            for endpoint in endpoints.values():
+                endpoint.record.look(endpoint.codes, endpoint.durations, now_s)
         if ticks % trims_every == 0:
             for endpoint in endpoints.values():
                 endpoint.trim()
