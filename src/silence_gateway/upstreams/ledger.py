@@ -15,6 +15,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.balancing import raised
 from silence_gateway.core.breaker import State
 from silence_gateway.core.histogram import BOUNDS_S
+from silence_gateway.errors import RpcError, UpstreamFault
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
@@ -131,13 +132,16 @@ class Ledger:
                 self._places.reconsider()
         else:
             endpoint.penalty = raised(endpoint.penalty)
-            endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            told = error if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
+            endpoint.last_error = str(told)[:MAX_ERROR_TEXT]
             self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
                 asked_s = started_s if sent_s is None else sent_s
                 event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
+        if isinstance(error, RpcError | UpstreamFault):
+            error.endpoint = endpoint.address
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Awaitable, Collection
 
 from silence_gateway.clock import Clock
+from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.hedging import hedged
 from silence_gateway.upstreams.ledger import Ledger
@@ -124,6 +125,15 @@ class PooledCalls:
         # An upstream without such methods, which is most, does not pay for looking.
         self._some_repeat = bool(self._repeatable)
         self.repeating = RepeatingCaller(places, ledger, repeats, clock, timeout_s)
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """What a call can hope for now."""
+        return self._places.connectivity
+
+    async def connectivity_changed(self) -> None:
+        """Wait until that may have changed."""
+        await self._places.news.wait()
 
     async def unary(
         self,
