@@ -32,9 +32,12 @@ How each looks on the wire is decided in one table, `edge/codes.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
+from silence_gateway.rpc_details import details_in
 from silence_gateway.rpc_words import Code, TextPairs, WirePairs, Words, as_text, code_of_number
+
+T = TypeVar("T")
 
 
 class GatewayError(Exception):
@@ -258,6 +261,17 @@ class RpcError(GatewayError):
     def metadata(self) -> TextPairs:
         """What came with the status, as people read it."""
         return as_text(self.trailing_metadata)
+
+    def rich_details(self, kind: type[T]) -> list[T]:
+        """
+        Return the rich details of a type, `google.rpc.QuotaFailure` for example, that the upstream sent.
+
+        *kind* is a message class of protobuf-py or google.protobuf.
+
+        Raises:
+            TypeError: It is none.
+        """
+        return details_in(self.status_details, kind)
 
 
 def _class_of(code: Code) -> type[RpcError]:

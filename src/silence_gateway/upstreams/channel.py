@@ -19,6 +19,7 @@ from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.channel_call import ChannelCall, Terms
 from silence_gateway.upstreams.channel_methods import ManyRequests, OneRequest, method_of
 from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
+from silence_gateway.upstreams.connect_clients import connect_client
 from silence_gateway.upstreams.connectivity import Connectivity, KnowsConnectivity
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.interceptors import Interceptor, Kind, handlers
@@ -208,6 +209,15 @@ class Channel:
     ) -> ManyRequests[Any, StreamAnswer[Any]]:
         """Return a function that calls *method* with many messages, for many."""
         return self._method("stream_stream", method, request_serializer, response_deserializer)
+
+    def connect_client(self, kind: type[T]) -> T:
+        """
+        Return a client of *kind*, which protoc-gen-connectrpc generated, that calls over this channel.
+
+        Raises:
+            TypeError: *kind* is no such class, or one for callers that are not async.
+        """
+        return connect_client(kind, self)
 
     def get_state(self, try_to_connect: bool = False) -> Connectivity:
         """Return what a call can hope for now; *try_to_connect* begins to connect, if that is ours to do."""

@@ -132,12 +132,12 @@ class InterceptedStream:
     def __init__(self, handler: Callable[..., Any], call: OutgoingCall, proceed: ProceedStream) -> None:
         self._proceed = proceed
         self._inner: StreamAnswer[Any] | None = None
-        self._messages = aiter(handler(call, self._go_on))
         self._first: asyncio.Task[Any] | None = None
         self._turn = asyncio.Lock()
         self._underway = asyncio.Event()
         self._over = False
         self._gone = False
+        self._messages = aiter(handler(call, self._go_on))
 
     def __aiter__(self) -> InterceptedStream:
         return self

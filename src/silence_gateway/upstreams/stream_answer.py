@@ -38,8 +38,8 @@ class StreamAnswer(ChannelCall[T]):
     A call for many messages: iterate over it, or `read` them one by one.
 
     Iterating and `read` raise RpcError if the call failed, and CancelledError if it was cancelled here.
-    Cancelling a task that waits for a message cancels the call. One that nobody holds any more is cancelled,
-    as with grpc.aio: leaving the loop over it is enough.
+    Cancelling a task that waits for a message cancels the call. One that nobody holds any more is cancelled:
+    leaving the loop over it is enough.
     """
 
     __slots__ = (
