@@ -105,7 +105,9 @@ class Side:
         return self.echo.grpc.EchoStub(channel), channel
 
 
-KINDS = ["grpcio", "ours at an address", "ours over an upstream", "ours over a connection"]
+DIALLING = ["grpcio", "ours at an address", "ours over an upstream"]
+KINDS = [*DIALLING, "ours over a connection"]
+"""A connection is made before there is a channel over it, so waiting for one is not a matter of that kind."""
 
 
 async def _channel(kind: str, address: str, stack: AsyncExitStack) -> Any:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tests.upstreams.channel_sides import KINDS, OnBoth, Side, failing, running_on, until_set
+from tests.upstreams.channel_sides import DIALLING, KINDS, OnBoth, Side, failing, running_on, until_set
 
 pytestmark = pytest.mark.system
 
@@ -22,6 +22,11 @@ Status = grpc.StatusCode
 
 @pytest.fixture(params=KINDS)
 def on_both(request: pytest.FixtureRequest, echo: SimpleNamespace, start_server: Any) -> OnBoth:
+    return running_on(request.param, echo, start_server)
+
+
+@pytest.fixture(params=DIALLING)
+def dialling(request: pytest.FixtureRequest, echo: SimpleNamespace, start_server: Any) -> OnBoth:
     return running_on(request.param, echo, start_server)
 
 
@@ -511,13 +516,8 @@ def free_port() -> int:
         return port
 
 
-NO_CONNECTION = "a connection is made before there is a channel over it"
-
-
-def test_without_waiting_for_ready_a_call_fails_fast(on_both: OnBoth) -> None:
+def test_without_waiting_for_ready_a_call_fails_fast(dialling: OnBoth) -> None:
     async def scenario(on: Side) -> None:
-        if on.kind == "ours over a connection":
-            pytest.skip(NO_CONNECTION)
         stub, _ = await on.stub_at(f"127.0.0.1:{free_port()}")
 
         for wait_for_ready in (None, False):
@@ -527,13 +527,11 @@ def test_without_waiting_for_ready_a_call_fails_fast(on_both: OnBoth) -> None:
         assert await stub.Split(on.text(), timeout=4).code() is Status.UNAVAILABLE
         assert await stub.Join(timeout=4).code() is Status.UNAVAILABLE
 
-    on_both(scenario)
+    dialling(scenario)
 
 
-def test_waiting_for_ready_ends_with_the_deadline(on_both: OnBoth) -> None:
+def test_waiting_for_ready_ends_with_the_deadline(dialling: OnBoth) -> None:
     async def scenario(on: Side) -> None:
-        if on.kind == "ours over a connection":
-            pytest.skip(NO_CONNECTION)
         stub, _ = await on.stub_at(f"127.0.0.1:{free_port()}")
 
         for call in (
@@ -544,13 +542,11 @@ def test_waiting_for_ready_ends_with_the_deadline(on_both: OnBoth) -> None:
         ):
             assert await call.code() is Status.DEADLINE_EXCEEDED
 
-    on_both(scenario)
+    dialling(scenario)
 
 
-def test_waiting_for_ready_finds_a_server_that_comes_later(on_both: OnBoth, start_server: Any) -> None:
+def test_waiting_for_ready_finds_a_server_that_comes_later(dialling: OnBoth, start_server: Any) -> None:
     async def scenario(on: Side) -> None:
-        if on.kind == "ours over a connection":
-            pytest.skip(NO_CONNECTION)
         port = free_port()
         stub, channel = await on.stub_at(f"127.0.0.1:{port}")
         assert channel.get_state(try_to_connect=True) in tuple(grpc.ChannelConnectivity)
@@ -568,7 +564,7 @@ def test_waiting_for_ready_finds_a_server_that_comes_later(on_both: OnBoth, star
         await channel.channel_ready()
         assert channel.get_state() is grpc.ChannelConnectivity.READY
 
-    on_both(scenario)
+    dialling(scenario)
 
 
 def test_the_states_of_a_channel(on_both: OnBoth) -> None:

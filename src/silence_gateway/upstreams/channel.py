@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
@@ -20,7 +20,7 @@ from silence_gateway.upstreams.channel_call import ChannelCall, Terms
 from silence_gateway.upstreams.channel_methods import ManyRequests, OneRequest, method_of
 from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
 from silence_gateway.upstreams.connect_clients import connect_client
-from silence_gateway.upstreams.connectivity import Connectivity, KnowsConnectivity
+from silence_gateway.upstreams.connectivity import Connectivity, KnowsConnectivity, News
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.interceptors import Interceptor, Kind, handlers
 from silence_gateway.upstreams.pool import GrpcUpstream
@@ -87,7 +87,7 @@ class Channel:
         self._words = WordsOfGrpcio() if as_grpcio else OURS
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
-        self._changed = asyncio.Event()
+        self._closing = News()
         self._unary: set[UnaryAnswer[Any]] = set()
         self._streams: WeakSet[StreamAnswer[Any]] = WeakSet()
 
@@ -252,7 +252,7 @@ class Channel:
         """
         self._closed = True
         self.awake = False
-        self._changed.set()
+        self._closing.tell()
         calls: list[ChannelCall[Any]] = [*self._unary, *self._streams]
         if grace and calls:
             await self._ended(calls, grace)
@@ -290,7 +290,7 @@ class Channel:
         deserialize: Callable[[bytes], Any] | None,
     ) -> Callable[..., Any]:
         terms = Terms(
-            method.encode(),
+            method.encode() if method.startswith("/") else b"/" + method.encode(),
             serialize or bytes,
             deserialize,
             words=self._words,
@@ -307,15 +307,14 @@ class Channel:
 
     async def _change(self) -> None:
         """Wait until the state may have changed."""
-        waiting: list[Coroutine[Any, Any, Any]] = [self._changed.wait()]
+        waiting = [self._closing.wait()]
         if isinstance(self.caller, KnowsConnectivity):
             waiting.append(self.caller.connectivity_changed())
-        tasks = [asyncio.get_running_loop().create_task(each) for each in waiting]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
+            for each in waiting:
+                each.cancel()
 
     async def _ended(self, calls: list[ChannelCall[Any]], within_s: float) -> None:
         loop = asyncio.get_running_loop()

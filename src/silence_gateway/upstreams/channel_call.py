@@ -115,6 +115,10 @@ class ChannelCall(Generic[T]):
     _deadline_s: float | None
     _requests: WrittenRequests | None
 
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "over" if self.done() else "running"
+        return f"<{type(self).__name__} of {self._terms.path[1:].decode()}: {state}>"
+
     async def code(self) -> Code:
         """Wait for the end and return the status."""
         error = (await self._ending()).error

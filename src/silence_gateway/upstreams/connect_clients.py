@@ -12,7 +12,7 @@ import binascii
 import inspect
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from silence_gateway.upstreams.interceptors import Kind
 from silence_gateway.upstreams.service_client import MakesMethods, deserializer_of, serializer_of
@@ -20,6 +20,7 @@ from silence_gateway.upstreams.service_client import MakesMethods, deserializer_
 C = TypeVar("C")
 
 
+@runtime_checkable
 class HasItems(Protocol):
     """Headers of the Connect runtime."""
 
@@ -148,7 +149,8 @@ def _metadata(headers: Headers) -> list[tuple[str, str | bytes]]:
     """
     if not headers:
         return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers.allitems()
+    # Theirs are mappings too, but as such they leave out repeated names.
+    pairs = headers.allitems() if isinstance(headers, HasItems) else headers.items()
     return [
         (name.lower(), _from_base64(name, value) if name.lower().endswith("-bin") else value)
         for name, value in pairs

@@ -25,30 +25,25 @@ class KnowsConnectivity(Protocol):
     def connectivity(self) -> Connectivity:
         """What a call can hope for now."""
 
-    async def connectivity_changed(self) -> None:
-        """Wait until that may have changed."""
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as that may have changed, from now on."""
 
 
 class News:
     """Wakes whoever waits for it; costs nothing while nobody does."""
 
     def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def tell(self) -> None:
         """Wake all who wait."""
-        if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Wait for the next `tell`."""
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done at the next `tell`, from this call on and not from when it is awaited."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        self._waiters.add(waiter)
+        waiter.add_done_callback(self._waiters.discard)
+        return waiter

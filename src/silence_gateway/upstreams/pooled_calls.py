@@ -8,6 +8,7 @@ when it happens (`places.py`). Calls that may run twice take the longer way (`re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Collection
 
 from silence_gateway.clock import Clock
@@ -131,9 +132,9 @@ class PooledCalls:
         """What a call can hope for now."""
         return self._places.connectivity
 
-    async def connectivity_changed(self) -> None:
-        """Wait until that may have changed."""
-        await self._places.news.wait()
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as that may have changed, from now on."""
+        return self._places.news.wait()
 
     async def unary(
         self,

@@ -72,7 +72,7 @@ class Rpc(Generic[C]):
 
     def __init__(self, kind: Kind, path: str, request: type[Any], response: type[Any]) -> None:
         self._kind = kind
-        self._path = path if path.startswith("/") else f"/{path}"
+        self._path = path if path.startswith("/") else f"/{path}"  # grpc.aio.Channel wants it
         self._serialize = serializer_of(request)
         self._deserialize = deserializer_of(response)
         self._name = ""
