@@ -21,6 +21,9 @@ from silence_gateway.upstreams.written_requests import WrittenRequests
 
 T = TypeVar("T")
 
+# The longest that grpc-timeout can say in minutes, so that an infinite timeout is one that can be sent.
+_LONGEST_S = 99_999_999.0
+
 
 class Terms:
     """
@@ -83,6 +86,13 @@ class Terms:
             told.method = self.path[1:].decode()
             told.upstream = self.upstream
         return told
+
+
+def deadline_of(timeout_s: float | None, clock: Clock) -> float | None:
+    """Return when a call is to be given up, in monotonic seconds; what is as good as never is a few years."""
+    if timeout_s is None:
+        return None
+    return clock.monotonic_s() + (min(_LONGEST_S, timeout_s))
 
 
 class Ending(Protocol):

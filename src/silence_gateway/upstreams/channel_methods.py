@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from silence_gateway.upstreams.channel_call import Terms
+from silence_gateway.upstreams.channel_call import Terms, deadline_of
 from silence_gateway.upstreams.channel_words import OURS, Pairs, to_wire
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.interceptors import (
@@ -97,7 +97,7 @@ def refuse(credentials: object, compression: Any) -> None:
 
 def unary_call(line: Line, terms: Terms) -> OneRequest[Any, UnaryAnswer[Any]]:
     """Return a function that calls with one message, for one message."""
-    serialize, monotonic_s, unary = terms.serialize, terms.clock.monotonic_s, line.caller.unary
+    serialize, clock, unary = terms.serialize, terms.clock, line.caller.unary
 
     def call(
         request: Any,
@@ -112,7 +112,7 @@ def unary_call(line: Line, terms: Terms) -> OneRequest[Any, UnaryAnswer[Any]]:
             refuse(credentials, compression)
         if not line.awake:
             line.wake()
-        deadline_s = None if timeout is None else monotonic_s() + timeout
+        deadline_s = None if timeout is None else deadline_of(timeout, clock)
         answer: UnaryAnswer[Any] = UnaryAnswer(terms, deadline_s)
         make = line.when_ready.unary if wait_for_ready else unary
         return answer.begin(answer.run_unary(make, serialize(request), to_wire(metadata) if metadata else ()))
@@ -134,7 +134,7 @@ def unary_stream_call(line: Line, terms: Terms) -> OneRequest[Any, StreamAnswer[
     ) -> StreamAnswer[Any]:
         refuse(credentials, compression)
         line.wake()
-        deadline_s = None if timeout is None else terms.clock.monotonic_s() + timeout
+        deadline_s = deadline_of(timeout, terms.clock)
         make = (line.when_ready if wait_for_ready else line.caller).stream
         stream = make(terms.path, terms.serialize(request), to_wire(metadata), deadline_s)
         answer: StreamAnswer[Any] = StreamAnswer(terms, deadline_s, stream)
@@ -157,7 +157,7 @@ def stream_unary_call(line: Line, terms: Terms) -> ManyRequests[Any, UnaryAnswer
     ) -> UnaryAnswer[Any]:
         refuse(credentials, compression)
         line.wake()
-        deadline_s = None if timeout is None else terms.clock.monotonic_s() + timeout
+        deadline_s = deadline_of(timeout, terms.clock)
         requests = WrittenRequests(request_iterator, terms.serialize)
         answer: UnaryAnswer[Any] = UnaryAnswer(terms, deadline_s, requests)
         make = (line.when_ready if wait_for_ready else line.caller).stream
@@ -179,7 +179,7 @@ def stream_stream_call(line: Line, terms: Terms) -> ManyRequests[Any, StreamAnsw
     ) -> StreamAnswer[Any]:
         refuse(credentials, compression)
         line.wake()
-        deadline_s = None if timeout is None else terms.clock.monotonic_s() + timeout
+        deadline_s = deadline_of(timeout, terms.clock)
         requests = WrittenRequests(request_iterator, terms.serialize)
         make = (line.when_ready if wait_for_ready else line.caller).stream
         stream = make(terms.path, requests, to_wire(metadata), deadline_s)
@@ -220,7 +220,7 @@ def method_of(line: Line, kind: Kind, terms: Terms, handlers: list[Callable[...,
 
 def _through_unary(terms: Terms, handler: Callable[..., Any], proceed: ProceedUnary) -> ProceedUnary:
     def begin(call: OutgoingCall) -> UnaryAnswer[Any]:
-        answer: InterceptedUnary[Any] = InterceptedUnary(terms, _deadline_s(terms, call.timeout))
+        answer: InterceptedUnary[Any] = InterceptedUnary(terms, deadline_of(call.timeout, terms.clock))
         return answer.begin(answer.run_intercepted(handler, call, proceed))
 
     return begin
@@ -231,7 +231,7 @@ def _through_stream(terms: Terms, handler: Callable[..., Any], proceed: ProceedS
 
     def begin(call: OutgoingCall) -> StreamAnswer[Any]:
         stream = InterceptedStream(handler, call, proceed)
-        return StreamAnswer(as_they_are, _deadline_s(terms, call.timeout), stream)
+        return StreamAnswer(as_they_are, deadline_of(call.timeout, terms.clock), stream)
 
     return begin
 
@@ -254,7 +254,7 @@ def _outermost(
     ) -> UnaryAnswer[Any] | StreamAnswer[Any]:
         refuse(credentials, compression)
         line.wake()
-        deadline_s = _deadline_s(terms, timeout)
+        deadline_s = deadline_of(timeout, terms.clock)
         requests: WrittenRequests | None = None
         if many:
             # What is written by hand goes through as it is, and becomes bytes after the last interceptor.
@@ -276,7 +276,3 @@ def _outermost(
 
 def _as_it_is(message: Any) -> Any:
     return message
-
-
-def _deadline_s(terms: Terms, timeout: float | None) -> float | None:
-    return None if timeout is None else terms.clock.monotonic_s() + timeout

@@ -38,7 +38,22 @@ class MethodSet:
         return path in self._paths or (bool(self._services) and path.rpartition(b"/")[0] in self._services)
 
 
-class RepeatingCaller:
+class OverPlaces:
+    """What callers over the places of a pool have in common: they know what a call can hope for."""
+
+    _places: Places
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """What a call can hope for now."""
+        return self._places.connectivity
+
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as that may have changed, from now on."""
+        return self._places.news.wait()
+
+
+class RepeatingCaller(OverPlaces):
     """
     A `contracts.Caller` for calls that may run twice, on the same pool.
 
@@ -98,7 +113,7 @@ class RepeatingCaller:
         )
 
 
-class PooledCalls:
+class PooledCalls(OverPlaces):
     """
     A `contracts.Caller` over the places of a pool.
 
@@ -126,15 +141,6 @@ class PooledCalls:
         # An upstream without such methods, which is most, does not pay for looking.
         self._some_repeat = bool(self._repeatable)
         self.repeating = RepeatingCaller(places, ledger, repeats, clock, timeout_s)
-
-    @property
-    def connectivity(self) -> Connectivity:
-        """What a call can hope for now."""
-        return self._places.connectivity
-
-    def connectivity_changed(self) -> asyncio.Future[None]:
-        """Return what is done as soon as that may have changed, from now on."""
-        return self._places.news.wait()
 
     async def unary(
         self,
