@@ -2,8 +2,8 @@
 A call for one message, as its caller holds it.
 
 Hot path: with stubs, every unary call is one of these and one task. Nothing else is made for it: no event, no
-callback, no closure, and no second coroutine around the caller's own (`bench/calls.py` and 3.6 us of
-CPython 3.11 on top of what carries the call).
+callback, no closure, and one coroutine around the caller's own. Measured: 3 us of CPython 3.11 on top of what
+carries the call (`bench/calls.py`, `channel` against `silence`).
 """
 
 from __future__ import annotations
