@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 from silence_gateway.rpc_details import details_in
-from silence_gateway.rpc_words import Code, TextPairs, WirePairs, Words, as_text, code_of_number
+from silence_gateway.rpc_words import Code, Said, TextPairs, WirePairs, as_text, code_of_number
 
 T = TypeVar("T")
 
@@ -240,7 +240,7 @@ class RpcError(GatewayError):
     ) -> None:
         super().__init__(code, details)
         self.code: Code = code_of_number(code)
-        self.details = Words(details)
+        self.details = Said(details)
         self.initial_metadata = initial_metadata
         self.trailing_metadata = trailing_metadata
         self.status_details = status_details

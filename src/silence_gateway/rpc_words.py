@@ -44,7 +44,7 @@ class Code(IntEnum):
         return self
 
 
-class Words(str):
+class Said(str):
     """A text that may be called for itself, so that `error.details()` is right as well, as grpcio has it."""
 
     __slots__ = ()

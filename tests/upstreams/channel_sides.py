@@ -53,6 +53,7 @@ class TalkativeService(EchoService):
         yield from super().Split(request, context)
 
     def Join(self, requests: Iterator[Any], context: Any) -> Any:  # noqa: N802
+        context.send_initial_metadata((("x-early", "yes"),))
         texts = []
         for request in requests:
             if request.text == "abort":

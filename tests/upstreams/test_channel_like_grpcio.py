@@ -84,6 +84,7 @@ def test_each_status_is_raised_with_its_text_and_metadata(on_both: OnBoth, statu
         assert await call.details() == "such is life: 100 % ü"
         assert (await call.trailing_metadata())["x-end"] == "yes"
         assert (await failing(call)).code() is status
+        assert call.cancelled() is (status is Status.CANCELLED)
 
     on_both(scenario)
 
@@ -366,6 +367,13 @@ def test_metadata_comes_before_the_first_message(on_both: OnBoth) -> None:
         assert not stream.done()
         on.server.service.release.set()
         assert [message.count async for message in stream] == [0]
+
+        join = on.stub.Join()
+        assert (await join.initial_metadata())["x-early"] == "yes"
+        assert not join.done()
+        await join.done_writing()
+        assert (await join).count == 0
+        assert (await join.initial_metadata())["x-early"] == "yes"
 
     on_both(scenario)
 

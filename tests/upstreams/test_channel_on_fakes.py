@@ -311,13 +311,31 @@ def test_a_channel_knows_whether_it_can_connect() -> None:
 
 
 def test_a_channel_needs_sensible_addresses_or_an_upstream() -> None:
-    for wrong in ([], "nowhere", ["127.0.0.1:1", "127.0.0.1:1"], "dns:///shop:1/x"):
+    for wrong in ([], "nowhere", ["127.0.0.1:1", "127.0.0.1:1"], "xds:///shop", "passthrough:///shop:1"):
         with pytest.raises(ConfigError):
             Channel(wrong)
     with pytest.raises(ConfigError, match="go with addresses"):
         Channel(LocalCaller(), server_name="shop")
     with pytest.raises(ConfigError, match="timeout_s"):
         Channel("127.0.0.1:1", timeout_s=0)
+
+
+@pytest.mark.parametrize(
+    ("target", "addresses"),
+    [
+        ("shop:1", ["shop:1"]),
+        ("dns:///shop:1", ["shop:1"]),
+        ("dns:shop:1", ["shop:1"]),
+        ("ipv4:10.0.0.1:1,10.0.0.2:2", ["10.0.0.1:1", "10.0.0.2:2"]),
+        ("ipv6:[::1]:1,[::2]:1", ["[::1]:1", "[::2]:1"]),
+        ("unix:/run/shop.sock", ["unix:/run/shop.sock"]),
+    ],
+)
+def test_targets_may_be_written_as_grpcio_has_them(target: str, addresses: list[str]) -> None:
+    caller = Channel(target).caller
+
+    assert isinstance(caller, GrpcUpstream)
+    assert [endpoint.address for endpoint in caller.settings.endpoints] == addresses
 
 
 def test_what_is_not_supported_says_what_to_do_instead() -> None:

@@ -105,6 +105,17 @@ def test_how_a_stream_went_may_be_asked_before_it_is_read(both: Any) -> None:
     both(scenario)
 
 
+def test_a_stream_is_done_when_its_end_is_known_here(both: Any) -> None:
+    async def scenario(_: Side, ours: Side) -> None:
+        stream = ours.stub.Split(ours.text(status=7))
+        await stream.initial_metadata()
+        assert not stream.done()
+        await stream.code()
+        assert stream.done()
+
+    both(scenario)
+
+
 def test_a_failing_iterator_of_requests_is_raised_and_not_only_logged(both: Any) -> None:
     def failing(on: Side) -> Iterator[Any]:
         yield on.text("a")

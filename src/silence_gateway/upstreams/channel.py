@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.channel_call import ChannelCall, Terms
 from silence_gateway.upstreams.channel_methods import ManyRequests, OneRequest, method_of
 from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
@@ -54,6 +55,11 @@ class Channel:
     Raises:
         ConfigError: An address makes no sense, or there is none.
         TypeError: An interceptor is none.
+
+    Attributes:
+        caller: What carries the calls.
+        when_ready: The same for calls that wait for it.
+        awake: Whether calls can be made without further ado.
     """
 
     def __init__(
@@ -328,6 +334,23 @@ class Channel:
                 task.cancel()
 
 
+def addresses_of(target: str) -> list[str]:
+    """
+    Return the addresses in *target*, which may be written as grpcio has them.
+
+    Raises:
+        ConfigError: It is none, or of a scheme that is not ours.
+    """
+    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
+        if target.startswith(scheme):
+            target = target.removeprefix(scheme)
+            break
+    addresses = target.split(",")
+    for address in addresses:
+        parse_address(address)
+    return addresses
+
+
 def _pool_of(
     addresses: Sequence[str],
     clock: Clock,
@@ -337,6 +360,7 @@ def _pool_of(
 ) -> GrpcUpstream:
     if not addresses:
         raise ConfigError("a channel needs an address")
+    addresses = [address for target in addresses for address in addresses_of(target)]
     settings = UpstreamSettings(
         name=addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more",
         endpoints=tuple(EndpointSettings(address=address) for address in addresses),

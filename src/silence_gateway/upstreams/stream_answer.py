@@ -114,12 +114,7 @@ class StreamAnswer(ChannelCall[T]):
             return self._terms.words.end
 
     async def initial_metadata(self) -> Any:
-        """
-        Wait for and return the metadata that came before the first message, as pairs.
-
-        Raises:
-            RpcError: The call failed before any came, and not by an answer of the upstream.
-        """
+        """Wait for and return the metadata that came before the first message; none if it failed."""
         return self._terms.words.metadata(await self.wire_initial_metadata())
 
     async def wire_initial_metadata(self) -> WirePairs:
@@ -131,7 +126,7 @@ class StreamAnswer(ChannelCall[T]):
         except RpcError as exc:
             return exc.initial_metadata
         except UpstreamFault:
-            return ()
+            return ()  # why is told to who reads, or asks for the code
 
     async def wire_trailing_metadata(self) -> WirePairs:
         """Do as `trailing_metadata`, with the pairs as they came."""

@@ -39,6 +39,7 @@ class UnaryAnswer(ChannelCall[T]):
         "__weakref__",
         "_deadline_s",
         "_error",
+        "_head",
         "_initial",
         "_message",
         "_requests",
@@ -48,6 +49,7 @@ class UnaryAnswer(ChannelCall[T]):
     )
 
     _error: BaseException | None
+    _head: asyncio.Event | None
     _initial: WirePairs
     _message: T
     _task: asyncio.Task[None]
@@ -60,6 +62,7 @@ class UnaryAnswer(ChannelCall[T]):
         self._deadline_s = deadline_s
         self._requests = requests
         self._error = None
+        self._head = None if requests is None else asyncio.Event()
         self._initial = self._trailing = ()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> Self:
@@ -94,8 +97,10 @@ class UnaryAnswer(ChannelCall[T]):
         try:
             stream = make(terms.path, requests, metadata, self._deadline_s)
             try:
-                message = await _only_message(stream)
                 self._initial = await stream.initial_metadata()
+                assert self._head is not None
+                self._head.set()
+                message = await _only_message(stream)
                 self._trailing = await stream.trailing_metadata()
             except BaseException:
                 stream.cancel()
@@ -138,8 +143,20 @@ class UnaryAnswer(ChannelCall[T]):
         raise self._terms.words.error(error) if isinstance(error, RpcError) else error
 
     async def initial_metadata(self) -> Any:
-        """Wait for the answer and return the metadata that came before it, as pairs."""
-        await self._over()
+        """
+        Wait for and return the metadata that came before the message, as pairs.
+
+        Of a call with one request it is known when the message is.
+        """
+        task, head = self._task, self._head
+        if head is None:
+            await self._over()
+        elif not task.done() and not head.is_set():
+            waiting = asyncio.get_running_loop().create_task(head.wait())
+            try:
+                await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
         return self._terms.words.metadata(self._initial)
 
     async def wait_for_connection(self) -> None:
