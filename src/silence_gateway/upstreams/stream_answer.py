@@ -47,11 +47,12 @@ class StreamAnswer(ChannelCall[T]):
         "_callbacks",
         "_cancelled",
         "_deadline_s",
+        "_deserialize",
         "_ended",
         "_failure",
         "_follower",
         "_left",
-        "_messages",
+        "_next",
         "_on_its_way",
         "_requests",
         "_stream",
@@ -69,7 +70,8 @@ class StreamAnswer(ChannelCall[T]):
         self._deadline_s = deadline_s
         self._requests = requests
         self._stream = stream
-        self._messages = aiter(stream)
+        self._next = aiter(stream).__anext__
+        self._deserialize = terms.deserialize
         self._cancelled = self._on_its_way = False
         self._ended: Ended | None = None
         self._failure: BaseException | None = None
@@ -92,7 +94,8 @@ class StreamAnswer(ChannelCall[T]):
             return self._message(self._left.popleft())
         if self._ended is None:
             try:
-                return self._message(await anext(self._messages))
+                message = await self._next()
+                return message if self._deserialize is None else self._message(message)  # type: ignore[return-value]
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -197,7 +200,7 @@ class StreamAnswer(ChannelCall[T]):
                 # Each time, because a call that is made again has another end to be waited for.
                 with suppress(RpcError, UpstreamFault):
                     await self._stream.trailing_metadata()
-                self._left.append(await anext(self._messages))
+                self._left.append(await self._next())
         except StopAsyncIteration:
             await self._end_well()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it ends the call, and is told to who asks
@@ -237,11 +240,10 @@ class StreamAnswer(ChannelCall[T]):
             raise self._terms.words.error(ended.error)
 
     def _message(self, message: bytes) -> T:
-        deserialize = self._terms.deserialize
-        if deserialize is None:
+        if self._deserialize is None:
             return message  # type: ignore[return-value]  # T is bytes when nothing turns them into more
         try:
-            return deserialize(message)  # type: ignore[no-any-return]
+            return self._deserialize(message)  # type: ignore[no-any-return]
         except Exception as exc:
             self._end_with(exc)
             raise
