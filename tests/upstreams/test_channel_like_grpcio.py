@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,11 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.upstreams.channel_sides import DIALLING, KINDS, OnBoth, Side, failing, running_on, until_set
+
+from silence_gateway.upstreams.channel import Channel
+from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall, ProceedStream, ProceedUnary
+from silence_gateway.upstreams.stream_answer import StreamAnswer
+from silence_gateway.upstreams.unary_answer import UnaryAnswer
 
 pytestmark = pytest.mark.system
 
@@ -28,6 +34,46 @@ def on_both(request: pytest.FixtureRequest, echo: SimpleNamespace, start_server:
 @pytest.fixture(params=DIALLING)
 def dialling(request: pytest.FixtureRequest, echo: SimpleNamespace, start_server: Any) -> OnBoth:
     return running_on(request.param, echo, start_server)
+
+
+def public(kind: type[Any]) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_all_that_grpcios_channel_and_calls_offer_is_there() -> None:
+    assert public(grpc.aio.Channel) <= public(Channel)
+    for theirs, ours in (
+        (grpc.aio.UnaryUnaryCall, UnaryAnswer),
+        (grpc.aio.StreamUnaryCall, UnaryAnswer),
+        (grpc.aio.UnaryStreamCall, StreamAnswer),
+        (grpc.aio.StreamStreamCall, StreamAnswer),
+    ):
+        assert public(theirs) <= public(ours)
+
+
+class Passing(Interceptor):
+    """Says something about every kind of call, and changes nothing."""
+
+    async def unary_unary(self, call: OutgoingCall, proceed: ProceedUnary) -> Any:
+        return await proceed(call)
+
+    stream_unary = unary_unary
+
+    def unary_stream(self, call: OutgoingCall, proceed: ProceedStream) -> AsyncIterator[Any]:
+        return proceed(call)
+
+    stream_stream = unary_stream
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+@pytest.mark.parametrize("interceptors", [(), (Passing(),)], ids=["plain", "intercepted"])
+def test_methods_and_calls_take_what_grpcios_take(kind: str, interceptors: tuple[Interceptor, ...]) -> None:
+    ours = getattr(Channel("127.0.0.1:1", interceptors=interceptors), kind)
+
+    assert [*signature(getattr(grpc.aio.Channel, kind)).parameters][1:] == [*signature(ours).parameters]
+    multi_callable = getattr(grpc.aio, f"{kind.title().replace('_', '')}MultiCallable")
+    taken = signature(multi_callable.__call__).parameters
+    assert set(taken) - {"self"} <= set(signature(ours("/a.B/C")).parameters)
 
 
 # One request, one message.
@@ -473,11 +519,14 @@ def test_an_upstream_that_answers_before_the_requests_have_ended(on_both: OnBoth
                 await asyncio.sleep(0.001)
                 yield on.text("z")
 
-        assert (await failing(on.stub.Join(forever("abort")))).details() == "no more of this"
+        # grpcio may fail to send one more request and tell of that instead.
+        instead = set() if on.ours else {Status.INTERNAL}
+        code = await on.stub.Join(forever("abort")).code()
+        assert code in {Status.FAILED_PRECONDITION} | instead
         assert [each.text async for each in on.stub.Chat(forever("bye"))] == ["A"]
         chat = on.stub.Chat(forever("abort"))
         assert (await chat.read()).text == "A"
-        assert (await failing(chat.read())).code() is Status.ABORTED
+        assert (await failing(chat.read())).code() in {Status.ABORTED} | instead
         given_by_then = given
         await asyncio.sleep(0.02)
         assert given <= given_by_then + 2
@@ -531,7 +580,7 @@ def test_without_waiting_for_ready_a_call_fails_fast(dialling: OnBoth) -> None:
         for wait_for_ready in (None, False):
             error = await failing(stub.Unary(on.text(), wait_for_ready=wait_for_ready, timeout=4))
             assert error.code() is Status.UNAVAILABLE
-            assert "connect" in error.details().lower()
+            assert "connection refused" in error.details().lower()
         assert await stub.Split(on.text(), timeout=4).code() is Status.UNAVAILABLE
         assert await stub.Join(timeout=4).code() is Status.UNAVAILABLE
 

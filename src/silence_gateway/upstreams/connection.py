@@ -350,7 +350,8 @@ async def connect(
         ) from exc
     except (OSError, ssl.SSLError) as exc:
         connection.abort()
-        raise UpstreamUnavailable(f"cannot connect to {address}: {exc}", sent=False) from exc
+        why = "connection refused" if isinstance(exc, ConnectionRefusedError) else str(exc)
+        raise UpstreamUnavailable(f"cannot connect to {address}: {why}", sent=False) from exc
     except (UpstreamUnavailable, UpstreamProtocolError) as exc:
         connection.abort()
         raise type(exc)(f"cannot use {address}: {exc}", sent=False) from exc
