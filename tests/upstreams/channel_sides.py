@@ -18,6 +18,7 @@ from tests.upstreams.conftest import EchoService
 
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import connect
+from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall, ProceedStream, ProceedUnary
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
@@ -70,6 +71,20 @@ class TalkativeService(EchoService):
             yield self._pb2.Text(text=request.text.upper())
 
 
+class Passing(Interceptor):
+    """Says something about every kind of call, and changes nothing."""
+
+    async def unary_unary(self, call: OutgoingCall, proceed: ProceedUnary) -> Any:
+        return await proceed(call)
+
+    stream_unary = unary_unary
+
+    def unary_stream(self, call: OutgoingCall, proceed: ProceedStream) -> AsyncIterator[Any]:
+        return proceed(call)
+
+    stream_stream = unary_stream
+
+
 class Side:
     """
     A channel of either kind to a real server, and a generated stub on it.
@@ -106,7 +121,7 @@ class Side:
         return self.echo.grpc.EchoStub(channel), channel
 
 
-DIALLING = ["grpcio", "ours at an address", "ours over an upstream"]
+DIALLING = ["grpcio", "ours at an address", "ours over an upstream", "ours with interceptors"]
 KINDS = [*DIALLING, "ours over a connection"]
 """A connection is made before there is a channel over it, so waiting for one is not a matter of that kind."""
 
@@ -116,6 +131,9 @@ async def _channel(kind: str, address: str, stack: AsyncExitStack) -> Any:
         return await stack.enter_async_context(grpc.aio.insecure_channel(address))
     if kind == "ours at an address":
         return await stack.enter_async_context(Channel(address, as_grpcio=True))
+    if kind == "ours with interceptors":
+        through = [Passing(), Passing()]
+        return await stack.enter_async_context(Channel(address, as_grpcio=True, interceptors=through))
     if kind == "ours over an upstream":
         upstream = await stack.enter_async_context(GrpcUpstream(UpstreamSettings.of(address)))
         return Channel(upstream, as_grpcio=True)

@@ -14,10 +14,19 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tests.upstreams.channel_sides import DIALLING, KINDS, OnBoth, Side, failing, running_on, until_set
+from tests.upstreams.channel_sides import (
+    DIALLING,
+    KINDS,
+    OnBoth,
+    Passing,
+    Side,
+    failing,
+    running_on,
+    until_set,
+)
 
 from silence_gateway.upstreams.channel import Channel
-from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall, ProceedStream, ProceedUnary
+from silence_gateway.upstreams.interceptors import Interceptor
 from silence_gateway.upstreams.stream_answer import StreamAnswer
 from silence_gateway.upstreams.unary_answer import UnaryAnswer
 
@@ -49,20 +58,6 @@ def test_all_that_grpcios_channel_and_calls_offer_is_there() -> None:
         (grpc.aio.StreamStreamCall, StreamAnswer),
     ):
         assert public(theirs) <= public(ours)
-
-
-class Passing(Interceptor):
-    """Says something about every kind of call, and changes nothing."""
-
-    async def unary_unary(self, call: OutgoingCall, proceed: ProceedUnary) -> Any:
-        return await proceed(call)
-
-    stream_unary = unary_unary
-
-    def unary_stream(self, call: OutgoingCall, proceed: ProceedStream) -> AsyncIterator[Any]:
-        return proceed(call)
-
-    stream_stream = unary_stream
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])

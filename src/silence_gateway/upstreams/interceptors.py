@@ -16,8 +16,10 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError
 from silence_gateway.rpc_words import WirePairs
+from silence_gateway.upstreams.channel_call import Terms
 from silence_gateway.upstreams.stream_answer import StreamAnswer
 from silence_gateway.upstreams.unary_answer import UnaryAnswer
+from silence_gateway.upstreams.written_requests import WrittenRequests
 
 T = TypeVar("T")
 
@@ -102,16 +104,21 @@ class InterceptedUnary(UnaryAnswer[T]):
 
     __slots__ = ("_inner",)
 
-    _inner: UnaryAnswer[Any] | None
+    def __init__(
+        self, terms: Terms, deadline_s: float | None, requests: WrittenRequests | None = None
+    ) -> None:
+        super().__init__(terms, deadline_s, requests)
+        self._inner: UnaryAnswer[Any] | None = None
 
     async def run_intercepted(
         self, handler: Callable[..., Coroutine[Any, Any, Any]], call: OutgoingCall, proceed: ProceedUnary
     ) -> None:
         """Have *handler* see to *call*."""
-        self._inner = None
 
         def go_on(call: OutgoingCall) -> UnaryAnswer[Any]:
             self._inner = inner = proceed(call)
+            if self._head is not None:
+                self._head.set()
             return inner
 
         try:
@@ -124,6 +131,13 @@ class InterceptedUnary(UnaryAnswer[T]):
                 self._initial, self._trailing = self._inner.wire_metadata
         finally:
             self._stopped()
+
+    async def wire_initial_metadata(self) -> WirePairs:
+        """Return that of the call that proceeded last, as soon as it is known."""
+        await self._head_or_end()
+        if self._head is None or self._inner is None or self._task.done():
+            return self._initial
+        return await self._inner.wire_initial_metadata()
 
 
 class InterceptedStream:

@@ -148,6 +148,14 @@ class UnaryAnswer(ChannelCall[T]):
 
         Of a call with one request it is known when the message is.
         """
+        return self._terms.words.metadata(await self.wire_initial_metadata())
+
+    async def wire_initial_metadata(self) -> WirePairs:
+        """Do as `initial_metadata`, with the pairs as they came."""
+        await self._head_or_end()
+        return self._initial
+
+    async def _head_or_end(self) -> None:
         task, head = self._task, self._head
         if head is None:
             await self._over()
@@ -157,7 +165,6 @@ class UnaryAnswer(ChannelCall[T]):
                 await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()
-        return self._terms.words.metadata(self._initial)
 
     async def wait_for_connection(self) -> None:
         """Wait until the call is over, as it has no earlier sign; raises as awaiting it does."""
