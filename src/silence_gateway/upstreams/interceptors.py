@@ -102,13 +102,14 @@ def handlers(interceptors: Sequence[Interceptor], kind: Kind) -> list[Callable[.
 class InterceptedUnary(UnaryAnswer[T]):
     """A call for one message that goes through an interceptor."""
 
-    __slots__ = ("_inner",)
+    __slots__ = ("_inner", "_proceeds")
 
     def __init__(
         self, terms: Terms, deadline_s: float | None, requests: WrittenRequests | None = None
     ) -> None:
         super().__init__(terms, deadline_s, requests)
         self._inner: UnaryAnswer[Any] | None = None
+        self._proceeds = self._head = asyncio.Event()
 
     async def run_intercepted(
         self, handler: Callable[..., Coroutine[Any, Any, Any]], call: OutgoingCall, proceed: ProceedUnary
@@ -117,8 +118,7 @@ class InterceptedUnary(UnaryAnswer[T]):
 
         def go_on(call: OutgoingCall) -> UnaryAnswer[Any]:
             self._inner = inner = proceed(call)
-            if self._head is not None:
-                self._head.set()
+            self._proceeds.set()
             return inner
 
         try:
@@ -135,7 +135,7 @@ class InterceptedUnary(UnaryAnswer[T]):
     async def wire_initial_metadata(self) -> WirePairs:
         """Return that of the call that proceeded last, as soon as it is known."""
         await self._head_or_end()
-        if self._head is None or self._inner is None or self._task.done():
+        if self._inner is None or self._task.done():
             return self._initial
         return await self._inner.wire_initial_metadata()
 
