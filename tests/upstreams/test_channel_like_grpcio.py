@@ -140,6 +140,17 @@ def test_a_call_that_nobody_awaits_can_be_asked_how_it_went(on_both: OnBoth) -> 
     on_both(scenario)
 
 
+@pytest.mark.parametrize("on_both", ["grpcio", "ours at an address"], indirect=True)
+def test_a_method_that_always_fails_takes_no_other_with_it(on_both: OnBoth) -> None:
+    async def scenario(on: Side) -> None:
+        for _ in range(30):
+            assert await on.stub.Unary(on.text(status=13)).code() is Status.INTERNAL
+
+        assert (await on.stub.Unary(on.text("a"))).text == "a"
+
+    on_both(scenario)
+
+
 def test_rich_details_are_where_grpcio_status_looks_for_them(on_both: OnBoth) -> None:
     async def scenario(on: Side) -> None:
         call = on.stub.Unary(on.text("rich"))

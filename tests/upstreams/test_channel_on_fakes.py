@@ -328,7 +328,7 @@ def test_a_channel_needs_sensible_addresses_or_an_upstream() -> None:
         ("dns:shop:1", ["shop:1"]),
         ("ipv4:10.0.0.1:1,10.0.0.2:2", ["10.0.0.1:1", "10.0.0.2:2"]),
         ("ipv6:[::1]:1,[::2]:1", ["[::1]:1", "[::2]:1"]),
-        ("unix:/run/shop.sock", ["unix:/run/shop.sock"]),
+        ("unix:/run/shop,1.sock", ["unix:/run/shop,1.sock"]),
     ],
 )
 def test_targets_may_be_written_as_grpcio_has_them(target: str, addresses: list[str]) -> None:

@@ -11,33 +11,32 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import ConfigError
-from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.channel_call import ChannelCall, Terms
-from silence_gateway.upstreams.channel_methods import ManyRequests, OneRequest, method_of
+from silence_gateway.upstreams.channel_methods import method_of
+from silence_gateway.upstreams.channel_targets import pool_of
 from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
 from silence_gateway.upstreams.connect_clients import connect_client
 from silence_gateway.upstreams.connectivity import Connectivity, KnowsConnectivity, News
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.interceptors import Interceptor, Kind, handlers
+from silence_gateway.upstreams.method_doors import MethodDoors
 from silence_gateway.upstreams.pool import GrpcUpstream
-from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 from silence_gateway.upstreams.stream_answer import StreamAnswer
 from silence_gateway.upstreams.unary_answer import UnaryAnswer
 from silence_gateway.upstreams.when_ready import WhenReady
 
 T = TypeVar("T")
-Q = TypeVar("Q")
 
 _CLOSE_S = 1.0
 """How long calls that were cancelled may take to leave, before connections are closed over them."""
 
 
-class Channel:
+class Channel(MethodDoors):
     """
     Looks like `grpc.aio.Channel` to a generated stub. Use it from one event loop.
 
@@ -78,7 +77,7 @@ class Channel:
         self._name = ""
         if isinstance(target, str | Sequence):
             addresses = (target,) if isinstance(target, str) else tuple(target)
-            self._own = _pool_of(addresses, self._clock, tls, server_name, timeout_s)
+            self._own = pool_of(addresses, self._clock, tls, server_name, timeout_s)
             self.caller: Caller = self._own
         elif tls is not None or server_name is not None:
             raise ConfigError("tls and server_name go with addresses; an upstream has its own settings")
@@ -103,118 +102,6 @@ class Channel:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
-
-    @overload
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Q], bytes],
-        response_deserializer: Callable[[bytes], T],
-        _registered_method: bool | None = ...,
-    ) -> OneRequest[Q, UnaryAnswer[T]]: ...
-
-    @overload
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = ...,
-        response_deserializer: Callable[[bytes], Any] | None = ...,
-        _registered_method: bool | None = ...,
-    ) -> OneRequest[Any, UnaryAnswer[Any]]: ...
-
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
-        _registered_method: bool | None = False,
-    ) -> OneRequest[Any, UnaryAnswer[Any]]:
-        """Return a function that calls *method* with one message, for one message."""
-        return self._method("unary_unary", method, request_serializer, response_deserializer)
-
-    @overload
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Q], bytes],
-        response_deserializer: Callable[[bytes], T],
-        _registered_method: bool | None = ...,
-    ) -> OneRequest[Q, StreamAnswer[T]]: ...
-
-    @overload
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = ...,
-        response_deserializer: Callable[[bytes], Any] | None = ...,
-        _registered_method: bool | None = ...,
-    ) -> OneRequest[Any, StreamAnswer[Any]]: ...
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
-        _registered_method: bool | None = False,
-    ) -> OneRequest[Any, StreamAnswer[Any]]:
-        """Return a function that calls *method* with one message, for many."""
-        return self._method("unary_stream", method, request_serializer, response_deserializer)
-
-    @overload
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Q], bytes],
-        response_deserializer: Callable[[bytes], T],
-        _registered_method: bool | None = ...,
-    ) -> ManyRequests[Q, UnaryAnswer[T]]: ...
-
-    @overload
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = ...,
-        response_deserializer: Callable[[bytes], Any] | None = ...,
-        _registered_method: bool | None = ...,
-    ) -> ManyRequests[Any, UnaryAnswer[Any]]: ...
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
-        _registered_method: bool | None = False,
-    ) -> ManyRequests[Any, UnaryAnswer[Any]]:
-        """Return a function that calls *method* with many messages, for one."""
-        return self._method("stream_unary", method, request_serializer, response_deserializer)
-
-    @overload
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Q], bytes],
-        response_deserializer: Callable[[bytes], T],
-        _registered_method: bool | None = ...,
-    ) -> ManyRequests[Q, StreamAnswer[T]]: ...
-
-    @overload
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = ...,
-        response_deserializer: Callable[[bytes], Any] | None = ...,
-        _registered_method: bool | None = ...,
-    ) -> ManyRequests[Any, StreamAnswer[Any]]: ...
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
-        _registered_method: bool | None = False,
-    ) -> ManyRequests[Any, StreamAnswer[Any]]:
-        """Return a function that calls *method* with many messages, for many."""
-        return self._method("stream_stream", method, request_serializer, response_deserializer)
 
     def connect_client(self, kind: type[T]) -> T:
         """
@@ -332,41 +219,3 @@ class Channel:
         finally:
             for task in (patience, whole, *ends):
                 task.cancel()
-
-
-def addresses_of(target: str) -> list[str]:
-    """
-    Return the addresses in *target*, which may be written as grpcio has them.
-
-    Raises:
-        ConfigError: It is none, or of a scheme that is not ours.
-    """
-    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
-        if target.startswith(scheme):
-            target = target.removeprefix(scheme)
-            break
-    addresses = target.split(",")
-    for address in addresses:
-        parse_address(address)
-    return addresses
-
-
-def _pool_of(
-    addresses: Sequence[str],
-    clock: Clock,
-    tls: ssl.SSLContext | None,
-    server_name: str | None,
-    timeout_s: float,
-) -> GrpcUpstream:
-    if not addresses:
-        raise ConfigError("a channel needs an address")
-    addresses = [address for target in addresses for address in addresses_of(target)]
-    settings = UpstreamSettings(
-        name=addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more",
-        endpoints=tuple(EndpointSettings(address=address) for address in addresses),
-        timeout_s=timeout_s,
-        health=None,
-        tls=tls,
-        server_name=server_name,
-    )
-    return GrpcUpstream(settings, clock=clock)
