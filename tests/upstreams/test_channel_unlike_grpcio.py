@@ -63,6 +63,17 @@ def test_in_our_words_errors_codes_metadata_and_ends_are_ours(
     asyncio.run(scenario())
 
 
+def test_a_channel_that_is_entered_connects_at_once(both: Any) -> None:
+    async def scenario(theirs: Side, ours: Side) -> None:
+        async with asyncio.timeout(5):
+            await ours.channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE)
+            while ours.channel.get_state() is not grpc.ChannelConnectivity.READY:
+                await ours.channel.wait_for_state_change(ours.channel.get_state())
+        assert theirs.channel.get_state() is grpc.ChannelConnectivity.IDLE
+
+    both(scenario)
+
+
 def test_iterating_and_reading_may_be_mixed(both: Any) -> None:
     async def scenario(theirs: Side, ours: Side) -> None:
         for on in (theirs, ours):

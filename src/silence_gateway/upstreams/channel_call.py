@@ -1,7 +1,7 @@
 """
 What a caller of a `Channel` holds while a call runs: what all four kinds have in common.
 
-A call ends once, with an `Ending`. Waiting for that never cancels the call, whoever waits and however often
+A call ends once, with an `Ended`. Waiting for that never cancels the call, whoever waits and however often
 they are cancelled; only reading its messages does.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.status import Code
@@ -95,15 +95,8 @@ def deadline_of(timeout_s: float | None, clock: Clock) -> float | None:
     return clock.monotonic_s() + (min(_LONGEST_S, timeout_s))
 
 
-class Ending(Protocol):
-    """How a call ended."""
-
-    error: RpcError | None
-    trailing: WirePairs
-
-
 class Ended:
-    """See `Ending`. *error* is None for OK."""
+    """How a call ended; *error* is None for OK."""
 
     __slots__ = ("error", "trailing")
 
@@ -205,7 +198,7 @@ class ChannelCall(Generic[T]):
         """
         raise NotImplementedError
 
-    async def _ending(self) -> Ending:
+    async def _ending(self) -> Ended:
         raise NotImplementedError
 
     async def _begun(self) -> None:

@@ -18,7 +18,7 @@ from silence_gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from silence_gateway.rpc_words import TextPairs, WirePairs, as_text
+from silence_gateway.rpc_words import WirePairs, as_text
 from silence_gateway.upstreams.connectivity import Connectivity
 
 Pairs: TypeAlias = "Iterable[tuple[str, str | bytes]] | Mapping[str, str | bytes]"
@@ -151,16 +151,3 @@ def to_wire(pairs: Pairs | None) -> WirePairs:
         ]
     except (AttributeError, ValueError, TypeError) as exc:
         raise TypeError(f"metadata is pairs of a name and a text, or bytes for names in -bin: {exc}") from exc
-
-
-__all__ = [
-    "OURS",
-    "Pairs",
-    "TextPairs",
-    "Words",
-    "WordsOfGrpcio",
-    "as_rpc_error",
-    "cancelled_here",
-    "to_wire",
-    "trailers_of",
-]

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault
 from silence_gateway.rpc_words import WirePairs
-from silence_gateway.upstreams.channel_call import ChannelCall, Ended, Ending, Terms
+from silence_gateway.upstreams.channel_call import ChannelCall, Ended, Terms
 from silence_gateway.upstreams.channel_words import cancelled_here
 from silence_gateway.upstreams.contracts import CallStream
 from silence_gateway.upstreams.written_requests import WrittenRequests
@@ -183,7 +183,7 @@ class StreamAnswer(ChannelCall[T]):
             self._end_with(exc)
             self._raise_failure()
 
-    async def _ending(self) -> Ending:
+    async def _ending(self) -> Ended:
         while self._ended is None:
             # Waiting for the end must not cancel the call when whoever waits is cancelled.
             await asyncio.wait((self._follow(),))

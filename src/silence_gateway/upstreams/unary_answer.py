@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault, UpstreamProtocolError
 from silence_gateway.rpc_words import WirePairs
-from silence_gateway.upstreams.channel_call import ChannelCall, Ended, Ending, Terms
+from silence_gateway.upstreams.channel_call import ChannelCall, Ended, Terms
 from silence_gateway.upstreams.channel_words import cancelled_here
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.written_requests import WrittenRequests
@@ -202,7 +202,7 @@ class UnaryAnswer(ChannelCall[T]):
         if not self._task.done():
             await asyncio.wait((self._task,))
 
-    async def _ending(self) -> Ending:
+    async def _ending(self) -> Ended:
         await self._over()
         if self._task.cancelled():
             return Ended(cancelled_here())
