@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -350,3 +352,40 @@ def test_what_is_not_supported_says_what_to_do_instead() -> None:
             channel.stream_unary(WATCH)(5)  # type: ignore[arg-type]
 
     run(scenario)
+
+
+def test_calls_that_failed_are_gone_without_the_help_of_the_garbage_collector() -> None:
+    """A cycle through the traceback of its own error would keep each of them, and all it has read."""
+
+    async def unary(bench: Bench) -> weakref.ref[Any]:
+        call = bench.get(b"")
+        with suppress(RpcError):
+            await call
+        return weakref.ref(call)
+
+    async def read(bench: Bench) -> weakref.ref[Any]:
+        stream = bench.watch(b"")
+        with suppress(RpcError):
+            await stream.read()
+        return weakref.ref(stream)
+
+    async def iterated(bench: Bench) -> weakref.ref[Any]:
+        stream = bench.watch(b"")
+        with suppress(RpcError):
+            async for _ in stream:
+                raise AssertionError
+        return weakref.ref(stream)
+
+    async def scenario() -> None:
+        async with bench_of(A) as bench:
+            for use in (unary, read, iterated):
+                bench.endpoints[A].follow(Failure(Code.NOT_FOUND, "no") + Broken(sent=True))
+                gone = [await use(bench), await use(bench)]
+                await settle()
+                assert [each() for each in gone] == [None, None], use
+
+    gc.disable()
+    try:
+        run(scenario)
+    finally:
+        gc.enable()

@@ -44,8 +44,17 @@ class Words:
         return as_text(pairs)
 
     def error(self, error: RpcError) -> Exception:
-        """Return what is raised for a call that failed."""
-        return error
+        """
+        Return what is raised for a call that failed: a new one each time.
+
+        An error that the call keeps would keep the frames that it passed through, and they the call.
+        """
+        kind = type(error)
+        again = kind.__new__(kind, error.code)
+        again.args = error.args
+        again.__dict__.update(error.__dict__)
+        again.__cause__ = error.__cause__
+        return again
 
     def connectivity(self, state: Connectivity) -> Any:
         """Return a state of the channel as `get_state` gives it."""

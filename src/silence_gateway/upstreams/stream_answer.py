@@ -214,6 +214,10 @@ class StreamAnswer(ChannelCall[T]):
     def _end_with(self, error: Exception) -> None:
         if self._ended is not None:
             return
+        traceback = error.__traceback__
+        if traceback is not None:
+            # Without the frame of this call, or the two would keep each other.
+            error.__traceback__ = traceback.tb_next
         if isinstance(error, RpcError | UpstreamFault):
             told = self._terms.told(error)
             self._end(told, told.trailing_metadata)

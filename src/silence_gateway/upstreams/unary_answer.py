@@ -117,6 +117,10 @@ class UnaryAnswer(ChannelCall[T]):
             self._requests.stop()
 
     def _fail(self, error: Exception) -> None:
+        traceback = error.__traceback__
+        if traceback is not None:
+            # Without the frame of this call, or the two would keep each other.
+            error.__traceback__ = traceback.tb_next
         if isinstance(error, RpcError | UpstreamFault):
             told = self._terms.told(error)
             self._initial = told.initial_metadata
