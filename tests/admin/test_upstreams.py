@@ -41,7 +41,7 @@ def test_the_list_has_everything_but_the_moves_of_breakers() -> None:
             told = await body(bench, "upstreams/shop")
             moves = [endpoint.pop("breaker_moves") for endpoint in told["endpoints"]]
 
-            assert with_error == ["RpcError", "RpcError", "UpstreamUnavailable"]
+            assert with_error == ["Internal", "Internal", "UpstreamUnavailable"]
             assert [[move["new"] for move in each] for each in moves] == [["open"], ["open"]]
             assert told == listed
             assert listed["instances"] == [bench.pool.statistics.instance]

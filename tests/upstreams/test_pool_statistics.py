@@ -125,7 +125,7 @@ def test_what_went_wrong_last_is_told_with_its_code_and_time() -> None:
             await calls(bench)
 
             told = bench.standing(A)
-            assert told.last_error.startswith("RpcError: ")
+            assert told.last_error.startswith("INTERNAL: ")
             assert len(told.last_error) == MAX_ERROR_TEXT
             assert (told.last_error_code, told.last_error_us) == ("INTERNAL", before_us)
 

@@ -18,7 +18,7 @@ from silence_gateway.core.breaker import State
 from silence_gateway.core.durations import BUCKETS, FINE_S, PUBLISHED
 from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.core.status import name_of_code
-from silence_gateway.errors import RpcError, UpstreamTimeout
+from silence_gateway.errors import RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
@@ -156,14 +156,16 @@ class Ledger:
                 self._places.reconsider()
         else:
             endpoint.penalty = raised(endpoint.penalty)
-            text = f"{type(error).__name__}: {error}"
-            endpoint.record.went_wrong(text, self._now_us(), name_of_code(code))
+            told = error if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
+            endpoint.record.went_wrong(str(told), self._now_us(), name_of_code(code))
             self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
                 asked_s = started_s if sent_s is None else sent_s
                 event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
+        if isinstance(error, RpcError | UpstreamFault):
+            error.endpoint = endpoint.address
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
