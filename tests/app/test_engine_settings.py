@@ -38,7 +38,8 @@ upstreams:
     max_message: 1MiB
     health: {interval: 2s, timeout: 1s, unhealthy_after: 5, healthy_after: 4, service: shop.Shop}
     breaker: {failure_ratio: 0.25, min_calls: 7, window: 3s, consecutive: 9, cool_down: 4s}
-    pool: {max_connections: 2, max_streams: 50, keepalive: 60s, idle_timeout: 1m}
+    pool: {min_connections: 0, max_connections: 2, max_streams: 50, keepalive: 60s, idle_timeout: 1m,
+           max_connection_age: 1h}
 routes:
   - {match: {path: /v1/**, methods: [GET]}, upstream: shop, timeout: 250ms, importance: high}
 limits:
@@ -89,7 +90,8 @@ def test_an_upstream_is_told_everything(config: GatewayConfig) -> None:
     assert told.health.service == "shop.Shop"
     assert (told.breaker.failure_ratio, told.breaker.min_calls, told.breaker.consecutive) == (0.25, 7, 9)
     assert (told.breaker.window_s, told.breaker.cool_down_s) == (3.0, 4.0)
-    assert (told.pool.max_connections, told.pool.max_streams) == (2, 50)
+    assert (told.pool.min_connections, told.pool.max_connections, told.pool.max_streams) == (0, 2, 50)
+    assert told.pool.max_connection_age_s == 3600.0
     assert (told.pool.keepalive_s, told.pool.idle_timeout_s) == (60.0, 60.0)
     assert told.tls is None
 

@@ -151,10 +151,12 @@ def upstream_settings(
             max_ejected=config.outliers.max_ejected,
         ),
         pool=PoolSettings(
+            min_connections=config.pool.min_connections,
             max_connections=config.pool.max_connections,
             max_streams=config.pool.max_streams,
             keepalive_s=config.pool.keepalive_s,
             idle_timeout_s=config.pool.idle_timeout_s,
+            max_connection_age_s=config.pool.max_connection_age_s,
         ),
         retry=retry_settings(config.retry),
         tls=None if config.tls is None else upstream_tls(name, config.tls),

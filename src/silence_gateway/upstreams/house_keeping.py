@@ -1,8 +1,8 @@
 """
 What an upstream does every second.
 
-Penalties fade, slow starts go on, idle connections are closed, and what the last seconds say about repeats
-is learned and told.
+Penalties fade, slow starts go on, connections are closed, renewed and opened ahead of need, and what the
+last seconds say about repeats is learned and told.
 """
 
 from __future__ import annotations
@@ -27,19 +27,15 @@ async def keep_house(
     repeats: Repeats,
     clock: Clock,
     spawn: Spawn,
-    idle_timeout_s: float,
 ) -> None:
     """Do so for *endpoints*, whoever they are by then, until cancelled."""
-    trims_every = max(1, round(idle_timeout_s / 2 / TICK_S))
-    ticks = 0
     while True:
         await clock.sleep(TICK_S)
-        ticks += 1
         feedback.on_second(endpoints.values(), clock.monotonic_s())
         places.on_second()
         repeats.tick(BUDGET_TICKS)
         # Beside this one: the store may take its time.
         spawn(repeats.budget.tick(TICK_S))
-        if ticks % trims_every == 0:
-            for endpoint in endpoints.values():
-                endpoint.trim()
+        # Copied: a change of one may make somebody forget another.
+        for endpoint in tuple(endpoints.values()):
+            endpoint.tend()

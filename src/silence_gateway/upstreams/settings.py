@@ -191,11 +191,15 @@ class PoolSettings:
     Connections to one endpoint.
 
     Attributes:
+        min_connections: So many are opened ahead of need, before the endpoint takes calls, and stay open. 0
+            lets an endpoint that had no calls for *idle_timeout_s* rest without any; the next call opens one.
         max_connections: A further one is opened, up to this many, when all streams are taken.
         max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
         keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
             only every 5 minutes; the interval doubles for an endpoint that complains.
-        idle_timeout_s: A further connection without calls for this long is closed; the first one stays.
+        idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed.
+        max_connection_age_s: A connection this old, a tenth more or less, is replaced: another one is opened,
+            and it closes when its calls have ended. None never replaces one.
         connect_timeout_s: How long connecting may take, TLS and HTTP/2 settings included.
         max_waiting: Calls that may wait for a stream at once; more are refused at once.
 
@@ -203,10 +207,12 @@ class PoolSettings:
         ConfigError: If a number is out of range.
     """
 
+    min_connections: int = 1
     max_connections: int = 4
     max_streams: int = 100
     keepalive_s: float = 30.0
     idle_timeout_s: float = 300.0
+    max_connection_age_s: float | None = None
     connect_timeout_s: float = 5.0
     max_waiting: int = 1024
 
@@ -214,6 +220,13 @@ class PoolSettings:
         positive("pool", max_connections=self.max_connections, max_streams=self.max_streams)
         positive("pool", keepalive_s=self.keepalive_s, idle_timeout_s=self.idle_timeout_s)
         positive("pool", connect_timeout_s=self.connect_timeout_s)
+        if self.max_connection_age_s is not None:
+            positive("pool", max_connection_age_s=self.max_connection_age_s)
+        if not 0 <= self.min_connections <= self.max_connections:
+            raise ConfigError(
+                f"pool: min_connections must be 0 to max_connections ({self.max_connections}), "
+                f"got {self.min_connections}"
+            )
         if self.max_waiting < 0:
             raise ConfigError(f"pool: max_waiting must be 0 or more, got {self.max_waiting}")
 

@@ -218,6 +218,10 @@ class OutliersConfig(Section):
 class PoolConfig(Section):
     """Connections to one endpoint."""
 
+    min_connections: Annotated[int, whole(0, 1000)] = Field(
+        default=1,
+        description="Connections opened ahead of need and kept; 0: none while nobody calls the endpoint.",
+    )
     max_connections: Annotated[int, whole(1, 1000)] = Field(
         default=4, description="Most connections of one worker to one endpoint."
     )
@@ -231,7 +235,17 @@ class PoolConfig(Section):
         description="Time between pings that keep a connection alive and prove it is.",
     )
     idle_timeout_s: Annotated[float, duration("1s", "24h")] = Field(
-        default=300.0, alias="idle_timeout", description="How long an unused connection stays open."
+        default=300.0,
+        alias="idle_timeout",
+        description="How long an unused connection stays open, beyond `min_connections`.",
+    )
+    max_connection_age_s: Annotated[float, duration("1s", "30d")] | None = Field(
+        default=None,
+        alias="max_connection_age",
+        description=(
+            "A connection this old, a tenth more or less, is replaced by a new one, without a failed call; "
+            "absent: never."
+        ),
     )
 
 
