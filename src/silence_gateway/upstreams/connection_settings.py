@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from silence_gateway.core.h2_frames import MAX_BLOCK_BYTES
 from silence_gateway.errors import ConfigError
 
 MEBIBYTE = 1_048_576
@@ -54,7 +55,7 @@ class ConnectionSettings:
                 ("stream_window_bytes", self.stream_window_bytes, 65_535, 2**31 - 1),
                 ("connection_window_bytes", self.connection_window_bytes, 65_535, 2**31 - 1),
                 ("max_frame_bytes", self.max_frame_bytes, 16_384, 2**24 - 1),
-                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, 2**24),
+                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, MAX_BLOCK_BYTES),
             )
             if not low <= value <= high
         ]

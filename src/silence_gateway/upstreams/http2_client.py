@@ -189,6 +189,8 @@ class Http2Client(Http2Link):
                 self._outflow.resize(initial_window=value)
             elif name == Setting.MAX_FRAME_SIZE:
                 self._outflow.resize(max_frame_size=value)
+            elif name == Setting.MAX_HEADER_LIST_SIZE:
+                self._heads.limit(value)
             # HEADER_TABLE_SIZE bounds a table that we do not keep; the rest is not for clients.
         self._write(h2.SETTINGS_ACK)
         if not self._ready.done():

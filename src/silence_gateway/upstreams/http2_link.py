@@ -31,6 +31,7 @@ from silence_gateway.upstreams.deadlines import GRAIN_S, Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
 from silence_gateway.upstreams.outflow import Outflow
+from silence_gateway.upstreams.request_heads import RequestHeads
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 from silence_gateway.upstreams.stream_call import StreamCall
 
@@ -53,6 +54,7 @@ class Http2Link(asyncio.Protocol):
     A connection that can send and end, but neither read nor begin a call.
 
     Args:
+        heads: What requests begin with.
         on_stop: Called once with a reason, the moment `accepting` turns False for good.
         on_capacity: Called when a call ends while all streams were in use, or the peer allows more.
     """
@@ -61,6 +63,7 @@ class Http2Link(asyncio.Protocol):
         self,
         settings: ConnectionSettings,
         clock: Clock,
+        heads: RequestHeads,
         on_stop: Callable[[str], None],
         on_capacity: Callable[[], None],
     ) -> None:
@@ -74,6 +77,7 @@ class Http2Link(asyncio.Protocol):
         self.dismissed = False
         self._clock = clock
         self._now_s = clock.monotonic_s
+        self._heads = heads
         self._on_stop: Callable[[str], None] | None = on_stop
         self._on_capacity = on_capacity
         self._loop = asyncio.get_running_loop()
