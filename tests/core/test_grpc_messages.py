@@ -16,6 +16,7 @@ from silence_gateway.core.grpc_messages import (
     RawMessage,
     framed,
     gunzip,
+    pack,
     unzstd,
 )
 
@@ -37,13 +38,15 @@ def all_of(inbox: MessageInbox) -> list[RawMessage]:
 @given(
     messages=st.lists(st.tuples(st.binary(max_size=200), st.booleans()), max_size=6),
     cuts=st.lists(st.integers(1, 50), max_size=40),
+    encoding=st.sampled_from([b"gzip", b"zstd"]),
 )
-def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: list[int]) -> None:
+def test_messages_survive_any_cutting(
+    messages: list[tuple[bytes, bool]], cuts: list[int], encoding: bytes
+) -> None:
     wire = b""
     for message, packed in messages:
-        content = gzip.compress(message) if packed else message
-        wire += bytes((packed,)) + framed(content)[1:]
-    reader = MessageInbox(b"gzip", 1_000)
+        wire += framed(pack(encoding, message) if packed else message, packed=packed)
+    reader = MessageInbox(encoding, 1_000)
     got = []
     for cut in [*cuts, len(wire) + 1]:
         reader.put(wire[:cut])
@@ -52,6 +55,11 @@ def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: 
 
     assert got == [message for message, _ in messages]
     assert reader.pending == reader.missing == 0
+
+
+def test_what_nobody_knows_is_not_packed() -> None:
+    with pytest.raises(ValueError, match="nothing is packed by b'br'"):
+        pack(b"br", b"message")
 
 
 def test_single_bytes_do_not_become_objects_of_their_own() -> None:

@@ -162,6 +162,8 @@ def upstream_settings(
         tls=None if config.tls is None else upstream_tls(name, config.tls),
         server_name=server_name(config),
         max_message_bytes=config.max_message_bytes,
+        compression=config.compression,
+        compress_over_bytes=config.compress_over_bytes,
     )
 
 

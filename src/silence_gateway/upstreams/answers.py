@@ -29,6 +29,7 @@ class Answer:
         message: The text of `grpc-message`.
         status_details: The bytes of `grpc-status-details-bin`.
         encoding: The `grpc-encoding`.
+        accepts: The `grpc-accept-encoding`, empty if it is not said.
         metadata: What is left for the application.
         plain: This is the head of a gRPC answer and nothing is wrong with it.
         malformed: What breaks the rules of HTTP/2, or empty.
@@ -36,6 +37,7 @@ class Answer:
     """
 
     __slots__ = (
+        "accepts",
         "content_type",
         "encoding",
         "http_status",
@@ -53,6 +55,7 @@ class Answer:
         self.message = ""
         self.status_details = b""
         self.encoding = b""
+        self.accepts = b""
         self.content_type = b""
         self.malformed = _malformed(pairs)
         for name, value in pairs:
@@ -68,6 +71,8 @@ class Answer:
                 self.status_details = decode_binary(value)
             elif name == b"grpc-encoding":
                 self.encoding = value
+            elif name == b"grpc-accept-encoding":
+                self.accepts = value
         self.metadata: Metadata = decode_metadata(pairs)
         self.plain = self.http_status == 200 and self.speaks_grpc and not self.malformed
 

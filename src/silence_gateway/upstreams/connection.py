@@ -32,8 +32,9 @@ from silence_gateway.upstreams.grpc_messages import CallError, framed
 from silence_gateway.upstreams.http2_client import Http2Client
 from silence_gateway.upstreams.http2_link import CLOSE_GRACE_S
 from silence_gateway.upstreams.outflow import Outbox
+from silence_gateway.upstreams.packing import NEVER
 from silence_gateway.upstreams.request_heads import FIELD_SLACK, RequestHeads, timeout_field, timeouts
-from silence_gateway.upstreams.stream_call import StreamCall, refused
+from silence_gateway.upstreams.stream_call import StreamCall, plain, refused
 
 __all__ = ["ConnectionSettings", "GrpcConnection", "connect"]
 
@@ -97,6 +98,12 @@ class GrpcConnection(Http2Client):
             return self._failed(self._refusal())
         if deadline_s < self._deadlines.next_s - GRAIN_S:
             self._deadlines.watch(deadline_s)
+        packed = False
+        if len(message) >= self._packing.over:
+            smaller = self._packing.pack(message)
+            if smaller is not None:
+                message, packed = smaller, True
+                extra = self._packing.field + extra
         heads = self._heads
         block = heads.known.get(method) or heads.block(method)
         block_length = len(block) + len(extra)
@@ -130,7 +137,7 @@ class GrpcConnection(Http2Client):
                 ),
                 block,
                 extra,
-                _data_head.pack(size >> 8, size & 0xFF, h2.DATA, h2.END_STREAM, stream, 0, size - 5),
+                _data_head.pack(size >> 8, size & 0xFF, h2.DATA, h2.END_STREAM, stream, packed, size - 5),
                 message,
             )
             if not self._flush_due:
@@ -138,7 +145,7 @@ class GrpcConnection(Http2Client):
                 self._loop.call_soon(self._flush)
         else:
             outbox = self._begin(stream, call, block + extra)
-            outflow.put(outbox, framed(message), end=True)
+            outflow.put(outbox, framed(message, packed=packed), end=True)
         return call
 
     def stream(
@@ -166,6 +173,10 @@ class GrpcConnection(Http2Client):
             return refused(self, self._refusal())
         if deadline_s < self._deadlines.next_s - GRAIN_S:
             self._deadlines.watch(deadline_s)
+        packing, frame = self._packing, plain
+        if packing.over != NEVER:
+            extra = packing.field + extra
+            frame = packing.framed
         block = self._heads.block(method) + extra
         if len(block) + len(metadata) * FIELD_SLACK > self._heads.roomy:
             too_long = self._heads.too_long(block)
@@ -177,9 +188,9 @@ class GrpcConnection(Http2Client):
         outbox = self._begin(stream, call, block)
         if isinstance(messages, bytes):
             self.statistics.messages_out += 1
-            self._outflow.put(outbox, framed(messages), end=True)
+            self._outflow.put(outbox, frame(messages), end=True)
         else:
-            call.send_from(messages, outbox, self._send_part)
+            call.send_from(messages, outbox, frame, self._send_part)
         return call
 
     @property

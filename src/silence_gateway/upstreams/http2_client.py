@@ -77,7 +77,7 @@ class Http2Client(Http2Link):
     def _read_block(self, stream: int, block: bytes) -> Answer | None:
         """Read a block that is not known; None if it ended its call."""
         try:
-            return self._blocks.read(block)
+            answer = self._blocks.read(block)
         except HpackError as exc:
             raise H2Violation(ErrorCode.COMPRESSION_ERROR, str(exc)) from exc
         except HeaderListTooLarge as exc:
@@ -86,6 +86,9 @@ class Http2Client(Http2Link):
                 self.let_go(stream, ErrorCode.CANCEL)
                 call.fail(UpstreamProtocolError(f"the upstream sent too many headers: {exc}"))
             return None
+        if answer.accepts:
+            self._packing.learn(answer.accepts)
+        return answer
 
     def _stray(self, stream: int) -> None:
         """HEADERS, DATA or RST_STREAM on a stream without a call: late if it had one, else an error."""

@@ -31,6 +31,7 @@ from silence_gateway.upstreams.deadlines import GRAIN_S, Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
 from silence_gateway.upstreams.outflow import Outflow
+from silence_gateway.upstreams.packing import Packing
 from silence_gateway.upstreams.request_heads import RequestHeads
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 from silence_gateway.upstreams.stream_call import StreamCall
@@ -78,6 +79,7 @@ class Http2Link(asyncio.Protocol):
         self._clock = clock
         self._now_s = clock.monotonic_s
         self._heads = heads
+        self._packing = Packing(settings.compression, settings.compress_over_bytes)
         self._on_stop: Callable[[str], None] | None = on_stop
         self._on_capacity = on_capacity
         self._loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
+from silence_gateway.upstreams.packing import ENCODINGS
 from silence_gateway.upstreams.retry_settings import RetrySettings
 
 MAX_ENDPOINTS = 1000
@@ -249,6 +250,8 @@ class UpstreamSettings:
         tls: TLS client context; None speaks plain text.
         server_name: Name to verify and to send as authority; None takes the endpoint's host.
         max_message_bytes: Longest message an endpoint may answer, after decompression.
+        compression: How requests are packed: `identity`, `gzip` or `zstd` (`packing.Packing`).
+        compress_over_bytes: Messages of this size or more are.
 
     Raises:
         ConfigError: If something makes no sense.
@@ -269,6 +272,8 @@ class UpstreamSettings:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     max_message_bytes: int = 4 * 1024 * 1024
+    compression: str = "identity"
+    compress_over_bytes: int = 1024
 
     @classmethod
     def of(cls, *addresses: str, name: str = "upstream", timeout_s: float = 5.0) -> Self:
@@ -290,6 +295,11 @@ class UpstreamSettings:
                 f"{owner}: balancer must be one of {', '.join(BALANCERS)}, got {self.balancer!r}"
             )
         positive(owner, timeout_s=self.timeout_s, max_message_bytes=self.max_message_bytes)
+        positive(owner, compress_over_bytes=self.compress_over_bytes)
+        if self.compression not in ENCODINGS:
+            raise ConfigError(
+                f"{owner}: compression must be one of {', '.join(ENCODINGS)}, got {self.compression!r}"
+            )
         addresses = [endpoint.address for endpoint in self.endpoints]
         double = sorted({address for address in addresses if addresses.count(address) > 1})
         if double:

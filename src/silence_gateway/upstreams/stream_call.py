@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable
-from typing import Protocol
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol, TypeAlias
 
 from silence_gateway.core.h2_frames import ErrorCode
 from silence_gateway.core.status import Code
@@ -24,6 +24,10 @@ from silence_gateway.upstreams.outflow import Outbox
 # A request stream whose messages are all at hand must let the loop turn now and then.
 _BYTES_PER_TURN = 65_536
 _MESSAGES_PER_TURN = 64
+
+
+Frame: TypeAlias = Callable[[bytes], bytes]
+"""Puts before a message what goes before it."""
 
 
 class SendPart(Protocol):
@@ -226,15 +230,20 @@ class StreamCall:
 
     # The request, if it is a stream.
 
-    def send_from(self, messages: AsyncIterable[bytes], outbox: Outbox, send_part: SendPart) -> None:
-        """Send *messages* from a task of its own, which ends with the call."""
-        self._sender = asyncio.get_running_loop().create_task(self._send_all(messages, outbox, send_part))
+    def send_from(
+        self, messages: AsyncIterable[bytes], outbox: Outbox, frame: Frame, send_part: SendPart
+    ) -> None:
+        """Send *messages*, each through *frame*, from a task of its own, which ends with the call."""
+        work = self._send_all(messages, outbox, frame, send_part)
+        self._sender = asyncio.get_running_loop().create_task(work)
 
-    async def _send_all(self, messages: AsyncIterable[bytes], outbox: Outbox, send_part: SendPart) -> None:
+    async def _send_all(
+        self, messages: AsyncIterable[bytes], outbox: Outbox, frame: Frame, send_part: SendPart
+    ) -> None:
         in_turn = sent = 0
         try:
             async for message in messages:
-                send_part(outbox, framed(message), end=False)
+                send_part(outbox, frame(message), end=False)
                 self._carrier.statistics.messages_out += 1
                 await outbox.emptied()
                 sent += 1
@@ -248,6 +257,11 @@ class StreamCall:
                 self._carrier.statistics.cancelled += 1
                 self._carrier.let_go(self.stream_id, ErrorCode.CANCEL)
                 self._end(exc)
+
+
+def plain(message: bytes) -> bytes:
+    """Put before *message* its length, as a `Frame` that packs nothing."""
+    return framed(message)
 
 
 def refused(carrier: Carrier, error: CallError) -> StreamCall:

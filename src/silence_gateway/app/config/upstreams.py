@@ -56,6 +56,7 @@ SERVICE_NAME = pattern(
     "auth.AuthService",
     "write it as in the .proto file, with its package: auth.AuthService",
 )
+COMPRESSION = choice("identity", "gzip", "zstd")
 PROTOCOL = choice(
     "grpc",
     slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
@@ -302,6 +303,13 @@ class UpstreamConfig(Section):
     )
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
+    )
+    compression: Annotated[Literal["identity", "gzip", "zstd"], COMPRESSION] = Field(
+        default="identity",
+        description="How requests to the service are compressed; zstd once it says that it reads that.",
+    )
+    compress_over_bytes: Annotated[int, size("1B", "1GiB")] = Field(
+        default=1024, alias="compress_over", description="Messages of this size or more are compressed."
     )
 
     @property
