@@ -28,13 +28,13 @@ from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.deadlines import GRAIN_S
-from silence_gateway.upstreams.grpc_messages import CallError, framed
+from silence_gateway.upstreams.grpc_messages import CallError, in_pieces
 from silence_gateway.upstreams.http2_client import Http2Client
 from silence_gateway.upstreams.http2_link import CLOSE_GRACE_S
 from silence_gateway.upstreams.outflow import Outbox
 from silence_gateway.upstreams.packing import NEVER
 from silence_gateway.upstreams.request_heads import FIELD_SLACK, RequestHeads, timeout_field, timeouts
-from silence_gateway.upstreams.stream_call import StreamCall, plain, refused
+from silence_gateway.upstreams.stream_call import StreamCall, plain_pieces, refused
 
 __all__ = ["ConnectionSettings", "GrpcConnection", "connect"]
 
@@ -145,7 +145,7 @@ class GrpcConnection(Http2Client):
                 self._loop.call_soon(self._flush)
         else:
             outbox = self._begin(stream, call, block + extra)
-            outflow.put(outbox, framed(message, packed=packed), end=True)
+            outflow.put(outbox, *in_pieces(message, packed=packed), end=True)
         return call
 
     def stream(
@@ -173,10 +173,10 @@ class GrpcConnection(Http2Client):
             return refused(self, self._refusal())
         if deadline_s < self._deadlines.next_s - GRAIN_S:
             self._deadlines.watch(deadline_s)
-        packing, frame = self._packing, plain
+        packing, frame = self._packing, plain_pieces
         if packing.over != NEVER:
             extra = packing.field + extra
-            frame = packing.framed
+            frame = packing.in_pieces
         block = self._heads.block(method) + extra
         if len(block) + len(metadata) * FIELD_SLACK > self._heads.roomy:
             too_long = self._heads.too_long(block)
@@ -188,7 +188,7 @@ class GrpcConnection(Http2Client):
         outbox = self._begin(stream, call, block)
         if isinstance(messages, bytes):
             self.statistics.messages_out += 1
-            self._outflow.put(outbox, frame(messages), end=True)
+            self._outflow.put(outbox, *frame(messages), end=True)
         else:
             call.send_from(messages, outbox, frame, self._send_part)
         return call
@@ -228,9 +228,9 @@ class GrpcConnection(Http2Client):
             self._stop("the connection has used up its stream numbers")
         return self._outflow.open(stream)
 
-    def _send_part(self, outbox: Outbox, data: bytes, *, end: bool) -> None:
+    def _send_part(self, outbox: Outbox, *pieces: bytes, end: bool) -> None:
         if outbox.stream_id in self._outflow.outboxes:
-            self._outflow.put(outbox, data, end=end)
+            self._outflow.put(outbox, *pieces, end=end)
 
 
 def _too_late() -> UpstreamTimeout:

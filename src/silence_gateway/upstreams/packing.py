@@ -10,7 +10,7 @@ from __future__ import annotations
 from sys import maxsize
 
 from silence_gateway.core import hpack
-from silence_gateway.core.grpc_messages import framed, pack
+from silence_gateway.core.grpc_messages import in_pieces, pack
 
 ENCODINGS = ("identity", "gzip", "zstd")
 """What can be asked for, by the names of `grpc-encoding`."""
@@ -55,7 +55,7 @@ class Packing:
         packed = pack(self._wanted, message)
         return packed if len(packed) < len(message) else None
 
-    def framed(self, message: bytes) -> bytes:
+    def in_pieces(self, message: bytes) -> tuple[bytes, ...]:
         """Return *message* as it is sent under `field`, with its length before it."""
         packed = self.pack(message) if len(message) >= self._over else None
-        return framed(message) if packed is None else framed(packed, packed=True)
+        return in_pieces(message) if packed is None else in_pieces(packed, packed=True)

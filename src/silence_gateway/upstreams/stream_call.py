@@ -18,7 +18,13 @@ from silence_gateway.errors import RpcError, UpstreamProtocolError
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, as_our_timeout, ended_badly, without_status
 from silence_gateway.upstreams.contracts import Metadata
-from silence_gateway.upstreams.grpc_messages import PREFIX_BYTES, CallError, MessageReader, RawMessage, framed
+from silence_gateway.upstreams.grpc_messages import (
+    PREFIX_BYTES,
+    CallError,
+    MessageReader,
+    RawMessage,
+    in_pieces,
+)
 from silence_gateway.upstreams.outflow import Outbox
 
 # A request stream whose messages are all at hand must let the loop turn now and then.
@@ -26,15 +32,15 @@ _BYTES_PER_TURN = 65_536
 _MESSAGES_PER_TURN = 64
 
 
-Frame: TypeAlias = Callable[[bytes], bytes]
-"""Puts before a message what goes before it."""
+Frame: TypeAlias = Callable[[bytes], tuple[bytes, ...]]
+"""Puts before a message what goes before it; large ones stay pieces of their own."""
 
 
 class SendPart(Protocol):
     """Sends a part of a request as the windows allow."""
 
-    def __call__(self, outbox: Outbox, data: bytes, *, end: bool) -> None:
-        """Send *data*, and with *end* the end of the request."""
+    def __call__(self, outbox: Outbox, *pieces: bytes, end: bool) -> None:
+        """Send *pieces*, and with *end* the end of the request."""
 
 
 class StreamCall:
@@ -243,7 +249,7 @@ class StreamCall:
         in_turn = sent = 0
         try:
             async for message in messages:
-                send_part(outbox, frame(message), end=False)
+                send_part(outbox, *frame(message), end=False)
                 self._carrier.statistics.messages_out += 1
                 await outbox.emptied()
                 sent += 1
@@ -251,7 +257,7 @@ class StreamCall:
                 if in_turn >= _BYTES_PER_TURN or sent >= _MESSAGES_PER_TURN:
                     in_turn = sent = 0
                     await asyncio.sleep(0)
-            send_part(outbox, b"", end=True)
+            send_part(outbox, end=True)
         except Exception as exc:  # noqa: BLE001 - whatever the caller's iterator raised is the caller's to see
             if not self._ended:
                 self._carrier.statistics.cancelled += 1
@@ -259,9 +265,9 @@ class StreamCall:
                 self._end(exc)
 
 
-def plain(message: bytes) -> bytes:
+def plain_pieces(message: bytes) -> tuple[bytes, ...]:
     """Put before *message* its length, as a `Frame` that packs nothing."""
-    return framed(message)
+    return in_pieces(message)
 
 
 def refused(carrier: Carrier, error: CallError) -> StreamCall:
