@@ -14,7 +14,7 @@ import pytest
 import trustme
 from tests.upstreams.pool_bench import addresses
 
-from silence_gateway.errors import UpstreamFault, UpstreamProtocolError, UpstreamUnavailable
+from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
 from silence_gateway.upstreams.connection import connect
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
@@ -92,7 +92,7 @@ def test_who_is_not_let_in_is_told_so_and_nothing_was_sent(
 
     async def scenario() -> None:
         async with asyncio.timeout(5):
-            with pytest.raises(UpstreamUnavailable, match=f"{server.address}.*") as caught:
+            with pytest.raises(UpstreamUnavailable, match="does it want a certificate") as caught:
                 await connect(server.address, tls=certificates.context(own))
             assert not caught.value.sent
 
@@ -149,9 +149,9 @@ def test_plain_text_to_a_tls_server_and_tls_to_a_plain_one_are_errors(
 
     async def scenario() -> None:
         async with asyncio.timeout(8):
-            with pytest.raises((UpstreamUnavailable, UpstreamProtocolError)):
+            with pytest.raises(UpstreamUnavailable, match="does it want TLS"):
                 await connect(secure.address)
-            with pytest.raises((UpstreamUnavailable, UpstreamProtocolError)):
+            with pytest.raises(UpstreamUnavailable, match="SSL"):
                 await connect(plain.address, tls=certificates.context())
 
     asyncio.run(scenario())

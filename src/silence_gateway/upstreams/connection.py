@@ -319,7 +319,11 @@ async def connect(
         raise UpstreamUnavailable(f"cannot connect to {address}: {exc}", sent=False) from exc
     except (UpstreamUnavailable, UpstreamProtocolError) as exc:
         connection.abort()
-        raise type(exc)(f"cannot use {address}: {exc}", sent=False) from exc
+        text = f"cannot use {address}: {exc}"
+        if isinstance(exc, UpstreamUnavailable) and not connection.statistics.bytes_in:
+            # What TLS 1.3 says about a missing certificate comes after the handshake and gets lost on the way.
+            text += " before it said anything: does it want " + ("TLS?" if tls is None else "a certificate?")
+        raise type(exc)(text, sent=False) from exc
     except BaseException:
         connection.abort()
         raise
