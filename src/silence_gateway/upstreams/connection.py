@@ -321,7 +321,7 @@ async def connect(
         connection.abort()
         text = f"cannot use {address}: {exc}"
         if isinstance(exc, UpstreamUnavailable) and not connection.statistics.bytes_in:
-            # What TLS 1.3 says about a missing certificate comes after the handshake and gets lost on the way.
+            # What TLS 1.3 says about a missing certificate comes after the handshake, and gets lost.
             text += " before it said anything: does it want " + ("TLS?" if tls is None else "a certificate?")
         raise type(exc)(text, sent=False) from exc
     except BaseException:
