@@ -150,6 +150,16 @@ def status_in_trailers(peer: H2Peer, stream: int) -> None:
     peer.send_headers(stream, [(b":status", b"200"), *OK, (b":status", b"200")], end_stream=True)
 
 
+def a_second_http_status(peer: H2Peer, stream: int) -> None:
+    peer.send_headers(stream)
+    peer.send_message(stream, b"x")
+    peer.send_headers(stream, [(b":status", b"200"), *OK], end_stream=True)
+
+
+def trailers_of_no_answer(peer: H2Peer, stream: int) -> None:
+    peer.send_headers(stream, OK, end_stream=True)
+
+
 def too_many_headers(peer: H2Peer, stream: int) -> None:
     peer.send_headers(stream, [*HEAD, *((b"x-many", b"y" * 1_000) for _ in range(70))])
 
@@ -178,6 +188,8 @@ def too_many_headers(peer: H2Peer, stream: int) -> None:
         connection_header,
         late_pseudo_header,
         status_in_trailers,
+        a_second_http_status,
+        trailers_of_no_answer,
         too_many_headers,
     ],
 )

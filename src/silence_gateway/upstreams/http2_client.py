@@ -164,7 +164,8 @@ class Http2Client(Http2Link):
     def _on_reset(self, stream: int, code: int) -> None:
         call = self._calls.pop(stream)
         self._outflow.drop(stream)
-        call.fail(as_our_timeout(reset_error(code), self, call.deadline_s))
+        error = reset_error(code, answering=call.head is not None)
+        call.fail(as_our_timeout(error, self, call.deadline_s))
         self._one_less()
 
     def _on_goaway(self, last: int, code: int, debug: bytes) -> None:

@@ -52,13 +52,13 @@ class StreamCall:
     Attributes:
         stream_id: Its HTTP/2 stream; 0 if it was refused.
         deadline_s: When to give up, in monotonic seconds; infinite if never.
+        head: The headers before the first message, once they have come.
     """
 
     __slots__ = (
         "_carrier",
         "_ended",
         "_error",
-        "_head",
         "_held",
         "_owed",
         "_queue",
@@ -69,6 +69,7 @@ class StreamCall:
         "_waiters",
         "_window",
         "deadline_s",
+        "head",
         "stream_id",
     )
 
@@ -78,7 +79,7 @@ class StreamCall:
         self.deadline_s = deadline_s
         self._queue: deque[RawMessage] = deque()
         self._reader: MessageReader | None = None
-        self._head: Answer | None = None
+        self.head: Answer | None = None
         self._trailing: Metadata = ()
         self._error: BaseException | None = None
         self._ended = False
@@ -117,11 +118,11 @@ class StreamCall:
 
     async def initial_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent before the first message."""
-        while self._head is None and not self._ended:
+        while self.head is None and not self._ended:
             await self._something()
-        if self._head is None and self._error is not None and not isinstance(self._error, RpcError):
+        if self.head is None and self._error is not None and not isinstance(self._error, RpcError):
             raise self._error
-        return () if self._head is None else self._head.metadata
+        return () if self.head is None else self.head.metadata
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for the end, and return the header pairs sent with the status."""
@@ -153,11 +154,11 @@ class StreamCall:
 
     def on_head(self, answer: Answer) -> None:
         """Headers that do not end the answer."""
-        if answer.plain and self._head is None:
-            self._head = answer
+        if answer.plain and self.head is None:
+            self.head = answer
             self._reader = MessageReader(answer.encoding, self._carrier.max_message_bytes)
             self._wake()
-        elif self._head is not None:
+        elif self.head is not None:
             self._give_up(UpstreamProtocolError("the upstream sent trailers that do not end its answer"))
         elif not answer.informational or answer.malformed:
             self._give_up(answer.not_grpc())
@@ -191,7 +192,7 @@ class StreamCall:
     def on_end(self, answer: Answer) -> None:
         """Trailers, or the only headers of an answer; the connection has forgotten the call already."""
         self._trailing = answer.metadata
-        error = ended_badly(answer, self._head, self._reader)
+        error = ended_badly(answer, self.head, self._reader)
         if error is None:
             self._carrier.statistics.by_code[0] += 1
             self._end(None)
