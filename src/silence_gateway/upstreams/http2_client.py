@@ -47,6 +47,8 @@ class Http2Client(Http2Link):
                             self._one_less()
                     else:
                         call.on_head(answer)
+                        if answer.http_status < 200:
+                            self._count_noise(Noise.OTHERS)
                 elif kind == h2.DATA:
                     self._received += length
                     call = calls.get(stream)
@@ -137,6 +139,7 @@ class Http2Client(Http2Link):
         if not self._ready.done() and kind != h2.SETTINGS:
             raise H2Violation(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if kind == h2.GOAWAY:
+            self._count_noise(Noise.OTHERS)
             self._on_goaway(*h2.read_goaway(content))
         elif kind == h2.RST_STREAM:
             if stream in self._calls:
