@@ -292,3 +292,26 @@ def test_a_window_that_would_overflow_a_stream_ends_the_connection() -> None:
             await connection.wait_closed()
 
     within_seconds(scenario())
+
+
+def test_what_new_settings_allow_is_sent_after_their_acknowledgement() -> None:
+    """A server may go by the old values until it has that."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet([(Setting.INITIAL_WINDOW_SIZE, 0)])
+        await peer.frame(frames.HEADERS)
+        await heard(peer)
+        so_far = len(peer.received)
+        peer.send(frames.settings_frame([(Setting.INITIAL_WINDOW_SIZE, 100)]))
+        peer.answer(await peer.request(), b"well")
+        kinds = [frame[0] for frame in peer.received[so_far:]]
+        assert kinds.index(frames.SETTINGS) < kinds.index(frames.DATA)
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address)
+            assert (await connection.unary(METHOD, b"hello")).message == b"well"
+            await connection.close()
+
+    within_seconds(scenario())

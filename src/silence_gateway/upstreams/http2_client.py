@@ -186,12 +186,14 @@ class Http2Client(Http2Link):
             self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR)
 
     def _on_settings(self, content: bytes) -> None:
-        for name, value in h2.read_settings(content):
+        # Of a setting that is there more than once the last counts; 2,700 of them cost no more than one.
+        settings = dict(h2.read_settings(content))
+        # First of all: what leaves because of the new values must not reach the peer before this.
+        self._write(h2.SETTINGS_ACK)
+        had_room = len(self._calls) < self.max_streams
+        for name, value in settings.items():
             if name == Setting.MAX_CONCURRENT_STREAMS:
-                had_room = len(self._calls) < self.max_streams
                 self.max_streams = min(value, self.settings.max_streams)
-                if self.accepting and not had_room and len(self._calls) < self.max_streams:
-                    self._on_capacity()
             elif name == Setting.INITIAL_WINDOW_SIZE:
                 self._outflow.resize(initial_window=value)
             elif name == Setting.MAX_FRAME_SIZE:
@@ -199,7 +201,8 @@ class Http2Client(Http2Link):
             elif name == Setting.MAX_HEADER_LIST_SIZE:
                 self._heads.limit(value)
             # HEADER_TABLE_SIZE bounds a table that we do not keep; the rest is not for clients.
-        self._write(h2.SETTINGS_ACK)
+        if self.accepting and not had_room and len(self._calls) < self.max_streams:
+            self._on_capacity()
         if not self._ready.done():
             self.accepting = not self.stopped_because
             self._ready.set_result(None)
