@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.grpc_messages import (
+    APART_BYTES,
     Fault,
     MessageFault,
     MessageInbox,
     RawMessage,
     framed,
     gunzip,
+    in_pieces,
     pack,
     unzstd,
 )
@@ -55,6 +58,47 @@ def test_messages_survive_any_cutting(
 
     assert got == [message for message, _ in messages]
     assert reader.pending == reader.missing == 0
+
+
+@pytest.mark.parametrize("size", [0, 5, APART_BYTES - 1, APART_BYTES, 100_000])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_large_message_stays_beside_what_goes_before_it(size: int, *, packed: bool) -> None:
+    message = bytes(size)
+
+    pieces = in_pieces(message, packed=packed)
+
+    assert b"".join(pieces) == framed(message, packed=packed)
+    assert (pieces[-1] is message) is (size >= APART_BYTES)
+
+
+@given(cuts=st.lists(st.integers(1, 30_000), min_size=1, max_size=12), first=st.integers(0, 70_000))
+def test_a_message_in_pieces_is_put_together_with_what_follows_left_alone(
+    cuts: list[int], first: int
+) -> None:
+    """Pieces large and small, kept as they came or put together, and ends of messages anywhere in them."""
+    messages = [bytes([number]) * size for number, size in enumerate((first, 3, 40_000), 1)]
+    wire = b"".join(framed(message) for message in messages)
+    inbox = MessageInbox(b"", 100_000)
+    got: list[RawMessage] = []
+    at = turn = 0
+    while at < len(wire):
+        inbox.put(wire[at : at + cuts[turn % len(cuts)]])
+        at += cuts[turn % len(cuts)]
+        turn += 1
+        if turn % 3 == 0:
+            got += all_of(inbox)
+
+    got += all_of(inbox)
+    assert [message for _, message in got] == messages
+    assert inbox.pending == inbox.missing == 0
+
+
+@pytest.mark.parametrize("unpack", [gunzip, unzstd])
+def test_a_bomb_is_not_unfolded(unpack: Callable[[bytes, int], bytes]) -> None:
+    packed = pack(b"gzip" if unpack is gunzip else b"zstd", bytes(1_000_000))
+    with pytest.raises(MessageFault, match="more than 999999 bytes"):
+        unpack(packed, 999_999)
+    assert unpack(packed, 1_000_000) == bytes(1_000_000)
 
 
 def test_what_nobody_knows_is_not_packed() -> None:
