@@ -11,7 +11,7 @@ from tests.upstreams.pool_bench import A, B, Bench, addresses, run, settings_of,
 from tests.upstreams.replicas import until
 
 from silence_gateway.core.breaker import State
-from silence_gateway.errors import ConfigError, UpstreamUnavailable
+from silence_gateway.errors import ConfigError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.events import EndpointDown
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply
@@ -161,6 +161,43 @@ def test_an_endpoint_that_went_away_while_it_rested_is_found_out_by_the_call() -
             bench.endpoints[A].accept()
             await bench.clock.advance(5)
             assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_nobody_waits_past_the_deadline_for_an_endpoint_that_does_not_wake() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A, pool=RESTING)) as bench:
+            await bench.clock.advance(62)
+            bench.endpoints[A].hang()
+            call = bench.begin(0.5)
+            await bench.clock.advance(0.49)
+            assert not call.done()
+            await bench.clock.advance(0.02)
+
+            with pytest.raises(UpstreamTimeout) as caught:
+                await call
+            assert not caught.value.sent
+            bench.endpoints[A].accept()
+            await settle()
+            assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_a_goodbye_to_a_connection_that_rests_wakes_nobody() -> None:
+    """One that says goodbye before it would rest is dialled again, as always; later there is none to do so."""
+
+    async def scenario() -> None:
+        async with started(settings_of(A, pool=RESTING)) as bench:
+            await bench.clock.advance(59)
+            bench.endpoints[A].connections[0].stop()
+            await bench.clock.advance(1)
+            assert (bench.standing(A).link, bench.endpoints[A].dials) == ("connected", 2)
+            await bench.clock.advance(62)
+            assert (bench.standing(A).link, bench.endpoints[A].dials) == ("idle", 2)
+            await bench.clock.advance(600)
+            assert bench.endpoints[A].dials == 2
 
     run(scenario)
 
