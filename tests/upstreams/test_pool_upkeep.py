@@ -90,6 +90,27 @@ def test_connections_opened_together_are_renewed_one_after_the_other() -> None:
     run(scenario)
 
 
+def test_calls_that_never_end_do_not_pile_up_old_connections() -> None:
+    """Each holds up the end of its connection; as many as may be open may also be on their way out."""
+
+    async def scenario() -> None:
+        pool = PoolSettings(max_connections=3, max_connection_age_s=10)
+        async with started(settings_of(A, pool=pool)) as bench:
+            bench.endpoints[A].follow(Reply(b"late", after_s=500))
+            calls: list[asyncio.Task[bytes]] = []
+            for _ in range(20):
+                calls.append(bench.begin(1_000))
+                await bench.clock.advance(12)
+
+            assert bench.endpoints[A].dials == 4
+            assert (bench.standing(A).streams, bench.standing(A).connections) == (20, 1)
+            await bench.clock.advance(500)
+            assert [await call for call in calls] == [b"late"] * 20
+            assert bench.endpoints[A].dials > 4
+
+    run(scenario)
+
+
 def test_an_old_connection_is_better_than_none() -> None:
     async def scenario() -> None:
         async with started(settings_of(A, pool=AGEING)) as bench:
@@ -186,7 +207,7 @@ def test_nobody_waits_past_the_deadline_for_an_endpoint_that_does_not_wake() -> 
 
 
 def test_a_goodbye_to_a_connection_that_rests_wakes_nobody() -> None:
-    """One that says goodbye before it would rest is dialled again, as always; later there is none to do so."""
+    """One that says goodbye before it would rest is dialled again, as always; later there is none."""
 
     async def scenario() -> None:
         async with started(settings_of(A, pool=RESTING)) as bench:

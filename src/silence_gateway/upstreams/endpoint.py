@@ -191,7 +191,9 @@ class Endpoint:
             self._dial()
         plan = self._ages.look(self.connections, sum(self.codes), self.in_flight)
         closing = [self.connections[index] for index in plan.close]
-        renewed = None if plan.renew is None else self.connections[plan.renew]
+        renewed = None
+        if plan.renew is not None and len(self.retiring) < self._pool.max_connections:
+            renewed = self.connections[plan.renew]
         if len(closing) == len(self.connections) and (self._dials or not self._may_rest):
             closing = []
         for connection in closing:

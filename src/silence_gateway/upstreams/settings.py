@@ -200,7 +200,8 @@ class PoolSettings:
             only every 5 minutes; the interval doubles for an endpoint that complains.
         idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed.
         max_connection_age_s: A connection this old, a tenth more or less, is replaced: another one is opened,
-            and it closes when its calls have ended. None never replaces one.
+            and it closes when its calls have ended. At most *max_connections* do so at once. None never
+            replaces one.
         connect_timeout_s: How long connecting may take, TLS and HTTP/2 settings included.
         max_waiting: Calls that may wait for a stream at once; more are refused at once.
 
