@@ -186,6 +186,26 @@ def test_an_endpoint_that_went_away_while_it_rested_is_found_out_by_the_call() -
     run(scenario)
 
 
+def test_what_went_wrong_before_an_endpoint_stood_holds_up_nobody_who_wakes_it() -> None:
+    async def scenario() -> None:
+        bench = Bench(settings_of(A, pool=RESTING))
+        bench.endpoints[A].refuse()
+        await bench.pool.start()
+        await bench.clock.advance(30)
+        bench.endpoints[A].accept()
+        await bench.clock.advance(80)
+        assert bench.standing(A).link == "idle"
+
+        call = bench.begin()
+        await settle()
+
+        assert call.done()
+        assert await call == b"ok"
+        await bench.pool.stop()
+
+    run(scenario)
+
+
 def test_nobody_waits_past_the_deadline_for_an_endpoint_that_does_not_wake() -> None:
     async def scenario() -> None:
         async with started(settings_of(A, pool=RESTING)) as bench:

@@ -199,6 +199,8 @@ class Endpoint:
         for connection in closing:
             self._part_with(connection)
         if closing and not self.connections:
+            # The call that wakes it shall not wait for what went wrong before it stood.
+            self._attempt = 0
             self.link = Link.IDLE
             self._on_change()
         elif renewed is not None or plan.missing:
