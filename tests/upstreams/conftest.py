@@ -122,10 +122,12 @@ def start_server(echo: SimpleNamespace) -> Iterator[StartServer]:
             credentials: Any = None,
             path: Path | None = None,
             service: type[EchoService] = EchoService,
+            host: str = "127.0.0.1",
             port: int = 0,
             **options: Any,
         ) -> RealServer:
-            return stack.enter_context(_running(echo, credentials, path, service(echo.pb2), port, options))
+            where = f"{host}:{port}" if path is None else f"unix:{path}"
+            return stack.enter_context(_running(echo, credentials, where, service(echo.pb2), options))
 
         yield start
 
@@ -134,18 +136,18 @@ def start_server(echo: SimpleNamespace) -> Iterator[StartServer]:
 def _running(
     echo: SimpleNamespace,
     credentials: Any,
-    path: Path | None,
+    where: str,
     service: EchoService,
-    port: int,
     options: dict[str, Any],
 ) -> Iterator[RealServer]:
     server = grpc.server(ThreadPoolExecutor(16), **options)
     echo.grpc.add_EchoServicer_to_server(service, server)
-    where = f"127.0.0.1:{port}" if path is None else f"unix:{path}"
     port = server.add_secure_port(where, credentials) if credentials else server.add_insecure_port(where)
     server.start()
     try:
-        yield RealServer(server, service, f"127.0.0.1:{port}" if path is None else where)
+        yield RealServer(
+            server, service, where if where.startswith("unix:") else f"{where.rpartition(':')[0]}:{port}"
+        )
     finally:
         service.release.set()
         server.stop(0).wait(5)

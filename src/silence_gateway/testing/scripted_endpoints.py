@@ -133,6 +133,8 @@ class ScriptedEndpoint:
         self.dials = 0
         self.max_streams = 100
         self.answers: bool | None = True
+        self._left: int | None = None
+        self._then: bool | None = None
         self.opened = asyncio.Event()
 
     @property
@@ -163,8 +165,23 @@ class ScriptedEndpoint:
 
     def accept(self) -> None:
         """Accept new connections, also those left waiting."""
+        self._left = None
         self.answers = True
         self.opened.set()
+
+    def accept_only(self, count: int, then: bool | None = None) -> None:
+        """Accept *count* new connections, and do *then* with those that follow (as `answers`)."""
+        self._left, self._then = count, then
+
+    def let_in(self) -> bool | None:
+        """Return what to do with one who connects now."""
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                self._left, self.answers = None, self._then
+                if self._then is None:
+                    self.opened.clear()
+        return self.answers
 
     def die(self) -> None:
         """Break every connection and refuse new ones."""
@@ -191,7 +208,7 @@ class ScriptedEndpoints:
         """Connect to *address*: a `Connector` for the pool."""
         endpoint = self[address]
         endpoint.dials += 1
-        while endpoint.answers is None:
+        while endpoint.let_in() is None:
             await endpoint.opened.wait()
         if not endpoint.answers:
             raise UpstreamUnavailable(f"{address} refuses connections", sent=False)

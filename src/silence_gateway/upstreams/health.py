@@ -190,6 +190,10 @@ class HealthWatch:
                 self._anew.discard(endpoint)
                 streak = Streak(Health.UNHEALTHY, self._settings.healthy_after - 1)
             wait_s = interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
+            if endpoint.link is Link.IDLE:
+                # Whom nobody calls here is for others to check, or for nobody; a call opens a connection.
+                self._last.pop(endpoint, None)
+                continue
             fence = 0
             calls_go_well = self._calls_go_well(endpoint)
             if self._fleet is not None:

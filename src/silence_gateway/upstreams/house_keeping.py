@@ -1,8 +1,9 @@
 """
 What an upstream does every second.
 
-Penalties fade, slow starts go on, idle connections are closed, what the last seconds say about repeats is
-learned and told, and what was counted is looked at so that the last minute can be told from the rest.
+Penalties fade, slow starts go on, connections are closed, renewed and opened ahead of need, what the last
+seconds say about repeats is learned and told, and what was counted is looked at so that the last minute can
+be told from the rest.
 """
 
 from __future__ import annotations
@@ -28,10 +29,8 @@ async def keep_house(
     repeats: Repeats,
     clock: Clock,
     spawn: Spawn,
-    idle_timeout_s: float,
 ) -> None:
     """Do so for *endpoints*, whoever they are by then, until cancelled."""
-    trims_every = max(1, round(idle_timeout_s / 2 / TICK_S))
     ticks = 0
     while True:
         await clock.sleep(TICK_S)
@@ -45,6 +44,6 @@ async def keep_house(
             now_s = clock.monotonic_s()
             for endpoint in endpoints.values():
                 endpoint.record.look(endpoint.codes, endpoint.durations, now_s)
-        if ticks % trims_every == 0:
-            for endpoint in endpoints.values():
-                endpoint.trim()
+        # Copied: a change of one may make somebody forget another.
+        for endpoint in tuple(endpoints.values()):
+            endpoint.tend()

@@ -199,7 +199,6 @@ class GrpcUpstream(PooledCalls):
                 repeats=self._repeats,
                 clock=self._clock,
                 spawn=self._spawn,
-                idle_timeout_s=self.settings.pool.idle_timeout_s,
             )
         )
         for number, source in enumerate(self._sources):

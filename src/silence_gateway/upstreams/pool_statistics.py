@@ -78,7 +78,7 @@ class EndpointStatistics:
         state: `ready`, `probe`, `waiting`, `doubtful` or `out` (`core.endpoints.Verdict`).
         reason: Why it takes no calls; empty when it does.
         active: False while draining.
-        link: `connecting`, `connected` or `broken`.
+        link: `connecting`, `connected`, `idle` or `broken`.
         health: `unknown`, `healthy`, `unhealthy` or `doubted`.
         breaker: `closed`, `open`, `half_open`, `held_open` or `held_closed`.
         hold_reason: Why an operator holds the breaker; empty if nobody does, or said nothing.
