@@ -101,6 +101,8 @@ class MessageInbox:
         while self.pending >= self._needed:
             chunk, at, needed = self._chunks[0], self._at, self._needed
             if len(chunk) - at < needed:
+                if needed > PREFIX_BYTES:
+                    return self._take_across(needed)
                 self._chunks[0] = chunk[at:]
                 chunk, at = b"".join(self._chunks), 0
                 self._chunks, self._at = [chunk], 0
@@ -123,6 +125,28 @@ class MessageInbox:
                 self._at = stop
             return packed, message
         return None
+
+    def _take_across(self, needed: int) -> RawMessage:
+        """Take a message that ends in a later chunk than it began in; its bytes are copied once."""
+        chunks, at = self._chunks, self._at
+        first = chunks[0]
+        parts: list[bytes | bytearray | memoryview] = [memoryview(first)[at + PREFIX_BYTES :]]
+        left = needed - (len(first) - at)
+        last = 1
+        while left > len(chunks[last]):
+            parts.append(chunks[last])
+            left -= len(chunks[last])
+            last += 1
+        parts.append(memoryview(chunks[last])[:left])
+        packed = first[at] == 1
+        self.pending -= needed
+        self._needed = PREFIX_BYTES
+        self._at = left
+        if left == len(chunks[last]):
+            last += 1
+            self._at = 0
+        del chunks[:last]
+        return packed, b"".join(parts)
 
     def _check(self, flag: int, size: int) -> None:
         if size > self._max_bytes:
