@@ -9,7 +9,8 @@ Prints `ready HOST:PORT` when it listens, and serves until it is told to end (SI
 
 As `responder.py` it does not decode request headers, and the messages of an answer are framed once. Unlike
 it, it keeps the windows of streams, so an answer may be larger than they are. Each message is a frame of its
-own (several, where the peer allows no frame that large), as with most servers. One message costs about
+own (several, where the peer allows no frame that large), as with most servers; the largest frame it takes is
+that of a grpcio server. One message costs about
 0.2 us of its core, an echoed one about 2 us.
 """
 
@@ -27,6 +28,7 @@ from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.hpack import encode
 
 HEAD = encode(((b":status", b"200"), (b"content-type", b"application/grpc")))
+MAX_FRAME_BYTES = 4_194_304
 TRAILERS = encode(((b"grpc-status", b"0"),))
 
 
@@ -47,7 +49,7 @@ class StreamingResponder(asyncio.Protocol):
     def __init__(self, message: bytes, count: int) -> None:
         self.message = b"\0" + len(message).to_bytes(4, "big") + message
         self.count = count  # 0 echoes
-        self.frames = h2.FrameReader()
+        self.frames = h2.FrameReader(MAX_FRAME_BYTES)
         self.preface_left = len(h2.PREFACE)
         self.window = self.initial_window = h2.DEFAULT_WINDOW
         self.max_frame_size = h2.DEFAULT_FRAME_SIZE
@@ -58,7 +60,12 @@ class StreamingResponder(asyncio.Protocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
         transport.write(
-            h2.settings_frame([(h2.Setting.INITIAL_WINDOW_SIZE, h2.MAX_WINDOW)])
+            h2.settings_frame(
+                [
+                    (h2.Setting.INITIAL_WINDOW_SIZE, h2.MAX_WINDOW),
+                    (h2.Setting.MAX_FRAME_SIZE, MAX_FRAME_BYTES),
+                ]
+            )
             + h2.window_update_frame(0, h2.MAX_WINDOW - h2.DEFAULT_WINDOW)
         )
 

@@ -81,12 +81,12 @@ class Http2Link(asyncio.Protocol):
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._closing: Timer | None = None
-        self._frames = h2.FrameReader(settings.max_frame_bytes)
+        self._frames = h2.FrameReader(settings.frame_bytes)
         self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
         self._calls: dict[int, Call] = {}
         self._next_stream = 1
         self._unsent_from = 1  # streams from here on have not been given to the socket
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._flush_due = False
         self._outflow = Outflow(self._write)
         self._estimate = WindowEstimate(settings.stream_window_bytes, settings.max_stream_window_bytes)
@@ -184,7 +184,7 @@ class Http2Link(asyncio.Protocol):
                 (
                     (Setting.ENABLE_PUSH, 0),
                     (Setting.INITIAL_WINDOW_SIZE, settings.stream_window_bytes),
-                    (Setting.MAX_FRAME_SIZE, settings.max_frame_bytes),
+                    (Setting.MAX_FRAME_SIZE, settings.frame_bytes),
                     (Setting.MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
                 )
             )
@@ -192,8 +192,10 @@ class Http2Link(asyncio.Protocol):
         if settings.connection_window_bytes > h2.DEFAULT_WINDOW:
             self._write(h2.window_update_frame(0, settings.connection_window_bytes - h2.DEFAULT_WINDOW))
 
-    def _write(self, frames: bytes) -> None:
+    def _write(self, frames: bytes, content: bytes | memoryview = b"") -> None:
         self._pieces.append(frames)
+        if content:
+            self._pieces.append(content)
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)

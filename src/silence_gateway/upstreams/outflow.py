@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import Callable
+from typing import Protocol
 
 from silence_gateway.core.h2_frames import (
     DATA,
@@ -19,7 +19,15 @@ from silence_gateway.core.h2_frames import (
     ErrorCode,
     H2Violation,
     frame,
+    frame_head,
 )
+
+
+class Write(Protocol):
+    """Takes what is to be sent, in order."""
+
+    def __call__(self, frames: bytes, content: bytes | memoryview = b"", /) -> None:
+        """Send whole frames, or the head of one and its *content*."""
 
 
 class Outbox:
@@ -30,7 +38,7 @@ class Outbox:
     def __init__(self, stream_id: int, window: int) -> None:
         self.stream_id = stream_id
         self.window = window
-        self.pieces: deque[bytes] = deque()
+        self.pieces: deque[bytes | memoryview] = deque()
         self.size = 0
         self.end = False
         self.waiter: Future[None] | None = None
@@ -47,7 +55,7 @@ class Outbox:
             self.waiter.set_result(None)
         self.waiter = None
 
-    def take(self, most: int) -> bytes:
+    def take(self, most: int) -> bytes | memoryview:
         """Remove and return up to *most* bytes."""
         piece = self.pieces.popleft()
         if len(piece) > most:
@@ -62,7 +70,7 @@ class Outflow:
     Windows of the peer, and the requests that wait for them.
 
     Args:
-        write: Takes whole frames, to be sent in order.
+        write: Takes whole frames, or a frame's head and content, to be sent in order.
 
     Attributes:
         window: What the connection may still send.
@@ -73,7 +81,7 @@ class Outflow:
 
     __slots__ = ("_write", "initial_window", "limit", "max_frame_size", "outboxes", "paused", "window")
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: Write) -> None:
         self._write = write
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
@@ -89,11 +97,14 @@ class Outflow:
 
     def put(self, outbox: Outbox, data: bytes, *, end: bool = False) -> None:
         """Send *data* as soon as the windows allow."""
-        if data:
-            # In frame-sized pieces, so that taking one never copies a large rest.
-            step = self.max_frame_size
-            outbox.pieces.extend(data[at : at + step] for at in range(0, len(data), step))
-            outbox.size += len(data)
+        step = self.max_frame_size
+        if len(data) > step:
+            # In frame-sized pieces that are not copied; nobody changes a message that was given to a call.
+            view = memoryview(data)
+            outbox.pieces.extend([view[at : at + step] for at in range(0, len(data), step)])
+        elif data:
+            outbox.pieces.append(data)
+        outbox.size += len(data)
         outbox.end = outbox.end or end
         self._send(outbox, most_frames=len(outbox.pieces) if len(self.outboxes) == 1 else 1)
         if outbox.size and len(self.outboxes) > 1:
@@ -122,10 +133,12 @@ class Outflow:
             if room <= 0:
                 break
             piece = outbox.take(room)
-            self.window -= len(piece)
-            outbox.window -= len(piece)
+            size = len(piece)
+            self.window -= size
+            outbox.window -= size
             last = outbox.end and not outbox.size
-            self._write(frame(DATA, END_STREAM if last else 0, outbox.stream_id, piece))
+            head = frame_head.pack(size >> 8, size & 0xFF, DATA, END_STREAM if last else 0, outbox.stream_id)
+            self._write(head, piece)
             sent += 1
             if last:
                 del self.outboxes[outbox.stream_id]
