@@ -87,12 +87,20 @@ def running(
 
 
 @contextlib.contextmanager
-def backend() -> Iterator[int]:
+def backend(message: bytes = bytes.fromhex(ITEM_HEX)) -> Iterator[int]:
     """Run the constant-answer gRPC server on the load core and return its port."""
     port = free_port()
-    with running(
-        [PYTHON, "responder.py", "--port", str(port), "--message-hex", ITEM_HEX], core=LOAD_CORE, port=port
-    ):
+    args = [PYTHON, "responder.py", "--port", str(port), "--message-hex", message.hex()]
+    with running(args, core=LOAD_CORE, port=port):
+        yield port
+
+
+@contextlib.contextmanager
+def streaming_backend(*arguments: str) -> Iterator[int]:
+    """Run the gRPC server for streams and large messages on the load core and return its port."""
+    port = free_port()
+    args = [PYTHON, "streaming_responder.py", "--port", str(port), *arguments]
+    with running(args, core=LOAD_CORE, port=port):
         yield port
 
 

@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
         "the same with an exact limit in Valkey",
         lambda rounds, seconds: http_load.measure(rounds, seconds, limited=True),
     ),
-    "c": ("CPU per unary gRPC call", calls.measure),
+    "c": ("unary gRPC calls", calls.measure),
     "d": ("limit decisions per second", decisions.measure),
     "e": ("fan-out to 1,000 WebSocket clients", fanout.measure),
     "f": ("latency at 70 % of our maximum", latency.measure),
@@ -47,6 +47,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "l": ("random steps on which scripts and core agree", agreement.measure),
     "m": ("memory per key, a million keys", key_memory.measure),
     "n": ("limits in a FastAPI app", asgi_limits.measure),
+    "o": ("streams of small gRPC messages", calls.measure_streams),
 }
 PACKAGES = (
     "silence-gateway",
@@ -68,7 +69,7 @@ WANTED = {
     ("a", "silence / envoy"): 2.0,
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
     ("b", "silence, limited / envoy"): 1.3,
-    ("c", "grpcio.aio / silence (CPU)"): 5.0,
+    **calls.WANTED,
     ("d", "silence / limits (8 callers)"): 3.0,
     ("d", "silence / limits (64 callers)"): 8.0,
     ("d", "silence / limits (512 callers)"): 8.0,

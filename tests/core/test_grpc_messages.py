@@ -120,6 +120,30 @@ def test_single_bytes_do_not_become_objects_of_their_own() -> None:
     assert inbox.pending == 0
 
 
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 9_000), max_size=6),
+    cuts=st.lists(st.integers(1, 5_000), max_size=12),
+    eager=st.booleans(),
+)
+def test_messages_larger_than_their_pieces_survive_any_cutting(
+    sizes: list[int], cuts: list[int], eager: bool
+) -> None:
+    messages = [bytes(number % 251 for number in range(size)) for size in sizes]
+    wire = b"".join(framed(message) for message in messages)
+    inbox = MessageInbox(b"", 9_000)
+    got = []
+    for cut in [*cuts, len(wire) + 1]:
+        inbox.put(wire[:cut])
+        wire = wire[cut:]
+        if eager:
+            got += all_of(inbox)
+    got += all_of(inbox)
+
+    assert got == [(False, message) for message in messages]
+    assert inbox.pending == 0
+
+
 def test_messages_are_cut_off_when_they_are_taken() -> None:
     inbox = MessageInbox(b"", 10)
     inbox.put(framed(b"") * 10_000)

@@ -201,6 +201,17 @@ def test_broken_rules_are_named(wire: bytes, code: ErrorCode) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("cut", [1, 8, 9, 10])
+def test_a_frame_that_is_too_large_is_named_as_soon_as_its_head_is_there(cut: int) -> None:
+    reader = FrameReader()
+    wire = h2.frame(h2.DATA, 0, 1, bytes(h2.DEFAULT_FRAME_SIZE + 1))
+
+    assert not reader.feed(wire[:cut])
+    assert not reader.feed(wire[cut:10])
+    assert reader.violation is not None
+    assert reader.violation.code == ErrorCode.FRAME_SIZE_ERROR
+
+
 def test_frames_before_a_violation_are_still_given() -> None:
     reader = FrameReader()
 

@@ -654,11 +654,16 @@ def test_metadata_that_cannot_be_sent_is_refused_before_anything_happens() -> No
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_streams": 0}, {"stream_window_bytes": 100}, {"keepalive_s": -1}, {"max_frame_bytes": 200_000}],
+    [{"max_streams": 0}, {"stream_window_bytes": 100}, {"keepalive_s": -1}, {"max_frame_bytes": 2**24}],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         ConnectionSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_two_of_the_largest_frames_fit_into_a_window() -> None:
+    assert ConnectionSettings().frame_bytes == 131_072
+    assert ConnectionSettings(stream_window_bytes=65_535).frame_bytes == 32_767
 
 
 def test_settings_are_announced() -> None:

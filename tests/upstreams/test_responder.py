@@ -1,11 +1,11 @@
-"""The benchmark's backend is a server that grpcio and our connection both accept."""
+"""The benchmarks' backends are servers that grpcio and our connection both accept."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from silence_gateway.upstreams.connection import connect
 
 pytestmark = pytest.mark.system
 
-RESPONDER = Path(__file__).parents[2] / "bench" / "responder.py"
+BENCH = Path(__file__).parents[2] / "bench"
+METHOD = "/any.Thing/AtAll"
 
 
 @contextmanager
-def responder(*arguments: str) -> Iterator[str]:
+def responder(*arguments: str, program: str = "responder.py") -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, str(RESPONDER), *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(BENCH / program), *arguments], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:
@@ -64,3 +65,40 @@ def test_it_can_answer_with_an_error() -> None:
 
     with responder("--grpc-status", "5", "--grpc-message", "out of stock", "--max-streams", "3") as address:
         asyncio.run(ours(address))
+
+
+def test_streams_larger_than_the_windows_come_whole_to_grpcio_and_to_us() -> None:
+    async def ours(address: str) -> None:
+        connection = await connect(address)
+
+        async def read() -> list[int]:
+            return [len(message) async for message in connection.stream(METHOD.encode(), b"")]
+
+        assert await asyncio.gather(*(read() for _ in range(10))) == [[65_536] * 30] * 10
+        await connection.close()
+
+    with responder(
+        "--message-bytes", "65536", "--messages", "30", program="streaming_responder.py"
+    ) as address:
+        asyncio.run(ours(address))
+        with grpc.insecure_channel(address) as channel:
+            answers = [channel.unary_stream(METHOD)(b"") for _ in range(10)]
+            assert [[len(message) for message in answer] for answer in answers] == [[65_536] * 30] * 10
+
+
+def test_an_echo_sends_back_what_grpcio_and_we_send() -> None:
+    sent = [b"%d" % number * 3_000 for number in range(100)]
+
+    async def given() -> AsyncIterator[bytes]:
+        for message in sent:
+            yield message
+
+    async def ours(address: str) -> None:
+        connection = await connect(address)
+        assert [message async for message in connection.stream(METHOD.encode(), given())] == sent
+        await connection.close()
+
+    with responder("--echo", program="streaming_responder.py") as address:
+        asyncio.run(ours(address))
+        with grpc.insecure_channel(address) as channel:
+            assert list(channel.stream_stream(METHOD)(iter(sent))) == sent

@@ -89,6 +89,7 @@ _setting = Struct(">HI")
 _two_words = Struct(">II")
 _word = Struct(">I")
 
+_HEAD_BYTES = frame_head.size
 _FIXED_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _ON_STREAM = frozenset((DATA, HEADERS, PRIORITY, RST_STREAM, CONTINUATION))
 _ON_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
@@ -134,14 +135,16 @@ class FrameReader:
         frames: list[Frame] = []
         if self.violation is not None:
             return frames
+        at = 0
         if self._pieces:
-            self._pieces.append(data)
-            self._held += len(data)
-            if self._held < self._needed:
+            # Only the frame that had begun is put together; a large read behind it is not copied for that.
+            whole, at = self._completed(data)
+            if whole is None:
                 return frames
-            data = b"".join(self._pieces)
-            self._pieces.clear()
-        at, end, limit = 0, len(data), self._max_frame_size
+            frames = self.feed(whole)
+            if self.violation is not None:
+                return frames
+        end, limit = len(data), self._max_frame_size
         unpack = frame_head.unpack_from
         while end - at >= 9:
             high, low, kind, flags, stream = unpack(data, at)
@@ -178,6 +181,26 @@ class FrameReader:
     def unfinished(self) -> bool:
         """Whether a frame, or a header block of several frames, has begun and not ended."""
         return bool(self._pieces) or self._block is not None
+
+    def _completed(self, data: bytes) -> tuple[bytes | None, int]:
+        """Return the frame that had begun, if *data* completes it, and how much of *data* that took."""
+        pieces = self._pieces
+        taken = self._needed - self._held
+        if self._needed == _HEAD_BYTES and taken <= len(data):
+            head = b"".join((*pieces, data[:taken]))
+            self._needed += int.from_bytes(head[:3], "big")
+            if self._needed > _HEAD_BYTES + self._max_frame_size:
+                pieces.clear()
+                return head, taken
+            taken = self._needed - self._held
+        if taken > len(data):
+            pieces.append(data)
+            self._held += len(data)
+            return None, len(data)
+        pieces.append(data[:taken])
+        whole = b"".join(pieces)
+        pieces.clear()
+        return whole, taken
 
     def _keep(self, rest: bytes, needed: int) -> None:
         self._pieces.append(rest)

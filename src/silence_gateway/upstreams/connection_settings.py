@@ -9,6 +9,7 @@ from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.packing import ENCODINGS
 
 MEBIBYTE = 1_048_576
+LEAST_FRAME_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class ConnectionSettings:
         max_stream_window_bytes: How far the window of a stream may grow whose reader takes what comes,
             when the path holds more than it (`core.h2_bandwidth`); at least `stream_window_bytes`.
         connection_window_bytes: How much all answers together may have on the way.
-        max_frame_bytes: The largest frame the peer may send us; 16 KiB is the least HTTP/2 allows.
+        max_frame_bytes: The largest frame the peer may send us; 16 KiB is the least HTTP/2 allows. Never
+            more than half of `stream_window_bytes`, whatever is written here (`frame_bytes`).
         max_header_list_bytes: The largest header list of an answer, counted as RFC 9113 does.
         keepalive_s: Silence after which we ask whether the peer is there; None never asks. Servers
             of gRPC refuse more than one ping in five minutes unless they are told otherwise.
@@ -42,7 +44,7 @@ class ConnectionSettings:
     stream_window_bytes: int = MEBIBYTE // 4
     max_stream_window_bytes: int = 4 * MEBIBYTE
     connection_window_bytes: int = 16 * MEBIBYTE
-    max_frame_bytes: int = 16_384
+    max_frame_bytes: int = 131_072
     max_header_list_bytes: int = 65_536
     keepalive_s: float | None = None
     keepalive_timeout_s: float = 20.0
@@ -59,15 +61,13 @@ class ConnectionSettings:
                 ("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1),
                 ("stream_window_bytes", self.stream_window_bytes, 65_535, 2**31 - 1),
                 ("connection_window_bytes", self.connection_window_bytes, 65_535, 2**31 - 1),
-                ("max_frame_bytes", self.max_frame_bytes, 16_384, 2**24 - 1),
+                ("max_frame_bytes", self.max_frame_bytes, LEAST_FRAME_BYTES, 2**24 - 1),
                 ("max_header_list_bytes", self.max_header_list_bytes, 1_024, MAX_BLOCK_BYTES),
             )
             if not low <= value <= high
         ]
         if not self.stream_window_bytes <= self.max_stream_window_bytes < 2**31:
             problems.append("max_stream_window_bytes is below stream_window_bytes, or above 2 GiB")
-        if self.stream_window_bytes < 2 * self.max_frame_bytes:
-            problems.append("stream_window_bytes is below two frames (max_frame_bytes)")
         if self.compression not in ENCODINGS or self.compress_over_bytes < 1:
             problems.append(
                 f"compression is {self.compression!r} over {self.compress_over_bytes} bytes, not one of "
@@ -77,3 +77,8 @@ class ConnectionSettings:
             problems.append("timeouts and intervals must be positive")
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def frame_bytes(self) -> int:
+        """The largest frame the peer may send: one may be on its way while another is read."""
+        return min(self.max_frame_bytes, self.stream_window_bytes // 2)

@@ -88,7 +88,7 @@ class Http2Link(asyncio.Protocol):
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._closing: Timer | None = None
-        self._frames = h2.FrameReader(settings.max_frame_bytes)
+        self._frames = h2.FrameReader(settings.frame_bytes)
         self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
         self._news = News()
         self._calls: dict[int, Call] = {}
@@ -193,7 +193,7 @@ class Http2Link(asyncio.Protocol):
                 (
                     (Setting.ENABLE_PUSH, 0),
                     (Setting.INITIAL_WINDOW_SIZE, settings.stream_window_bytes),
-                    (Setting.MAX_FRAME_SIZE, settings.max_frame_bytes),
+                    (Setting.MAX_FRAME_SIZE, settings.frame_bytes),
                     (Setting.MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
                 )
             )
