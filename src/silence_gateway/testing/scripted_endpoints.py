@@ -20,6 +20,7 @@ from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.testing.scripted_upstream import Call, Reply, Script, ScriptedStream, ScriptedUpstream
 from silence_gateway.upstreams import contracts
 from silence_gateway.upstreams.contracts import Metadata
+from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 CHECK = b"/grpc.health.v1.Health/Check"
 SERVING = Reply(b"\x08\x01")
@@ -33,6 +34,7 @@ class ScriptedConnection:
     Attributes:
         max_streams: Calls it takes at once.
         accepting: Whether it takes calls.
+        statistics: The bytes of the messages of unary calls, and no others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ScriptedConnection:
     ) -> None:
         self.max_streams = endpoint.max_streams
         self.accepting = True
+        self.statistics = ConnectionStatistics()
         self._endpoint = endpoint
         self._on_lost = on_lost
         self._on_capacity = on_capacity
@@ -60,8 +63,11 @@ class ScriptedConnection:
         was_full = self.open_streams + 1 == self.max_streams
         task = asyncio.ensure_future(self._endpoint.meet(method, message, metadata, deadline_s))
         self._calls.add(task)
+        self.statistics.bytes_out += len(message)
         try:
-            return await task
+            reply = await task
+            self.statistics.bytes_in += len(reply.message)
+            return reply
         except asyncio.CancelledError:
             if self._broken:
                 raise UpstreamUnavailable(self._broken) from None

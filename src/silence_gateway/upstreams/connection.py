@@ -26,6 +26,7 @@ from silence_gateway.errors import UpstreamProtocolError, UpstreamTimeout, Upstr
 from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
+from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.deadlines import GRAIN_S
 from silence_gateway.upstreams.grpc_messages import CallError, in_pieces
@@ -194,6 +195,17 @@ class GrpcConnection(Http2Client):
         return call
 
     @property
+    def connectivity(self) -> Connectivity:
+        """Whether it takes calls; once it does not, it never will again."""
+        if self.accepting:
+            return Connectivity.READY
+        return Connectivity.SHUTDOWN if self.stopped_because else Connectivity.CONNECTING
+
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as it takes no more calls, from now on."""
+        return self._news.wait()
+
+    @property
     def open_streams(self) -> int:
         """How many calls are in flight."""
         return len(self._calls)
@@ -316,7 +328,8 @@ async def connect(
         ) from exc
     except (OSError, ssl.SSLError) as exc:
         connection.abort()
-        raise UpstreamUnavailable(f"cannot connect to {address}: {exc}", sent=False) from exc
+        why = "connection refused" if isinstance(exc, ConnectionRefusedError) else str(exc)
+        raise UpstreamUnavailable(f"cannot connect to {address}: {why}", sent=False) from exc
     except (UpstreamUnavailable, UpstreamProtocolError) as exc:
         connection.abort()
         text = f"cannot use {address}: {exc}"

@@ -16,12 +16,14 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.balancing.slow_start import FULL
 from silence_gateway.core.breaker import Breaker, BreakerPolicy, State
+from silence_gateway.core.durations import BUCKETS
 from silence_gateway.core.endpoints import Link, Standing, Verdict
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
 from silence_gateway.upstreams.line_ages import LineAges
+from silence_gateway.upstreams.record import BreakerHistory, EndpointRecord
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
 
 # The first wait is short because most endpoints that go away are being restarted; the cap keeps recovery
@@ -35,8 +37,6 @@ GOODBYE_STABLE_S = 0.5
 
 WARM_UP_S = 1.0
 """How long an endpoint with one connection may be kept from calls until the others stand as well."""
-
-MAX_ERROR_TEXT = 300
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -59,6 +59,8 @@ class Endpoint:
         heard_s: When it last answered a unary call, or owed no answer; monotonic seconds.
         ready_s: When it last began to take calls, monotonic seconds.
         codes: Calls ended, by gRPC code.
+        durations: Unary calls that were answered, or not until their deadline, by bucket of
+            `core.durations`, timed from when they got their place here.
         connections: Those that take calls.
         retiring: Those that only finish what they have.
         verdict: What it is good for, as last worked out.
@@ -67,16 +69,17 @@ class Endpoint:
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
         vouched: Whether its health was found out by another instance.
         hold: What an operator said about its breaker; None leaves that to itself.
+        history: What its breaker did.
+        record: What is written down about it for people to read.
     """
 
     __slots__ = (
         "_ages", "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials",
         "_failed_further", "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng",
-        "_spawn", "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections",
-        "health",
-        "heard_s", "hold", "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s",
-        "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched", "weight",
-        "zone",
+        "_spawn", "active", "address", "breaker", "codes", "connections", "down", "durations", "ejected",
+        "ejections", "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty",
+        "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "since_us", "streaming",
+        "verdict", "vouched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -109,13 +112,15 @@ class Endpoint:
         self.vouched = False
         self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
-        self.last_error = ""
+        self.history = BreakerHistory()
+        self.record = EndpointRecord(self.since_us, clock.monotonic_s())
         self.in_flight = 0
         self.streaming = 0
         self.penalty = 0
         self.rtt_s = 0.0
         self.heard_s = self.ready_s = clock.monotonic_s()
         self.codes = [0] * 17
+        self.durations = [0] * BUCKETS
         self.connections: list[Connection] = []
         self.retiring: list[Connection] = []
         self._current: Connection | None = None
@@ -155,7 +160,31 @@ class Endpoint:
     @property
     def streams(self) -> int:
         """Calls in flight on all its connections, as these count them."""
-        return sum(connection.open_streams for connection in (*self.connections, *self.retiring))
+        return sum(connection.open_streams for connection in self._open)
+
+    @property
+    def last_error(self) -> str:
+        """What last went wrong with a connection, a call or a check; empty if nothing did."""
+        mishap = self.record.mishap
+        return "" if mishap is None else mishap.text
+
+    @last_error.setter
+    def last_error(self, text: str) -> None:
+        self.record.went_wrong(text, self._clock.now_us())
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received on all its connections, ever."""
+        return self.record.bytes_in + sum(one.statistics.bytes_in for one in self._open)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent on all its connections, ever."""
+        return self.record.bytes_out + sum(one.statistics.bytes_out for one in self._open)
+
+    @property
+    def _open(self) -> tuple[Connection, ...]:
+        return (*self.connections, *self.retiring)
 
     def update(self, settings: EndpointSettings) -> None:
         """Be what *settings* say of this address from the pool's next `reconsider` on."""
@@ -185,7 +214,7 @@ class Endpoint:
         """Close, renew and open connections as their age and use want it; call it once a second."""
         if self._closed:
             return
-        self.retiring = [one for one in self.retiring if one.open_streams]
+        self._let_go()
         self._warmed()
         if self.link is Link.IDLE and not self._may_rest:
             self._dial()
@@ -210,9 +239,10 @@ class Endpoint:
         """End every connection at once and dial no more. Cancelling it may leave some open."""
         self._closed = True
         self._current = None
-        connections = [*self.connections, *self.retiring]
+        connections = self._open
         self.connections, self.retiring = [], []
         for connection in connections:
+            self._count_out(connection)
             await connection.close(graceful=False)
 
     @property
@@ -273,7 +303,7 @@ class Endpoint:
         try:
             connection = await self._connector(self.address, on_lost=on_lost, on_capacity=self._on_room)
         except (GatewayError, OSError, ValueError) as error:
-            self._note(str(error) or type(error).__name__)
+            self.last_error = str(error) or type(error).__name__
             if self.connections:
                 self._failed_further += 1
             else:
@@ -285,6 +315,7 @@ class Endpoint:
             await connection.close(graceful=False)
             return False
         self.connections.append(connection)
+        self.record.connects += 1
         self._ages.begin(connection)
         if lost:
             self._retire(connection, lost[0])
@@ -317,9 +348,12 @@ class Endpoint:
             self._current = None
         if connection.open_streams:
             self.retiring.append(connection)
+        else:
+            self._count_out(connection)
         self._spawn(connection.close(graceful=True))
 
     def _retire(self, connection: Connection, reason: str) -> None:
+        self._let_go(connection)
         if connection not in self.connections:
             return
         self.connections.remove(connection)
@@ -327,10 +361,12 @@ class Endpoint:
         self._current = None
         if connection.open_streams:
             self.retiring.append(connection)
+        else:
+            self._count_out(connection)
         if self._closed or self.connections:
             return
         if reason:
-            self._note(reason)
+            self.last_error = reason
         stable_s = STABLE_S if reason else GOODBYE_STABLE_S
         lived_s = self._clock.monotonic_s() - self._connected_s
         self._attempt = 0 if lived_s >= stable_s else self._attempt + 1
@@ -340,5 +376,13 @@ class Endpoint:
         self._on_lost(self, reason)
         self._on_change()
 
-    def _note(self, error: str) -> None:
-        self.last_error = error[:MAX_ERROR_TEXT]
+    def _let_go(self, lost: Connection | None = None) -> None:
+        """Forget those connections without new calls whose last call is over, and *lost* if it is one."""
+        for one in [one for one in self.retiring if not one.open_streams or one is lost]:
+            self.retiring.remove(one)
+            self._count_out(one)
+
+    def _count_out(self, connection: Connection) -> None:
+        """Take over what a connection has counted, so that totals never go down."""
+        self.record.bytes_in += connection.statistics.bytes_in
+        self.record.bytes_out += connection.statistics.bytes_out

@@ -27,6 +27,7 @@ from silence_gateway.errors import (
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
+from silence_gateway.upstreams.connectivity import News
 from silence_gateway.upstreams.deadlines import GRAIN_S, Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
@@ -89,6 +90,7 @@ class Http2Link(asyncio.Protocol):
         self._closing: Timer | None = None
         self._frames = h2.FrameReader(settings.max_frame_bytes)
         self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
+        self._news = News()
         self._calls: dict[int, Call] = {}
         self._next_stream = 1
         self._unsent_from = 1  # streams from here on have not been given to the socket
@@ -142,6 +144,7 @@ class Http2Link(asyncio.Protocol):
         self.accepting = False
         if not self.stopped_because:
             self.stopped_because = reason
+            self._news.tell()
             if self._on_stop is not None:
                 self._on_stop(reason)
 
