@@ -303,6 +303,25 @@ def test_connections_are_opened_ahead_of_need_and_kept() -> None:
     run(scenario)
 
 
+def test_nothing_is_opened_for_an_endpoint_that_leaves() -> None:
+    async def scenario() -> None:
+        pool = PoolSettings(min_connections=2, max_connection_age_s=10)
+        async with started(settings_of(A, B, pool=pool, balancer="round_robin")) as bench:
+            bench.endpoints[A].follow(Reply(b"late", after_s=60))
+            bench.endpoints[B].follow(Reply(b"late", after_s=60))
+            calls = [bench.begin(100) for _ in range(2)]
+            await settle()
+            bench.pool.remove_endpoint(A)
+            await bench.clock.advance(30)
+
+            assert bench.endpoints[A].dials == 2
+            assert bench.endpoints[B].dials > 2
+            await bench.clock.advance(31)
+            assert [await call for call in calls] == [b"late"] * 2
+
+    run(scenario)
+
+
 def test_an_endpoint_takes_calls_once_all_its_first_connections_stand() -> None:
     async def scenario() -> None:
         bench = Bench(settings_of(A, B, pool=PoolSettings(min_connections=2), balancer="round_robin"))

@@ -232,7 +232,7 @@ class Endpoint:
             self._attempt = 0
             self.link = Link.IDLE
             self._on_change()
-        elif renewed is not None or plan.missing:
+        elif (renewed is not None or plan.missing) and not self.removed:
             self._dial(renewed)
 
     async def close(self) -> None:
