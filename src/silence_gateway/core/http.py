@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from silence_gateway.core.shedding import Importance
 
@@ -22,9 +22,30 @@ NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 """What a request without a token says: one object for all of them."""
 
 
+class IncomingBody(Protocol):
+    """
+    The body of a request that is served while it comes: iterate once to get its pieces.
+
+    Iteration raises a ClientFault when the client breaks the rules or is too slow; what was taken until
+    then is no body. The client is held up by whoever does not take what has come.
+
+    Attributes:
+        size: Bytes that it will have, or `core.http_head.CHUNKED` if only its end will tell.
+        received: Bytes that have come so far.
+        done: Whether all of it has come.
+    """
+
+    size: int
+    received: int
+    done: bool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over its pieces, none of them empty."""
+
+
 class Request:
     """
-    One HTTP request, complete with its body.
+    One HTTP request, complete with its body unless that is `incoming`.
 
     Attributes:
         method: Upper-case ASCII token.
@@ -33,7 +54,8 @@ class Request:
         query: The part after the first `?`, still percent-encoded; empty if there is none.
         headers: Lower-case name to value. Repeated fields are joined by `, ` in order (`; ` for
             cookie), which RFC 9110 section 5.3 allows; a repeated Host never gets this far.
-        body: The whole body, not decoded.
+        body: The whole body, not decoded; empty where there is an `incoming`.
+        incoming: The body as it comes, where what serves the request takes it so; else None.
         peer: Address of the other end of the socket; empty for a unix socket.
         scheme: `http` or `https`.
         http_version: `1.0` or `1.1`.
@@ -65,6 +87,7 @@ class Request:
         "headers",
         "http_version",
         "importance",
+        "incoming",
         "matched",
         "method",
         "path",
@@ -98,6 +121,7 @@ class Request:
         self.path, _, self.query = target.partition("?")
         self.headers = headers
         self.body = body
+        self.incoming: IncomingBody | None = None
         self.peer = peer
         self.scheme = scheme
         self.http_version = http_version
@@ -137,16 +161,23 @@ class StreamingResponse(Response):
     An answer sent as it is made: each item of *chunks* is one piece, written at once.
 
     The edge asks for the next piece only while the client keeps up. If *chunks* raises after the
-    first piece, the connection is broken off without a clean end, so that no client takes a part
-    for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
+    first piece, or ends before *length* bytes where that is known, the connection is broken off without
+    a clean end, so that no client takes a part for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
     client has left. *chunks* may have `trailers`, a list of header lines that are known at its end.
     """
 
-    __slots__ = ("chunks",)
+    __slots__ = ("chunks", "length")
 
-    def __init__(self, status: int, headers: HeaderList | None, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: HeaderList | None,
+        chunks: AsyncIterator[bytes],
+        length: int | None = None,
+    ) -> None:
         super().__init__(status, headers)
         self.chunks = chunks
+        self.length = length
 
 
 class UpgradeResponse(Response):
