@@ -132,7 +132,7 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert told is not None
 
     with pytest.raises(ConfigError, match=r"upstreams\.shop\.tls"):
-        upstream_tls("shop", told)
+        upstream_tls("shop", told, "h2")
 
 
 def test_an_upstream_is_told_how_to_balance_and_what_to_hold_back(config: GatewayConfig) -> None:

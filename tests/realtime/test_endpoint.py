@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from silence_gateway.core.http import Request, UpgradeResponse
+from silence_gateway.core.origins import origin_allowed
 from silence_gateway.errors import AccessDenied, Draining
 from silence_gateway.realtime.connection import Connection
-from silence_gateway.realtime.endpoint import origin_allowed, websocket_endpoint
+from silence_gateway.realtime.endpoint import websocket_endpoint
 
 
 def request(target: str = "/connection/websocket", **headers: str) -> Request:

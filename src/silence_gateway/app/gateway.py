@@ -31,7 +31,7 @@ from silence_gateway.limiting.sweep import LimitSweep
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.stores.contracts import Store
 from silence_gateway.transcoding.service import TranscodedService
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.pool import Pool
 from silence_gateway.watch.requests import RequestCounters
 
 # A listener that waits this long for the methods of its upstreams gives newcomers no confusing 404s;
@@ -57,7 +57,7 @@ class Gateway:
     access: AccessLists
     drain_s: float
     key_file: FileWatch[KeyRing, KeyRing] | None = None
-    upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
+    upstreams: dict[str, Pool] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
     routes: RouteSwitch | None = None
     limiter: Limiter | None = None

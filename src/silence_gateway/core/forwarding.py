@@ -8,11 +8,14 @@ dropped, whatever its spelling, and then set anew, so that nothing behind us can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 
 from silence_gateway.core.http import HeaderList, Request
 from silence_gateway.core.http_answer_head import AnswerHead
 from silence_gateway.core.http_head import CHUNKED, list_items
+from silence_gateway.errors import BadRequest
 
 HOP_BY_HOP = frozenset(
     (
@@ -67,6 +70,25 @@ OURS_IN_ANSWERS = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-reque
 VIA = b"1.1 silence"
 EMPTY_BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
 """Methods whose requests say that they have no body; servers may ask those for a length (411)."""
+
+
+HIDDEN_DOTS = re.compile(rb"(?:^|/)\.{1,2}(?:;[^/]*)?(?=/|$)")
+
+
+def check_path(path: str) -> None:
+    """
+    Refuse a *path* that may lead elsewhere behind us than it did here.
+
+    Routing has refused dot segments; some programs find more of them, where `%2F` or a backslash stands
+    for a slash, or `..;x` for `..`.
+
+    Raises:
+        BadRequest: If there are any.
+    """
+    if "%" not in path and ";" not in path:
+        return
+    if HIDDEN_DOTS.search(unquote_to_bytes(path).replace(b"\\", b"/")):
+        raise BadRequest("the path has hidden '.' or '..' segments; send the path they lead to")
 
 
 def forwarded_lines(request: Request, *, trusted: bool, upgrade: bool) -> bytes:

@@ -8,6 +8,7 @@ dataclasses: building both costs about 1 us (a frozen dataclass of this size cos
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -41,6 +42,20 @@ class IncomingBody(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over its pieces, none of them empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRule:
+    """
+    How the body of a request is read that is handed on as it comes.
+
+    Attributes:
+        max_bytes: The longest one.
+        whole_bytes: One that says that it is no longer than this is read whole all the same.
+    """
+
+    max_bytes: int
+    whole_bytes: int
 
 
 class Request:
@@ -162,8 +177,9 @@ class StreamingResponse(Response):
 
     The edge asks for the next piece only while the client keeps up. If *chunks* raises after the
     first piece, or ends before *length* bytes where that is known, the connection is broken off without
-    a clean end, so that no client takes a part for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
-    client has left. *chunks* may have `trailers`, a list of header lines that are known at its end.
+    a clean end, so that no client takes a part for the whole. The edge always calls `aclose()` on
+    *chunks* when it has one, also when the client has left. *chunks* may have `trailers`, a list of header
+    lines that are known at its end, for clients that say that they read them.
     """
 
     __slots__ = ("chunks", "length")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.http import Request, Response, UpgradeResponse
+from silence_gateway.core.http import Request, Response, StreamingResponse, UpgradeResponse
 from silence_gateway.core.websocket_handshake import accept_headers, upgrade_required
 from silence_gateway.edge.http1_writer import (
     BODILESS,
@@ -65,7 +65,7 @@ def answer_head(
             headers = headers + request.extra_headers
     status = response.status
     if status != 101:  # whose Connection line belongs to the handshake
-        if server.draining:
+        if server.draining or (connection.incoming is not None and not connection.incoming.done):
             connection.keep_alive = False
         if not connection.keep_alive:
             framing += CLOSE_LINE
@@ -91,10 +91,14 @@ def send_failure(connection: Http1Connection, request: Request | None, error: Un
     connection.write(b"%b%b%b%b\r\n%b" % head)
 
 
-def streaming_head(connection: Http1Connection, request: Request, response: Response) -> bytes | None:
-    """Return the head of an answer whose length is not known; None as for `answer_head`."""
+def streaming_head(
+    connection: Http1Connection, request: Request, response: StreamingResponse
+) -> bytes | None:
+    """Return the head of an answer that is sent in pieces; None as for `answer_head`."""
     if response.status in BODILESS:
         return answer_head(connection, request, response, b"")
+    if response.length is not None:
+        return answer_head(connection, request, response, b"content-length: %d\r\n" % response.length)
     if request.http_version == "1.0":
         # The end of the connection is the end of the answer.
         connection.keep_alive = False

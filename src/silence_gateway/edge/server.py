@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from silence_gateway.clock import Clock, SystemClock, Timer
-from silence_gateway.core.http import Handler, Request
+from silence_gateway.core.http import BodyRule, Handler, Request
 from silence_gateway.core.http_head import Rejected
 from silence_gateway.edge.heads import HeadReader
 from silence_gateway.edge.http1 import Http1Connection
@@ -47,6 +47,7 @@ class HttpServer:
         statistics: Counts, read when asked for.
         on_refused: Called for whatever is answered before the handler sees it: who asked, as much of the
             request as there is, and why.
+        body_rule: Says of a request with a body whether its handler takes that as it comes; None: none does.
         draining: Whether a graceful stop has begun; every answer then ends its connection.
     """
 
@@ -63,6 +64,7 @@ class HttpServer:
         self.observer = observer
         self.statistics = Statistics()
         self.on_refused: OnRefused = unheard
+        self.body_rule: Callable[[Request], BodyRule | None] | None = None
         self.heads = HeadReader()
         self.prefixes = Prefixes()
         self.scheme = "http"

@@ -16,7 +16,7 @@ from silence_gateway.core.balancing import raised
 from silence_gateway.core.breaker import State
 from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.upstreams.breakers import Breakers
-from silence_gateway.upstreams.dialing import Connection
+from silence_gateway.upstreams.dialing import Link
 from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
@@ -92,7 +92,7 @@ class Ledger:
     def failed(
         self,
         endpoint: Endpoint,
-        connection: Connection,
+        connection: Link,
         generation: int,
         started_s: float,
         error: BaseException,
@@ -111,6 +111,68 @@ class Ledger:
         endpoint.codes[code_of(error)] += 1
         if final:
             self.timed(now_s - started_s)
+        self._judge(endpoint, connection, generation, started_s, sent_s, error)
+        if endpoint.leaving:
+            self._left(endpoint)
+        self._places.give_back()
+
+    def heard(
+        self,
+        endpoint: Endpoint,
+        connection: Link,
+        generation: int,
+        started_s: float,
+        sent_s: float,
+        error: BaseException | None = None,
+    ) -> None:
+        """
+        Take from the head of an answer what it says about *endpoint*; the call itself goes on until `ended`.
+
+        *error* is what an answer that speaks against it stands for; the rest is as for `answered`.
+        """
+        now_s = self._monotonic_s()
+        self.timed(now_s - started_s)
+        if error is not None:
+            self._judge(endpoint, connection, generation, started_s, sent_s, error)
+            return
+        if self._feedback is not None:
+            self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
+        endpoint.heard_s = now_s
+        old = endpoint.breaker.state
+        slow = now_s - sent_s > self._slow_s
+        on_end = endpoint.breaker.on_slow if slow else endpoint.breaker.on_success
+        event = on_end(generation, int(now_s * 1e6))
+        if event is not None:
+            self._breakers.moved(endpoint, old, event)
+
+    def ended(self, endpoint: Endpoint, code: int) -> None:
+        """Write down the end of a call whose answer was `heard`."""
+        endpoint.in_flight -= 1
+        endpoint.codes[code] += 1
+        if endpoint.leaving:
+            self._left(endpoint)
+        self._places.give_back()
+
+    def timed(self, elapsed_s: float) -> None:
+        """Write down how long a call took."""
+        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
+        self.latency_sum_s += elapsed_s
+
+    def inherit(self, endpoint: Endpoint) -> None:
+        """Take over the counts of an endpoint that is going, so that totals never go down."""
+        self.codes = [mine + its for mine, its in zip(self.codes, endpoint.codes, strict=True)]
+
+    def _judge(
+        self,
+        endpoint: Endpoint,
+        connection: Link,
+        generation: int,
+        started_s: float,
+        sent_s: float | None,
+        error: BaseException,
+    ) -> None:
+        """Take from *error* what it says about *endpoint*."""
+        now_s = self._monotonic_s()
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
         if sent_s is not None:
@@ -140,18 +202,6 @@ class Ledger:
                 event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
         if event is not None:
             self._breakers.moved(endpoint, old, event)
-        if endpoint.leaving:
-            self._left(endpoint)
-        self._places.give_back()
-
-    def timed(self, elapsed_s: float) -> None:
-        """Write down how long a call took."""
-        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
-        self.latency_sum_s += elapsed_s
-
-    def inherit(self, endpoint: Endpoint) -> None:
-        """Take over the counts of an endpoint that is going, so that totals never go down."""
-        self.codes = [mine + its for mine, its in zip(self.codes, endpoint.codes, strict=True)]
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

@@ -179,7 +179,7 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         calls=sum(endpoint.codes),
         in_flight=endpoint.in_flight,
         failures=by_name([0, *endpoint.codes[1:]]),
-        connections=len(endpoint.connections),
+        connections=sum(connection.sockets for connection in endpoint.connections),
         streams=endpoint.streams,
         last_error=endpoint.last_error,
         weight=endpoint.weight,

@@ -38,7 +38,7 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
         except ValueError as exc:
             yield Finding(at=at, says=str(exc))
         yield from check_endpoints(at, upstream, config)
-        if not upstream.descriptors:
+        if not upstream.descriptors and upstream.protocol == "grpc":
             yield Finding(
                 at=(*at, "descriptors"),
                 says="the list is empty: write reflection, or name a file",
