@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from silence_gateway.core.shedding import Importance
 
 if TYPE_CHECKING:
-    from silence_gateway.core.sockets import SocketListener
+    from silence_gateway.core.sockets import FarEnd, SocketListener
 
 HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
@@ -215,6 +215,28 @@ class UpgradeResponse(Response):
         self.listener = listener
         self.on_refused: Callable[[], None] | None = None
         self.subprotocol = subprotocol
+
+
+class TunnelResponse(Response):
+    """
+    Take this connection over as the near end of a tunnel to *far*: a WebSocket that is passed on unread.
+
+    The edge has already checked the handshake; *headers* are what the far end answered to it.
+
+    Attributes:
+        on_over: Called once: when the tunnel has ended, or has not come to be.
+    """
+
+    __slots__ = ("far", "on_over")
+
+    def __init__(self, far: FarEnd, headers: HeaderList) -> None:
+        super().__init__(101, headers)
+        self.far = far
+        self.on_over: Callable[[], None] = nothing
+
+
+def nothing() -> None:
+    """Nobody waits for this."""
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]

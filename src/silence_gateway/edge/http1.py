@@ -20,12 +20,12 @@ import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
-from silence_gateway.core.http import Request, Response, StreamingResponse, UpgradeResponse
+from silence_gateway.core.http import Request, Response, StreamingResponse
 from silence_gateway.core.http_chunks import ChunkReader
 from silence_gateway.core.http_head import Head, Rejected
 from silence_gateway.core.websocket_handshake import check_handshake
 from silence_gateway.edge.heads import check_beginning, too_long
-from silence_gateway.edge.http1_answers import send_answer, take_over
+from silence_gateway.edge.http1_answers import send_answer, switch
 from silence_gateway.edge.http1_body import BodyInPieces, begin_body
 from silence_gateway.edge.http1_stream import stream_answer
 from silence_gateway.edge.problems import answer_error, problem
@@ -285,10 +285,8 @@ class Http1Connection(asyncio.Protocol):
             send_answer(self, request, response)
         elif isinstance(response, StreamingResponse):
             await stream_answer(self, request, response)
-        elif isinstance(response, UpgradeResponse):
-            take_over(self, request, response)
         else:
-            send_answer(self, request, response)
+            switch(self, request, response)
         self.task = None
         if self.phase == HANDLING:
             self.go_on()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.http import Request, Response, StreamingResponse, UpgradeResponse
+from silence_gateway.core.http import Request, Response, StreamingResponse, TunnelResponse, UpgradeResponse
 from silence_gateway.core.websocket_handshake import accept_headers, upgrade_required
 from silence_gateway.edge.http1_writer import (
     BODILESS,
@@ -20,6 +20,7 @@ from silence_gateway.edge.http1_writer import (
     header_lines,
 )
 from silence_gateway.edge.problems import answer_error
+from silence_gateway.edge.tunnel import TunnelConnection
 from silence_gateway.edge.websocket import upgraded
 
 if TYPE_CHECKING:
@@ -106,6 +107,16 @@ def streaming_head(
     return answer_head(connection, request, response, CHUNKED_LINE)
 
 
+def switch(connection: Http1Connection, request: Request, response: Response) -> None:
+    """Write an answer that is not of the two usual kinds: mostly one that ends HTTP on this connection."""
+    if isinstance(response, UpgradeResponse):
+        take_over(connection, request, response)
+    elif isinstance(response, TunnelResponse):
+        dig(connection, request, response)
+    else:
+        send_answer(connection, request, response)
+
+
 def take_over(connection: Http1Connection, request: Request, response: UpgradeResponse) -> None:
     """Make the connection a WebSocket, or say what was missing."""
     head = None
@@ -121,3 +132,18 @@ def take_over(connection: Http1Connection, request: Request, response: UpgradeRe
     connection.write(head)
     early = connection.leave()
     upgraded(connection.server, connection.transport, response.listener).open(early)
+
+
+def dig(connection: Http1Connection, request: Request, response: TunnelResponse) -> None:
+    """Make the connection the near end of a tunnel."""
+    response.headers = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), *response.headers]
+    head = answer_head(connection, request, response, b"") if connection.handshake else None
+    if head is None:
+        response.far.abort()
+        response.on_over()
+        return
+    connection.write(head)
+    early = connection.leave()
+    near = TunnelConnection(connection.server, connection.transport, response.far, response.on_over)
+    connection.transport.set_protocol(near)
+    near.open(early)

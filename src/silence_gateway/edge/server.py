@@ -23,6 +23,7 @@ from silence_gateway.edge.http1_writer import Prefixes
 from silence_gateway.edge.listen import accept
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.edge.statistics import Statistics
+from silence_gateway.edge.tunnel import TunnelConnection
 from silence_gateway.edge.websocket import WebSocketConnection
 from silence_gateway.events import Observer, nobody
 
@@ -70,8 +71,8 @@ class HttpServer:
         self.scheme = "http"
         self.draining = False
         self.connections: set[Http1Connection] = set()
-        self.websockets: set[WebSocketConnection] = set()
-        self.closing_websockets: set[WebSocketConnection] = set()
+        self.websockets: set[WebSocketConnection | TunnelConnection] = set()
+        self.closing_websockets: set[WebSocketConnection | TunnelConnection] = set()
         self.loop: asyncio.AbstractEventLoop
         self.listeners: list[asyncio.Server] = []
         self.sweeper: Timer | None = None
@@ -117,7 +118,10 @@ class HttpServer:
         """Cut off what is still open, at once; return how many there were."""
         self.stop_accepting()
         self.draining = True
-        left: list[Http1Connection | WebSocketConnection] = [*self.connections, *self.websockets]
+        left: list[Http1Connection | WebSocketConnection | TunnelConnection] = [
+            *self.connections,
+            *self.websockets,
+        ]
         tasks = [connection.task for connection in self.connections if connection.task is not None]
         self.empty = asyncio.Event()
         for connection in left:
@@ -168,7 +172,7 @@ class HttpServer:
             self.statistics.connections_open -= 1
             self.check_empty()
 
-    def forget_websocket(self, websocket: WebSocketConnection) -> None:
+    def forget_websocket(self, websocket: WebSocketConnection | TunnelConnection) -> None:
         """*websocket* is gone."""
         if websocket in self.websockets:
             self.websockets.discard(websocket)

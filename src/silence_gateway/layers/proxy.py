@@ -14,12 +14,20 @@ from typing import Protocol
 from silence_gateway.clock import Clock
 from silence_gateway.core.client_address import ProxyWalker
 from silence_gateway.core.forwarding import answered_fields, check_path, forwarded_lines
-from silence_gateway.core.http import BodyRule, HeaderList, Request, Response, StreamingResponse
+from silence_gateway.core.http import (
+    BodyRule,
+    HeaderList,
+    Request,
+    Response,
+    StreamingResponse,
+    TunnelResponse,
+)
 from silence_gateway.core.origins import origin_allowed
 from silence_gateway.core.websocket_handshake import accept_key, asks_for_websocket
 from silence_gateway.errors import AccessDenied
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody
+from silence_gateway.upstreams.http_tunnel import UpstreamTunnel
 from silence_gateway.upstreams.steering import Steering
 
 KEPT = "keep"
@@ -138,6 +146,8 @@ class HttpProxy:
             request.upstream_s += self._monotonic_s() - began_s
         head = answer.head
         fields = answered_fields(head, request.extra_headers)
+        if answer.switched is not None:
+            return TunnelResponse(UpstreamTunnel(answer), fields)
         if answer.done and request.method != "HEAD" and not answer.trailers:
             return Response(head.status, fields, answer.whole())
         return StreamingResponse(head.status, fields, AnswerPieces(answer), head.length)

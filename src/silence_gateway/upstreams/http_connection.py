@@ -293,6 +293,8 @@ class HttpConnection(asyncio.Protocol):
         head = answer.head
         if not ask.upgrade or head.value(b"sec-websocket-accept") != ask.upgrade:
             raise MalformedAnswer("it switched to a protocol that it was not asked for")
+        # Whoever takes it over is told what comes from then on.
+        self.transport.pause_reading()
         answer.switched = (self.transport, early)
         self._ask = None
         self._resolve(answer)
