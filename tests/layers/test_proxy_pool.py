@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.layers.proxy_scene import Exchange, Front, Origin, Script, front, request
@@ -333,7 +333,7 @@ def test_an_endpoint_that_fails_where_its_peers_do_not_is_ejected(run: Run) -> N
     async def main() -> None:
         outliers = OutlierSettings(consecutive=3)
         async with Origin() as well, Origin(failing(99)) as ill:
-            settings = {"outliers": outliers, "balancer": "round_robin", "retry": QUICK}
+            settings: dict[str, Any] = {"outliers": outliers, "balancer": "round_robin", "retry": QUICK}
             async with front(well, ill, **settings) as gateway:
                 await gateway.ready(2)
                 for _ in range(12):
@@ -448,7 +448,11 @@ def test_a_half_open_breaker_is_probed_by_a_check_when_no_request_comes(run: Run
             exchange.answer(status=b"200 OK" if checked else b"503 No")
 
         breaker = BreakerSettings(consecutive=1, cool_down_s=0.05)
-        settings = {"breaker": breaker, "retry": RetrySettings(attempts=1), "health": health(path="/up")}
+        settings: dict[str, Any] = {
+            "breaker": breaker,
+            "retry": RetrySettings(attempts=1),
+            "health": health(path="/up"),
+        }
         async with Origin(script) as origin, front(origin, **settings) as gateway:
             assert (await gateway.get()).startswith(b"HTTP/1.1 503 ")
             assert gateway.upstream.statistics.endpoints[0].breaker == "open"

@@ -141,7 +141,8 @@ class Gateway:
         if self.phase != "ready":
             return Readiness(self.phase, parts)
         known = [service.descriptors is not None for service in self.services]
-        if known and not any(known) and self.hub is None and self.rls is None:
+        serves_more = self.hub is not None or self.rls is not None or len(self.upstreams) > len(self.services)
+        if known and not any(known) and not serves_more:
             # Every request would be answered 503: no traffic should come yet.
             return Readiness("starting", parts)
         return Readiness("ready" if self.store_is_whole and all(known) else "degraded", parts)
