@@ -105,7 +105,7 @@ async def main() -> None:
         )
     )
     serving = asyncio.ensure_future(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     sys.stdout.write(f"listening on {port}\n")
     sys.stdout.flush()

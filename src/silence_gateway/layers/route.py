@@ -309,8 +309,10 @@ def body_rule_of(switch: RouteSwitch) -> Callable[[Request], BodyRule | None]:
 
 def _not_served(routes: RouteMap, request: Request) -> GatewayError:
     allowed = routes.table.allowed(request.path)
-    if routes.shared is not None:
-        allowed = tuple(sorted({*allowed, *routes.shared.allowed(request.path)}))
+    if routes.shared is not None and routes.rules is not None:
+        about = routes.rules.find(request.method, request.path)
+        if about is None or about.target.upstream not in routes.narrowed:
+            allowed = tuple(sorted({*allowed, *routes.shared.allowed(request.path)}))
     if allowed:
         return MethodNotAllowed(allowed)
     if routes.unknown:
