@@ -20,7 +20,7 @@ from silence_gateway.core.forwarding import trailer_fields
 from silence_gateway.core.http_answer_head import UNTIL_CLOSE, AnswerHead, MalformedAnswer
 from silence_gateway.core.http_chunks import ChunkReader
 from silence_gateway.core.http_head import CHUNKED, Rejected
-from silence_gateway.errors import GatewayError, UpstreamBroken, UpstreamProtocolError, UpstreamTimeout
+from silence_gateway.errors import UpstreamBroken, UpstreamProtocolError, UpstreamTimeout
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody, head_only
 from silence_gateway.upstreams.http_heads import AnswerHeads
@@ -325,7 +325,7 @@ class HttpConnection(asyncio.Protocol):
             if not wait.done():
                 wait.set_result(answer)
 
-    def _fail(self, error: GatewayError) -> None:
+    def _fail(self, error: Exception) -> None:
         """End the connection; whoever waits for its answer, or reads it, is told *error*."""
         answer, self._answer = self._answer, None
         wait, self._wait = self._wait, None
@@ -352,7 +352,7 @@ class HttpConnection(asyncio.Protocol):
                 self._expect_by(inf)
             if pieces.is_chunked:
                 self.transport.write(b"0\r\n\r\n")
-        except GatewayError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the caller's body does, its request must end
             self._upload = None
             self._fail(error)
             return
