@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.edge.test_heads import CORPUS
 from tests.layers.proxy_scene import Exchange, Origin, front, request
 
 from silence_gateway.layers.proxy import ProxySettings
@@ -349,5 +350,18 @@ def test_requests_on_one_client_connection_follow_each_other(run: Run) -> None:
 
             assert answer.count(b"HTTP/1.1 200 OK") == 3
             assert [head.split(b" ")[1] for head in origin.heads] == [b"/1", b"/2", b"/3"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("head", [pytest.param(head, id=name) for name, head, _ in CORPUS])
+def test_nothing_that_could_be_smuggled_reaches_the_origin(run: Run, head: bytes) -> None:
+    async def main() -> None:
+        async with Origin() as origin, front(origin) as gateway:
+            answer = await gateway.exchange(head + b"\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+
+            assert status_of(answer) >= 400
+            assert answer.count(b"server: silence") == 1
+            assert origin.heads == []
 
     run(main())

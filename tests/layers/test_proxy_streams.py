@@ -385,3 +385,23 @@ def test_a_route_s_timeout_goes_for_uploads_too(run: Run) -> None:
             assert answer.startswith(b"HTTP/1.1 504 ")
 
     run(main())
+
+
+def test_a_request_behind_a_body_in_pieces_is_the_next_one(run: Run) -> None:
+    async def main() -> None:
+        sizes: list[int] = []
+
+        async def script(exchange: Exchange) -> None:
+            sizes.append(len(await exchange.body()))
+            exchange.answer(b"%d" % sizes[-1])
+
+        async with Origin(script) as origin, front(origin) as gateway:
+            kept = request("POST", extra=CHUNKED).replace(b"Connection: close\r\n", b"")
+            body = chunk(b"x" * 100_000) + b"0\r\n\r\n"
+            answer = await gateway.exchange(kept + body + kept + body + request(target="/last"))
+
+            assert answer.count(b"HTTP/1.1 200 OK") == 3
+            assert sizes == [100_000, 100_000, 0]
+            assert origin.connections == 1
+
+    run(main())
