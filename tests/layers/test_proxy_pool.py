@@ -11,6 +11,8 @@ from tests.layers.proxy_scene import Exchange, Front, Origin, Script, front, req
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.layers.proxy import ProxySettings
 from silence_gateway.layers.route import RouteRule
+from silence_gateway.stores.memory import MemoryStore
+from silence_gateway.upstreams.http_upstream import HttpUpstream
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
@@ -18,6 +20,7 @@ from silence_gateway.upstreams.settings import (
     HealthSettings,
     OutlierSettings,
     PoolSettings,
+    UpstreamSettings,
 )
 
 if TYPE_CHECKING:
@@ -459,5 +462,59 @@ def test_a_half_open_breaker_is_probed_by_a_check_when_no_request_comes(run: Run
 
             await gateway.until(lambda: gateway.upstream.statistics.endpoints[0].breaker == "closed")
             assert sum(head.startswith(b"GET / ") for head in origin.heads) == 1
+
+    run(main())
+
+
+def test_killing_and_removing_replicas_under_load_costs_no_idempotent_request(run: Run) -> None:
+    async def main() -> None:
+        async with Origin() as one, Origin() as two, Origin() as three, front(one, two, three) as gateway:
+            await gateway.ready(3)
+            statuses: list[bytes] = []
+            stop = False
+
+            async def load() -> None:
+                while not stop:
+                    statuses.append((await gateway.get())[9:12])
+
+            callers = [asyncio.ensure_future(load()) for _ in range(8)]
+            await gateway.until(lambda: len(statuses) > 100)
+            await one.stop()
+            await gateway.until(lambda: len(statuses) > 300)
+            gateway.upstream.remove_endpoint(two.address)
+            await gateway.until(lambda: len(statuses) > 500)
+            stop = True
+            await asyncio.gather(*callers)
+
+            assert set(statuses) == {b"200"}
+            assert gateway.upstream.statistics.endpoints[-1].address == three.address
+
+    run(main())
+
+
+def test_a_fleet_checks_an_endpoint_as_if_it_were_one(run: Run) -> None:
+    async def main() -> None:
+        board = MemoryStore().board
+        async with Origin() as origin:
+            told = UpstreamSettings(
+                name="web",
+                endpoints=(EndpointSettings(address=origin.address),),
+                health=HealthSettings(interval_s=0.1, timeout_s=0.1, path="/up"),
+            )
+            fleet = [HttpUpstream(told, board=board) for _ in range(5)]
+            for each in fleet:
+                await each.start()
+            async with asyncio.timeout(10):
+                while any(each.statistics.endpoints[0].health != "healthy" for each in fleet):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            # The first checks have told who leads.
+            await asyncio.sleep(0.3)
+            before = len(origin.heads)
+            await asyncio.sleep(1.0)
+            checks = len(origin.heads) - before
+            for each in fleet:
+                await each.stop(0)
+
+            assert 5 <= checks <= 13, "ten intervals, and not fifty checks"
 
     run(main())
