@@ -405,3 +405,18 @@ def test_a_request_behind_a_body_in_pieces_is_the_next_one(run: Run) -> None:
             assert origin.connections == 1
 
     run(main())
+
+
+def test_an_origin_s_chunks_may_be_as_small_as_it_likes(run: Run) -> None:
+    async def main() -> None:
+        async def script(exchange: Exchange) -> None:
+            exchange.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            exchange.say(chunk(b"x") * 50_000 + b"0\r\n\r\n")
+
+        async with Origin(script) as origin, front(origin) as gateway:
+            answer = await gateway.get()
+
+            assert answer.endswith(b"0\r\n\r\n")
+            assert answer.count(b"x") >= 50_000
+
+    run(main())

@@ -31,6 +31,9 @@ Bytes of framing that any body may have. Past this, framing may be twice the bod
 and more pass, a flood of one-byte chunks ends here, after 0.1 s of our time at most.
 """
 
+MAX_TRAILERS = 100
+"""As many as a head may have lines."""
+
 SIZE = 0
 DATA = 1
 DATA_END = 2
@@ -47,10 +50,20 @@ class ChunkReader:
         trailers: The lines after the last chunk.
     """
 
-    __slots__ = ("body", "max_bytes", "overhead", "received", "remaining", "state", "trailers")
+    __slots__ = (
+        "body",
+        "free_overhead",
+        "max_bytes",
+        "overhead",
+        "received",
+        "remaining",
+        "state",
+        "trailers",
+    )
 
-    def __init__(self, max_body_bytes: int) -> None:
+    def __init__(self, max_body_bytes: int, free_overhead_bytes: int = FREE_OVERHEAD_BYTES) -> None:
         self.max_bytes = max_body_bytes
+        self.free_overhead = free_overhead_bytes
         self.body = bytearray()
         self.received = 0
         self.trailers: list[bytes] = []
@@ -86,7 +99,7 @@ class ChunkReader:
             if end < 0:
                 break
             self.overhead += end + 2 - at
-            if self.overhead > FREE_OVERHEAD_BYTES + 2 * self.received:
+            if self.overhead > self.free_overhead + 2 * self.received:
                 raise Rejected(400, "chunks", "the chunks are too small for what they carry")
             done = self.take_line(bytes(buffer[at:end]))
             at = end + 2
@@ -128,6 +141,8 @@ class ChunkReader:
             return True
         elif TRAILER_LINE.fullmatch(line) is None or line.lower().startswith(FRAMING_FIELDS):
             raise Rejected(400, "chunks", "a line after the last chunk is not a trailer field")
+        elif len(self.trailers) >= MAX_TRAILERS:
+            raise Rejected(400, "chunks", f"a body may have {MAX_TRAILERS} trailer lines")
         else:
             self.trailers.append(line)
         return False

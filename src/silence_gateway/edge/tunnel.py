@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from silence_gateway.core.sockets import FarEnd
 from silence_gateway.core.websocket import CLOSE, close_frame, close_payload, masked_frame
 from silence_gateway.core.websocket_tracker import FrameTracker
-from silence_gateway.upstreams.http_tunnel import ask_whether_alive
+from silence_gateway.upstreams.liveness import ask_whether_alive
 
 if TYPE_CHECKING:
     from silence_gateway.edge.server import HttpServer

@@ -25,6 +25,7 @@ from silence_gateway.errors import UpstreamBroken, UpstreamProtocolError, Upstre
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody, head_only
 from silence_gateway.upstreams.http_heads import AnswerHeads
+from silence_gateway.upstreams.liveness import ask_whether_alive
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_INFORMATIONAL = 16
@@ -155,6 +156,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket."""
         self.transport = cast("asyncio.Transport", transport)
+        ask_whether_alive(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer that is waited for."""
@@ -243,7 +245,8 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._remaining = head.body_size
             if head.body_size == CHUNKED:
-                self._chunks = ChunkReader(UNBOUNDED)
+                # Its chunks may be as small as it likes: events of one byte are a program's own affair.
+                self._chunks = ChunkReader(UNBOUNDED, UNBOUNDED)
         if rest or self._remaining == 0:
             self._read_body(rest)
         if self._answer is not answer:
@@ -295,7 +298,7 @@ class HttpConnection(asyncio.Protocol):
         if not ask.upgrade or head.value(b"sec-websocket-accept") != ask.upgrade:
             raise MalformedAnswer("it switched to a protocol that it was not asked for")
         # Whoever takes it over is told what comes from then on.
-        self.transport.pause_reading()
+        self.flow(on=False)
         answer.switched = (self.transport, early)
         self._ask = None
         self._resolve(answer)
@@ -314,7 +317,7 @@ class HttpConnection(asyncio.Protocol):
         if not uploaded:
             self.abort()
         elif self._reusable and not self.gone:
-            self.transport.resume_reading()
+            self.flow(on=True)
             self._on_free(self, True)
         else:
             self.transport.close()

@@ -8,10 +8,10 @@ the requests in flight at its endpoint, and a drain of the endpoint waits for it
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from silence_gateway.core.sockets import TunnelPeer
 from silence_gateway.upstreams.http_body import HttpAnswer
+from silence_gateway.upstreams.liveness import ask_whether_alive
 
 
 class UpstreamTunnel(asyncio.Protocol):
@@ -103,13 +103,3 @@ class UpstreamTunnel(asyncio.Protocol):
             self._ended = True
             if self._peer is not None:
                 self._peer.on_far_end()
-
-
-def ask_whether_alive(transport: asyncio.Transport) -> None:
-    """Have the system ask now and then whether the other side is there: a tunnel may be silent for hours."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
