@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.http_answer_head import read_answer_head
+from silence_gateway.core.http_head import CHUNKED
 from silence_gateway.core.status import Code
 from silence_gateway.errors import GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.http_body import HttpAnswer
-from silence_gateway.upstreams.http_contracts import HttpAsk
+from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody
 from silence_gateway.upstreams.http_upstream import HttpUpstream
 from silence_gateway.upstreams.outcomes import code_of, said_by_status
 from silence_gateway.upstreams.retry_settings import RetrySettings
@@ -320,6 +321,57 @@ def test_a_stream_makes_room_under_a_limit_for_those_that_wait() -> None:
         assert world.counts() == {"OK": 4}
 
     play(scenario, concurrency=ConcurrencyRules(initial=1, minimum=1, maximum=1))
+
+
+class Coming:
+    """A body of which nothing is asked here."""
+
+    size = CHUNKED
+    received = 0
+    done = False
+
+    def __aiter__(self) -> Coming:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+def upload() -> HttpAsk:
+    return HttpAsk("POST", b"POST / HTTP/1.1\r\n", None, b"", pieces=KeptBody(Coming(), 10))
+
+
+def test_a_body_in_pieces_counts_against_a_limit_until_its_answer_begins() -> None:
+    async def scenario(world: World) -> None:
+        world.fates = dict.fromkeys(NAMES, "late")
+        calls = [asyncio.ensure_future(world.upstream.exchange(upload())) for _ in range(2)]
+        await settle()
+
+        assert len(world.met) == 1
+        assert world.upstream.statistics.waiting == 1
+        await world.clock.advance(1.5)
+        assert all(answer.done for answer in await asyncio.gather(*calls))
+
+    play(scenario, concurrency=ConcurrencyRules(initial=1, minimum=1, maximum=1))
+
+
+def test_a_body_in_pieces_is_nobody_s_probe() -> None:
+    async def scenario(world: World) -> None:
+        world.fates = dict.fromkeys(NAMES, "503")
+        await world.upstream.exchange(upload())
+        await world.clock.advance(0.95)
+        world.fates = dict.fromkeys(NAMES, "ok")
+        call = asyncio.ensure_future(world.upstream.exchange(upload()))
+        await world.clock.advance(0.06)
+        assert world.upstream.statistics.endpoints[0].breaker == "half_open"
+        with pytest.raises(UpstreamUnavailable):
+            await call
+
+        assert (await world.upstream.exchange(ask())).done
+        assert world.upstream.statistics.endpoints[0].breaker == "closed"
+
+    breaker = BreakerSettings(consecutive=1, cool_down_s=1)
+    play(scenario, names=NAMES[:1], breaker=breaker, retry=RetrySettings(attempts=1))
 
 
 def test_slow_heads_open_the_breaker_and_slow_bodies_do_not() -> None:

@@ -95,11 +95,12 @@ class HttpCalls:
         in_pieces = ask.pieces is not None
         # Its end is the caller's affair, so it may not be anybody's probe, and only a deadline bounds it.
         hard_s = inf if in_pieces and deadline_s is None else limit_s
+        probes_until_s = inf if in_pieces else limit_s
         tried = None if steering is None else Tried(steering)
         begun = 1
         while True:
             sent_s = self._monotonic_s()
-            taken = places.take_ready(tried) if in_pieces else places.take(tried, limit_s)
+            taken = places.take(tried, probes_until_s)
             if taken is None:
                 taken = await places.wait(limit_s, tried, may_probe=not in_pieces)
                 sent_s = self._monotonic_s()

@@ -144,7 +144,7 @@ class PooledStream:
             limit_s = self._clock.monotonic_s() + self._timeout_s
             if self._deadline_s is not None:
                 limit_s = min(limit_s, self._deadline_s)
-            self._begin(await self._places.wait(limit_s, self._tried, may_probe=False))
+            self._begin(await self._places.wait(limit_s, self._tried, may_probe=False, limited=False))
         assert self._stream is not None
         return self._stream
 
