@@ -130,7 +130,7 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
             yield Step("timeout", until_head, f"upstreams.{name}.timeout, until the answer begins")
         return
     if not isinstance(matched, Matched) or matched.binding is None:
-        allowed = routes.table.allowed(request.path)
+        allowed = routes.allowed(request.method, request.path)
         if allowed:
             yield Step("route", "405 method not allowed", f"this path is served with {', '.join(allowed)}")
         else:

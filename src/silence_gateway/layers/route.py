@@ -170,6 +170,21 @@ class RouteMap:
             return None
         return found.target, self.proxies[found.target.upstream]
 
+    def allowed(self, method: str, path: str) -> tuple[str, ...]:
+        """
+        Return the methods that *path*, which was not found with *method*, is served with.
+
+        Raises:
+            BadRequest: The path cannot be decoded.
+        """
+        allowed = self.table.allowed(path)
+        if self.shared is None or self.rules is None:
+            return allowed
+        about = self.rules.find(method, path)
+        if about is not None and about.target.upstream in self.narrowed:
+            return allowed
+        return tuple(sorted({*allowed, *self.shared.allowed(path)}))
+
 
 def _shared(services: Sequence[TranscodedService], rules: Sequence[RouteRule]) -> Routes[RouteRule | None]:
     builder: RouteBuilder[RouteRule | None] = RouteBuilder()
@@ -308,11 +323,7 @@ def body_rule_of(switch: RouteSwitch) -> Callable[[Request], BodyRule | None]:
 
 
 def _not_served(routes: RouteMap, request: Request) -> GatewayError:
-    allowed = routes.table.allowed(request.path)
-    if routes.shared is not None and routes.rules is not None:
-        about = routes.rules.find(request.method, request.path)
-        if about is None or about.target.upstream not in routes.narrowed:
-            allowed = tuple(sorted({*allowed, *routes.shared.allowed(request.path)}))
+    allowed = routes.allowed(request.method, request.path)
     if allowed:
         return MethodNotAllowed(allowed)
     if routes.unknown:

@@ -211,7 +211,8 @@ upstreams:
   cafe: {endpoints: ["127.0.0.1:9"], descriptors: %s}
   web: {endpoints: ["127.0.0.1:9"], protocol: http, timeout: 7s}
 routes:
-  - {match: {path: /**}, upstream: web}
+  - {match: {path: /*}, upstream: web}
+  - {match: {path: /only/posts, methods: [POST]}, upstream: web}
   - {match: {path: /slow/**, methods: [GET, POST]}, upstream: web, timeout: 1m}
 limits:
   - {name: all, match: {any: true}, rate: 10/s}
@@ -232,7 +233,8 @@ def test_routes_lists_where_http_is_passed_on(web: Path, capsys: pytest.CaptureF
     rows = json.loads(capsys.readouterr().out)
     passed_on = [(row["method"], row["path"], row["limits"]) for row in rows if row["upstream"] == "web"]
     assert passed_on == [
-        ("*", "/**", ["all", "gets?"]),
+        ("*", "/*", ["all", "gets?"]),
+        ("POST", "/only/posts", ["all"]),
         ("GET", "/slow/**", ["all", "gets"]),
         ("POST", "/slow/**", ["all"]),
     ]
@@ -245,7 +247,7 @@ def test_routes_lists_where_http_is_passed_on(web: Path, capsys: pytest.CaptureF
         (
             "/page",
             [
-                ("route", "GET /**", "passed on to upstream web"),
+                ("route", "GET /*", "passed on to upstream web"),
                 ("timeout", "7s", "upstreams.web.timeout, until the answer begins"),
             ],
         ),
@@ -257,6 +259,7 @@ def test_routes_lists_where_http_is_passed_on(web: Path, capsys: pytest.CaptureF
             ],
         ),
         ("/v1/drinks/tea", [("route", "GET /v1/drinks/{name}", "upstream cafe")]),
+        ("/only/posts", [("route", "405 method not allowed", "this path is served with POST")]),
     ],
 )
 def test_explain_follows_a_request_to_an_http_upstream(
