@@ -93,8 +93,8 @@ class Link:
         if fate == "silent":
             await world.clock.sleep(min(patience_s, limit_s - world.clock.monotonic_s()))
             raise UpstreamTimeout("silent")
-        if fate == "late":
-            await world.clock.sleep(0.6)
+        if fate in {"late", "slow"}:
+            await world.clock.sleep(0.6 if fate == "late" else 60.0)
             fate = "ok"
         answer = HttpAnswer(head(fate if fate.isdigit() else "200"), Socket())
         if fate == "streams":
@@ -184,16 +184,16 @@ steps = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(trace=steps, seed=st.integers(0, 99), repeatable=st.booleans())
+@given(trace=steps, seed=st.integers(0, 99), repeatable=st.booleans(), in_pieces=st.booleans())
 def test_every_call_is_counted_once_and_leaves_nothing_behind(
-    trace: list[tuple[str, str | int | float]], seed: int, repeatable: bool
+    trace: list[tuple[str, str | int | float]], seed: int, repeatable: bool, in_pieces: bool
 ) -> None:
     async def scenario(world: World) -> None:
         begun: list[asyncio.Task[None]] = []
 
         async def call() -> None:
             with suppress(GatewayError):
-                await world.upstream.exchange(ask(repeatable=repeatable))
+                await world.upstream.exchange(upload() if in_pieces else ask(repeatable=repeatable))
 
         for who, what in trace:
             if who == "calls":
@@ -222,6 +222,8 @@ def test_every_call_is_counted_once_and_leaves_nothing_behind(
         told = world.upstream.statistics
         assert told.waiting == 0
         assert [(one.in_flight, one.streams) for one in told.endpoints] == [(0, 0)] * 3
+        assert [one.streaming for one in world.upstream._endpoints.values()] == [0, 0, 0]
+        assert (world.upstream._places.in_flight, world.upstream._places.streaming) == (0, 0)
         assert min(told.calls_by_code.values(), default=0) >= 0
         # Those that left the line, or a pause between two attempts, are nobody's.
         ended = sum(told.calls_by_code.values())
@@ -353,6 +355,24 @@ def test_a_body_in_pieces_counts_against_a_limit_until_its_answer_begins() -> No
         assert all(answer.done for answer in await asyncio.gather(*calls))
 
     play(scenario, concurrency=ConcurrencyRules(initial=1, minimum=1, maximum=1))
+
+
+def test_how_long_an_upload_takes_says_nothing_about_its_endpoint() -> None:
+    async def scenario(world: World) -> None:
+        world.fates = dict.fromkeys(NAMES, "slow")
+        for _ in range(3):
+            call = asyncio.ensure_future(world.upstream.exchange(upload()))
+            await world.clock.advance(61)
+            assert (await call).done
+        world.fates = dict.fromkeys(NAMES, "ok")
+        assert (await world.upstream.exchange(ask())).done
+
+        assert world.upstream.statistics.endpoints[0].breaker == "closed"
+        endpoint = world.upstream._endpoints[NAMES[0]]
+        assert (endpoint.penalty, endpoint.streaming, endpoint.in_flight) == (0, 0, 0)
+
+    breaker = BreakerSettings(slow_call_s=0.5, min_calls=2, failure_ratio=1.0)
+    play(scenario, names=NAMES[:1], breaker=breaker)
 
 
 def test_a_body_in_pieces_is_nobody_s_probe() -> None:

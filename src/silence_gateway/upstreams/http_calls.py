@@ -30,13 +30,23 @@ from silence_gateway.upstreams.steering import Steering
 
 
 class Attempt(NamedTuple):
-    """One attempt of a call: where it is, and since when."""
+    """
+    One attempt of a call.
+
+    Attributes:
+        endpoint: Where it is.
+        connection: By which connection.
+        generation: Of the endpoint's breaker.
+        started_s: When the call began, monotonic seconds.
+        sent_s: When the attempt did; None if its body comes in pieces, because then it takes as long as the
+            caller does. Such a one counts as a stream of its endpoint, which may rightly be silent.
+    """
 
     endpoint: Endpoint
     connection: Connection
     generation: int
     started_s: float
-    sent_s: float
+    sent_s: float | None
 
 
 class Again(NamedTuple):
@@ -89,7 +99,7 @@ class HttpCalls:
 
         Cancelling it ends the request at the upstream.
         """
-        places, ledger = self._places, self._ledger
+        places = self._places
         started_s = self._monotonic_s()
         limit_s = started_s + self._timeout_s if deadline_s is None else deadline_s
         in_pieces = ask.pieces is not None
@@ -108,22 +118,16 @@ class HttpCalls:
             # The connector of this pool opens nothing else (`connector.http_connector`).
             link = cast("HttpLink", connection)
             endpoint.in_flight += 1
-            attempt = Attempt(endpoint, connection, endpoint.breaker.generation, started_s, sent_s)
+            endpoint.streaming += in_pieces
+            generation = endpoint.breaker.generation
+            attempt = Attempt(endpoint, connection, generation, started_s, None if in_pieces else sent_s)
             try:
                 answer = await link.exchange(
                     ask, limit_s - started_s, min(hard_s, sent_s + self._attempt_timeout_s)
                 )
             except BaseException as error:
                 again = self._after_error(ask, attempt, error, tried, begun, limit_s)
-                ledger.failed(
-                    endpoint,
-                    connection,
-                    attempt.generation,
-                    started_s,
-                    error,
-                    final=again is None,
-                    sent_s=sent_s,
-                )
+                self._failed(attempt, error, final=again is None)
                 if again is None:
                     raise
             else:
@@ -133,12 +137,16 @@ class HttpCalls:
                     self._pass_on(answer, attempt, said, deadline_s)
                     return answer
                 answer.close()
-                ledger.failed(
-                    endpoint, connection, attempt.generation, started_s, said, final=False, sent_s=sent_s
-                )
+                self._failed(attempt, said, final=False)
             tried, begun = again.tried, again.begun
             if again.pause_s:
                 await self._clock.sleep(again.pause_s)
+
+    def _failed(self, attempt: Attempt, error: BaseException, *, final: bool) -> None:
+        """Write down an attempt of which nothing is passed on."""
+        endpoint, connection, generation, started_s, sent_s = attempt
+        endpoint.streaming -= sent_s is None
+        self._ledger.failed(endpoint, connection, generation, started_s, error, final=final, sent_s=sent_s)
 
     def _after_error(
         self,
@@ -184,9 +192,10 @@ class HttpCalls:
         ledger.heard(endpoint, connection, generation, started_s, sent_s, said)
         code = 0 if said is None else said.code
         if answer.done:
+            endpoint.streaming -= sent_s is None
             ledger.ended(endpoint, code)
             return
-        endpoint.streaming += 1
+        endpoint.streaming += sent_s is not None
         places.streaming += 1
         leave_link = answer.on_end
         timer: Timer | None = None

@@ -122,24 +122,25 @@ class Ledger:
         connection: Link,
         generation: int,
         started_s: float,
-        sent_s: float,
+        sent_s: float | None,
         error: BaseException | None = None,
     ) -> None:
         """
         Take from the head of an answer what it says about *endpoint*; the call itself goes on until `ended`.
 
-        *error* is what an answer that speaks against it stands for; the rest is as for `answered`.
+        *error* is what an answer that speaks against it stands for. *sent_s* is None where how long it took
+        was the caller's own affair; the rest is as for `answered`.
         """
         now_s = self._monotonic_s()
         self.timed(now_s - started_s)
         if error is not None:
             self._judge(endpoint, connection, generation, started_s, sent_s, error)
             return
-        if self._feedback is not None:
+        if sent_s is not None and self._feedback is not None:
             self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
         endpoint.heard_s = now_s
         old = endpoint.breaker.state
-        slow = now_s - sent_s > self._slow_s
+        slow = sent_s is not None and now_s - sent_s > self._slow_s
         on_end = endpoint.breaker.on_slow if slow else endpoint.breaker.on_success
         event = on_end(generation, int(now_s * 1e6))
         if event is not None:
