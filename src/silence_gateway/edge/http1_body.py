@@ -116,7 +116,7 @@ class BodyInPieces:
 
     def sweep(self, now_s: float) -> None:
         """Give up on a client that sends nothing of what is waited for; called by the server's sweep."""
-        if self._turn is None:
+        if self._turn is None or self._turn.done():
             return
         if self._since_s == UNSET:
             self._since_s = now_s
