@@ -43,6 +43,7 @@ from silence_gateway.errors import GatewayError, UpstreamFault
 from silence_gateway.events import nobody
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.valkey import ValkeyStore
+from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.watch.logs import LogWriter
 
 SOURCE = Path(silence_gateway.__file__).parent
@@ -224,6 +225,7 @@ async def real_metrics(recorded: Recorded) -> str:
             loaded, ValkeyStore(str(loaded.config.store.url), "docs"), clock, nobody, LogWriter(-1)
         )
     upstream = gateway.upstreams["cafe"]
+    assert isinstance(upstream, GrpcUpstream)
     await upstream.start()
     with suppress(UpstreamFault):
         await upstream.unary(b"/cafe.Cafe/GetDrink", b"")

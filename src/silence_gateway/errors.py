@@ -18,6 +18,7 @@ Everything this package raises on purpose.
         * RequestTimeout
     * UpstreamFault            the service behind us broke or went quiet
         * UpstreamUnavailable
+        * UpstreamBroken
         * UpstreamTimeout
         * UpstreamProtocolError
     * RpcError                 the service behind us answered, and its answer is a gRPC error
@@ -176,12 +177,16 @@ class UpstreamUnavailable(UpstreamFault):
         self.refused = refused
 
 
+class UpstreamBroken(UpstreamFault):
+    """The connection broke after the call was sent, and before all of its answer had come: of HTTP only."""
+
+
 class UpstreamTimeout(UpstreamFault):
     """The deadline passed before the upstream answered."""
 
 
 class UpstreamProtocolError(UpstreamFault):
-    """The upstream answered something that is not gRPC."""
+    """The upstream answered something that is not the protocol it was said to speak."""
 
 
 class RpcError(GatewayError):

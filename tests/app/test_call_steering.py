@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from silence_gateway.app.call_steering import caller_for, key_of
+from silence_gateway.app.call_steering import caller_for, key_of, steering_for
 from silence_gateway.app.config.load import load_text
 from silence_gateway.core.http import Request
+from silence_gateway.core.shedding import Importance
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.upstreams.pool import GrpcUpstream
@@ -59,3 +60,23 @@ def test_requests_have_a_caller_of_their_own_only_where_somebody_asks(text: str,
     )
 
     assert (caller_for(pool, config.upstreams["shop"]) is not None) is steers
+
+
+def test_requests_to_http_upstreams_are_steered_alike() -> None:
+    text = (
+        "upstreams: {a: {endpoints: 'a:1', protocol: http}, b: {endpoints: 'a:1', protocol: http,"
+        " balancer: consistent_hash, balancing: {key: 'header:x-a'}, shedding: {}}}\n"
+        "routes: [{match: {path: /a}, upstream: a}, {match: {path: /b}, upstream: b}]"
+    )
+    upstreams = load_text(text, "g.yaml", {}).config.upstreams
+    steers = steering_for(upstreams["b"])
+    assert steering_for(upstreams["a"]) is None
+    assert steers is not None
+
+    asked = request(x_a="k")
+    asked.importance = Importance.HIGH
+    told, again, keyless = steers(asked), steers(request(x_a="k")), steers(request())
+
+    assert told.key == again.key is not None
+    assert told.importance is Importance.HIGH
+    assert keyless.key is None

@@ -10,6 +10,7 @@ from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.load import load_text
 from silence_gateway.app.engine_settings import (
     limit_specs,
+    proxy_settings,
     realtime_settings,
     route_rules,
     server_settings,
@@ -21,6 +22,7 @@ from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Mode, WhenDown
 from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
+from silence_gateway.layers.proxy import ProxySettings
 from silence_gateway.stores.url import Node
 from silence_gateway.upstreams.balancing_settings import BalancingSettings
 
@@ -137,7 +139,7 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert told is not None
 
     with pytest.raises(ConfigError, match=r"upstreams\.shop\.tls"):
-        upstream_tls("shop", told)
+        upstream_tls("shop", told, "h2")
 
 
 def test_an_upstream_is_told_how_to_balance_and_what_to_hold_back(config: GatewayConfig) -> None:
@@ -166,3 +168,52 @@ def test_an_upstream_that_says_nothing_is_not_held_back() -> None:
     told = upstream_settings("shop", config.upstreams["shop"])
 
     assert (told.balancing, told.concurrency, told.shedding) == (BalancingSettings(), None, None)
+
+
+HTTP = """
+upstreams:
+  plain: {endpoints: 'a:1', protocol: http}
+  told:
+    endpoints: 'a:1'
+    protocol: http
+    pool: {max_connections: 7, idle_timeout: 9s, connect_timeout: 2s}
+    health: {path: /up, expect: [200, 300-399], host: endpoint}
+    http: {host: shop.internal, max_body: 1GiB, replay: 1KiB, origins: ['*']}
+  grpc: {endpoints: 'a:1'}
+routes:
+  - {match: {path: /plain}, upstream: plain}
+  - {match: {path: /told}, upstream: told}
+server: {max_body: 1MiB}
+"""
+
+
+def test_an_http_upstream_has_more_connections_that_live_shorter_unless_told() -> None:
+    upstreams = load_text(HTTP, "gateway.yaml", {}).config.upstreams
+
+    def pool(name: str) -> tuple[int, float, float]:
+        told = upstream_settings(name, upstreams[name]).pool
+        return told.max_connections, told.idle_timeout_s, told.connect_timeout_s
+
+    assert pool("plain") == (100, 4.0, 5.0)
+    assert pool("told") == (7, 9.0, 2.0)
+    assert pool("grpc") == (4, 300.0, 5.0)
+
+
+def test_an_http_upstream_is_told_how_it_is_checked() -> None:
+    upstreams = load_text(HTTP, "gateway.yaml", {}).config.upstreams
+
+    told = upstream_settings("told", upstreams["told"]).health
+    plain = upstream_settings("plain", upstreams["plain"]).health
+    assert told is not None
+    assert plain is not None
+    assert (told.path, told.host, told.statuses) == ("/up", "", (range(200, 201), range(300, 400)))
+    assert (plain.path, plain.statuses) == ("", (range(200, 400),))
+
+
+def test_a_proxy_is_told_what_to_pass_on() -> None:
+    config = load_text(HTTP, "gateway.yaml", {}).config
+
+    assert proxy_settings(config, config.upstreams["plain"]) == ProxySettings(max_body_bytes=2**20)
+    assert proxy_settings(config, config.upstreams["told"]) == ProxySettings(
+        host="shop.internal", max_body_bytes=2**30, replay_bytes=1024, origins=("*",)
+    )

@@ -160,5 +160,36 @@ def test_a_flood_of_tiny_chunks_is_refused() -> None:
 
 
 def test_trailers_without_end_are_refused() -> None:
-    with pytest.raises(Rejected, match="too small"):
+    with pytest.raises(Rejected, match="trailer lines"):
         read(b"0\r\n" + b"A: b\r\n" * 20_000, 1000)
+
+
+def test_what_has_come_can_be_taken_before_the_end_and_trailers_stay_apart() -> None:
+    reader = ChunkReader(LIMIT)
+    buffer = bytearray(b"3\r\nabc\r\n2\r\nd")
+
+    assert not reader.take_from(buffer)
+    assert reader.take_body() == b"abcd"
+    assert reader.take_body() == b""
+    buffer += b"e\r\n0\r\nX-Sum: 7\r\n\r\n"
+    assert reader.take_from(buffer)
+    assert reader.take_body() == b"e"
+    assert reader.received == 5
+    assert reader.trailers == [b"X-Sum: 7"]
+
+
+def test_taking_what_has_come_makes_no_room_for_more_than_is_allowed() -> None:
+    reader = ChunkReader(4)
+    buffer = bytearray(b"3\r\nabc\r\n")
+    reader.take_from(buffer)
+    reader.take_body()
+
+    with pytest.raises(Rejected):
+        reader.take_from(bytearray(b"2\r\n"))
+
+
+def test_one_who_may_send_chunks_as_small_as_it_likes_may() -> None:
+    reader = ChunkReader(2**60, 2**60)
+
+    assert not reader.take_from(bytearray(b"1\r\nx\r\n" * 50_000))
+    assert len(reader.take_body()) == 50_000

@@ -6,7 +6,12 @@ import pytest
 
 from silence_gateway.core.http import Request
 from silence_gateway.core.http_head import Rejected
-from silence_gateway.core.websocket_handshake import accept_headers, accept_key, check_handshake
+from silence_gateway.core.websocket_handshake import (
+    accept_headers,
+    accept_key,
+    asks_for_websocket,
+    check_handshake,
+)
 
 HEADERS = {
     b"host": b"x",
@@ -52,3 +57,17 @@ def test_a_wrong_handshake_is_refused(request_: Request, body_size: int, status:
 def test_the_answer_names_the_subprotocol_if_there_is_one() -> None:
     assert accept_headers(asking(), "p")[-1] == (b"sec-websocket-protocol", b"p")
     assert len(accept_headers(asking(), "")) == 3
+
+
+@pytest.mark.parametrize(
+    ("headers", "asks"),
+    [
+        ({b"upgrade": b"WebSocket", b"connection": b"keep-alive, Upgrade"}, True),
+        ({b"upgrade": b"h2c", b"connection": b"Upgrade"}, False),
+        ({b"upgrade": b"websocket", b"connection": b"keep-alive"}, False),
+        ({b"upgrade": b"websocket"}, False),
+        ({b"connection": b"upgrade"}, False),
+    ],
+)
+def test_who_asks_for_a_websocket(headers: dict[bytes, bytes], asks: bool) -> None:
+    assert asks_for_websocket(Request("GET", "/", headers)) is asks

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from silence_gateway.core.http import Request, Response, UpgradeResponse
 from silence_gateway.core.sockets import Socket
 from silence_gateway.core.websocket import TEXT, masked_frame
-from silence_gateway.edge.websocket import TURN_BYTES
+from silence_gateway.edge.websocket import TURN_BYTES, WebSocketConnection
 
 if TYPE_CHECKING:
     from tests.edge.conftest import Run, Serving
@@ -87,6 +87,7 @@ def test_a_pause_in_the_middle_of_a_flood_holds_everything_behind_it(run: Run, s
         keeper = Keeper()
         async with serving(keeper) as served, connect(f"ws://127.0.0.1:{served.port}/") as client:
             (socket,) = served.server.websockets
+            assert isinstance(socket, WebSocketConnection)
             behind = said(*NUMBERS)
 
             socket.data_received(said(*NUMBERS, b"pause") + behind[:20_001])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from silence_gateway.core.http import HeaderList, Response, StreamingResponse, UpgradeResponse
+from silence_gateway.core.http import HeaderList, Response, StreamingResponse, TunnelResponse, UpgradeResponse
 from silence_gateway.core.sockets import Socket
 from silence_gateway.errors import (
     BadRequest,
@@ -242,3 +242,41 @@ def test_a_websocket_that_does_not_come_about_is_over_and_others_hear_of_that_to
         response.on_refused()
 
     assert (over.told, heard) == ([None], ["refused"])
+
+
+class NobodyThere:
+    """The far end of a tunnel that is never dug."""
+
+    def open(self, peer: object) -> None:
+        raise NotImplementedError
+
+    def send(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def send_end(self) -> None:
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+
+def test_a_websocket_that_passes_through_is_over_when_its_tunnel_is() -> None:
+    over, heard = Over(), []
+    response = TunnelResponse(NobodyThere(), [])
+    response.on_over = lambda: heard.append("over")
+
+    watched = over.admission.of(response)
+    assert isinstance(watched, TunnelResponse)
+    assert over.told == []
+    watched.on_over()
+
+    assert (over.told, heard) == ([[]], ["over"])

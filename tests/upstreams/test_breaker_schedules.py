@@ -171,6 +171,7 @@ class Line:
 
     max_streams = 1000
     open_streams = 0
+    sockets = 1
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance

@@ -16,7 +16,7 @@ from silence_gateway.admin.upstreams import serve_statistics
 from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.pool import Pool
 
 DEFAULT_PAGE = 100
 
@@ -28,7 +28,7 @@ BREAKERS = {"open": State.HELD_OPEN, "closed": State.HELD_CLOSED, "auto": State.
 
 
 def serve_upstreams(
-    instance: LocalInstance, upstreams: Mapping[str, GrpcUpstream], read_duration: ReadDuration
+    instance: LocalInstance, upstreams: Mapping[str, Pool], read_duration: ReadDuration
 ) -> None:
     """Serve `upstreams` and the state of their endpoints; *read_duration* reads `ttl` as seconds."""
     serve_statistics(instance, upstreams)
@@ -52,7 +52,7 @@ def serve_upstreams(
         # Without a store the decision is this instance's alone, and whoever made it should know.
         return {"upstream": name, "endpoint": address, "state": state, "fleet": told}
 
-    def hold(upstream: GrpcUpstream, name: str, address: str, asked: Mapping[str, str]) -> object:
+    def hold(upstream: Pool, name: str, address: str, asked: Mapping[str, str]) -> object:
         check_known(asked, {"breaker", "reason", "ttl"})
         word, reason = asked["breaker"], asked.get("reason", "")
         ttl_s = ttl_of(asked, read_duration)

@@ -7,14 +7,15 @@ allow and deny lists, tokens and API keys, limits, and then the route's own hand
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from silence_gateway.app.call_steering import caller_for
+from silence_gateway.app.call_steering import caller_for, steering_for
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.loaded import LoadedConfig
 from silence_gateway.app.engine_settings import (
     limit_specs,
+    proxy_settings,
     realtime_settings,
     route_rules,
     server_settings,
@@ -27,6 +28,7 @@ from silence_gateway.app.register import Register
 from silence_gateway.app.rls import RlsDoors
 from silence_gateway.app.sources import sources_of
 from silence_gateway.clock import Clock
+from silence_gateway.core.client_address import ProxyWalker
 from silence_gateway.core.http import Handler, Layer, stack
 from silence_gateway.core.limit_headers import HeaderForm
 from silence_gateway.edge.listen import server_tls
@@ -36,7 +38,15 @@ from silence_gateway.events import Observer
 from silence_gateway.layers.access import check_access
 from silence_gateway.layers.identify import identify
 from silence_gateway.layers.limit import limit_rate
-from silence_gateway.layers.route import FixedRoute, RouteMap, RouteSwitch, find_route, serve_found
+from silence_gateway.layers.proxy import Exchanger, HttpProxy
+from silence_gateway.layers.route import (
+    FixedRoute,
+    RouteMap,
+    RouteSwitch,
+    body_rule_of,
+    find_route,
+    serve_found,
+)
 from silence_gateway.limiting.assembly import LimitEngine, limit_engine
 from silence_gateway.limiting.fleet_counts import FleetCounts
 from silence_gateway.limiting.limiter import Limiter
@@ -54,7 +64,8 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
 from silence_gateway.transcoding.reflection import ReflectionSource
 from silence_gateway.transcoding.service import TranscodedService
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.http_upstream import HttpUpstream
+from silence_gateway.upstreams.pool import GrpcUpstream, Pool
 from silence_gateway.watch.logs import LogWriter
 from silence_gateway.watch.requests import AccessLog, RequestCounters, watch_requests
 
@@ -71,7 +82,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
     config = loaded.config
     access = access_lists(config, store.board, clock, observer)
     asks = door(config, clock, observer)
-    upstreams = {
+    callers = {
         name: GrpcUpstream(
             upstream_settings(name, upstream, zone=config.zone or "", instance=store.instance_id),
             clock=clock,
@@ -80,19 +91,33 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
             sources=sources_of(name, upstream, store, clock, observer),
         )
         for name, upstream in config.upstreams.items()
+        if upstream.protocol == "grpc"
     }
+    exchangers = {
+        name: HttpUpstream(
+            upstream_settings(name, upstream, zone=config.zone or "", instance=store.instance_id),
+            clock=clock,
+            observer=observer,
+            board=store.board,
+            sources=sources_of(name, upstream, store, clock, observer),
+        )
+        for name, upstream in config.upstreams.items()
+        if upstream.protocol == "http"
+    }
+    proxies = proxies_of(config, exchangers, clock)
+    pools: dict[str, Pool] = {**callers, **exchangers}
     hub = _hub(config, store, clock, observer)
     fixed = {} if hub is None else fixed_routes(hub)
     rules = route_rules(config)
     services: list[TranscodedService] = []
-    switch = RouteSwitch(RouteMap.build([], fixed, rules))
+    switch = RouteSwitch(RouteMap.build([], fixed, rules, proxies))
 
     def routes_changed() -> None:
-        switch.now = RouteMap.build(services, fixed, rules)
+        switch.now = RouteMap.build(services, fixed, rules, proxies)
 
     services += [
         _service(config, name, upstream, clock, observer, routes_changed)
-        for name, upstream in upstreams.items()
+        for name, upstream in callers.items()
     ]
     routes_changed()
     counters = RequestCounters()
@@ -119,6 +144,8 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
             str(config.tls.certificate), str(config.tls.key), None if client_ca is None else str(client_ca)
         )
     server = HttpServer(handler, server_settings(config), clock, observer)
+    if proxies:
+        server.body_rule = body_rule_of(switch)
     if access_log is not None:
         server.on_refused = access_log.refused
     gateway = Gateway(
@@ -131,7 +158,7 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         access=access,
         key_file=None if asks is None else asks.key_file,
         drain_s=config.server.drain_s,
-        upstreams=upstreams,
+        upstreams={name: pools[name] for name in config.upstreams},
         services=services,
         routes=switch,
         hub=hub,
@@ -142,6 +169,24 @@ def build(loaded: LoadedConfig, store: Store, clock: Clock, observer: Observer, 
         gateway.limiter, gateway.limit_engine = limits.limiter, limits.engine
         gateway.limit_counts, gateway.limit_sweep = limits.counts, limits.sweep
     return gateway
+
+
+def proxies_of(
+    config: GatewayConfig, upstreams: Mapping[str, Exchanger], clock: Clock
+) -> dict[str, HttpProxy]:
+    """Return what passes requests on to each of *upstreams*, which speak HTTP."""
+    trusted = ProxyWalker([str(network) for network in config.trusted_proxies])
+    return {
+        name: HttpProxy(
+            name,
+            upstream,
+            proxy_settings(config, config.upstreams[name]),
+            trusted,
+            clock,
+            steering_for(config.upstreams[name]),
+        )
+        for name, upstream in upstreams.items()
+    }
 
 
 def _service(

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from silence_gateway.app.config.upstreams import UpstreamConfig
+from silence_gateway.core.balancing.consistent_hash import hash_of
 from silence_gateway.core.http import Request
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.pool import GrpcUpstream
-from silence_gateway.upstreams.steering import SteeredCaller
+from silence_gateway.upstreams.steering import SteeredCaller, Steering
 
 KeyOf: TypeAlias = Callable[[Request], bytes]
 
@@ -94,3 +95,16 @@ def caller_for(upstream: GrpcUpstream, config: UpstreamConfig) -> Callable[[Requ
     return lambda request, repeatable: SteeredCaller(
         upstream.repeating if repeatable else upstream, read(request), request.importance
     )
+
+
+def steering_for(config: UpstreamConfig) -> Callable[[Request], Steering] | None:
+    """Return what says where each request to an HTTP upstream belongs; None if all are alike to it."""
+    if config.balancer != "consistent_hash" and config.shedding is None:
+        return None
+    read = key_of(config.balancing.key)
+
+    def steering_of(request: Request) -> Steering:
+        key = read(request)
+        return Steering(hash_of(key) if key else None, request.importance)
+
+    return steering_of

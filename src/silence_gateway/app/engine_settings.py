@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from silence_gateway.app.config.gateway import GatewayConfig
+from silence_gateway.app.config.http import OF_ENDPOINT
 from silence_gateway.app.config.limits import LimitConfig
 from silence_gateway.app.config.realtime import RealtimeConfig
 from silence_gateway.app.config.rls import RlsConfig, RlsHeadersConfig
@@ -23,6 +24,7 @@ from silence_gateway.core.shedding import Importance, SheddingRules
 from silence_gateway.core.status import Code
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.errors import ConfigError
+from silence_gateway.layers.proxy import ProxySettings
 from silence_gateway.layers.route import RouteRule
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
@@ -40,6 +42,16 @@ from silence_gateway.upstreams.settings import (
     PoolSettings,
     UpstreamSettings,
 )
+
+PROTOCOLS = {"grpc": "h2", "http": "http/1.1"}
+"""What is offered to a service that speaks TLS (ALPN)."""
+
+USUAL_POOLS = {
+    "grpc": PoolSettings(),
+    # Below what common servers keep (uvicorn, Node.js: 5 s), so that no request meets the end of its socket.
+    "http": PoolSettings(max_connections=100, idle_timeout_s=4.0),
+}
+"""What counts where the file says nothing."""
 
 
 def server_settings(config: GatewayConfig) -> ServerSettings:
@@ -128,13 +140,7 @@ def upstream_settings(
             interval_us=round(config.shedding.interval_s * 1e6),
         ),
         timeout_s=config.timeout_s,
-        health=HealthSettings(
-            interval_s=config.health.interval_s,
-            timeout_s=config.health.timeout_s,
-            unhealthy_after=config.health.unhealthy_after,
-            healthy_after=config.health.healthy_after,
-            service=config.health.service,
-        ),
+        health=health_settings(config),
         breaker=BreakerSettings(
             failure_ratio=config.breaker.failure_ratio,
             min_calls=config.breaker.min_calls,
@@ -150,20 +156,51 @@ def upstream_settings(
             ejection_s=config.outliers.ejection_s,
             max_ejected=config.outliers.max_ejected,
         ),
-        pool=PoolSettings(
-            min_connections=config.pool.min_connections,
-            max_connections=config.pool.max_connections,
-            max_streams=config.pool.max_streams,
-            keepalive_s=config.pool.keepalive_s,
-            idle_timeout_s=config.pool.idle_timeout_s,
-            max_connection_age_s=config.pool.max_connection_age_s,
-        ),
+        pool=pool_settings(config),
         retry=retry_settings(config.retry),
-        tls=None if config.tls is None else upstream_tls(name, config.tls),
+        tls=None if config.tls is None else upstream_tls(name, config.tls, PROTOCOLS[config.protocol]),
         server_name=server_name(config),
         max_message_bytes=config.max_message_bytes,
         compression=config.compression,
         compress_over_bytes=config.compress_over_bytes,
+    )
+
+
+def health_settings(config: UpstreamConfig) -> HealthSettings:
+    """Return how endpoints are checked."""
+    health = config.health
+    return HealthSettings(
+        interval_s=health.interval_s,
+        timeout_s=health.timeout_s,
+        unhealthy_after=health.unhealthy_after,
+        healthy_after=health.healthy_after,
+        service=health.service,
+        path=health.path or "",
+        host="" if health.host in {None, OF_ENDPOINT} else str(health.host),
+        statuses=health.expect,
+    )
+
+
+def pool_settings(config: UpstreamConfig) -> PoolSettings:
+    """Return what connections there are; those of HTTP are more and live shorter where nothing is said."""
+    pool, usual = config.pool, USUAL_POOLS[config.protocol]
+    return PoolSettings(
+        min_connections=pool.min_connections,
+        max_connections=pool.max_connections or usual.max_connections,
+        max_streams=pool.max_streams,
+        keepalive_s=pool.keepalive_s,
+        idle_timeout_s=pool.idle_timeout_s or usual.idle_timeout_s,
+        max_connection_age_s=pool.max_connection_age_s,
+        connect_timeout_s=pool.connect_timeout_s,
+    )
+
+
+def proxy_settings(config: GatewayConfig, upstream: UpstreamConfig) -> ProxySettings:
+    """Return how requests are passed on to *upstream*, which speaks HTTP."""
+    http = upstream.http
+    most = config.server.max_body_bytes if http.max_body_bytes is None else http.max_body_bytes
+    return ProxySettings(
+        host=http.host, max_body_bytes=most, replay_bytes=http.replay_bytes, origins=http.origins
     )
 
 
@@ -199,9 +236,10 @@ def retry_settings(config: RetryConfig) -> RetrySettings:
     )
 
 
-def upstream_tls(name: str, config: UpstreamTlsConfig) -> ssl.SSLContext:
+def upstream_tls(name: str, config: UpstreamTlsConfig, protocol: str) -> ssl.SSLContext:
     """
-    Return a client context that verifies the upstream: by its own CA, else by the system's.
+    Return a client context that offers *protocol* (ALPN) and verifies the upstream: by its own CA, else by
+    the system's.
 
     Raises:
         ConfigError: A file cannot be used.
@@ -209,7 +247,7 @@ def upstream_tls(name: str, config: UpstreamTlsConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=path_text(config.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols([protocol])
         if config.certificate is not None:
             context.load_cert_chain(config.certificate, path_text(config.key))
     except (OSError, ssl.SSLError) as exc:

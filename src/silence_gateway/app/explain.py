@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from silence_gateway.app.build import proxies_of
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.quantities import show_duration
-from silence_gateway.app.engine_settings import limit_specs, route_rules
+from silence_gateway.app.engine_settings import limit_specs, route_rules, upstream_settings
 from silence_gateway.app.identity import access_lists, door
 from silence_gateway.clock import SystemClock
 from silence_gateway.core.http import Request, Response, stack
@@ -24,6 +25,7 @@ from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.matched_limits import steps_of
 from silence_gateway.stores.memory import MemoryStore
 from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.upstreams.http_upstream import HttpUpstream
 
 DENIED = "403 access denied"
 UNAUTHENTICATED = "401 unauthenticated"
@@ -70,7 +72,7 @@ async def explain_request(
     Raises:
         BadRequest: The path cannot be decoded, as a caller would be told.
     """
-    routes = live.routes if live is not None else RouteMap.build(services, rules=route_rules(config))
+    routes = live.routes if live is not None else _routes(config, services)
 
     async def end(_request: Request) -> Response:
         return Response(200)
@@ -84,6 +86,17 @@ async def explain_request(
     if steps and steps[-1].decided == UNAUTHENTICATED:
         return steps
     return [*steps, *_limits(config, request)]
+
+
+def _routes(config: GatewayConfig, services: Sequence[TranscodedService]) -> RouteMap:
+    clock = SystemClock()
+    # Never started: they have their names, and nobody asks them anything.
+    upstreams = {
+        name: HttpUpstream(upstream_settings(name, upstream), clock=clock)
+        for name, upstream in config.upstreams.items()
+        if upstream.protocol == "http"
+    }
+    return RouteMap.build(services, rules=route_rules(config), proxies=proxies_of(config, upstreams, clock))
 
 
 def _who(config: GatewayConfig, request: Request, live: Live | None) -> Iterator[Step]:
@@ -121,8 +134,17 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         else:
             yield not_with_this_method(methods)
         return
+    if isinstance(matched, Matched) and matched.proxied is not None:
+        name, rule = matched.proxied.upstream, matched.rule
+        yield Step("route", f"{request.method} {request.route}", f"passed on to upstream {name}")
+        if rule is not None and rule.timeout_s is not None:
+            yield Step("timeout", show_duration(rule.timeout_s), f"routes: {rule.path}")
+        else:
+            until_head = show_duration(config.upstreams[name].timeout_s)
+            yield Step("timeout", until_head, f"upstreams.{name}.timeout, until the answer begins")
+        return
     if not isinstance(matched, Matched) or matched.binding is None:
-        allowed = routes.table.allowed(request.path)
+        allowed = routes.allowed(request.method, request.path)
         if allowed:
             yield not_with_this_method(allowed)
         elif routes.unknown:

@@ -31,7 +31,7 @@ from silence_gateway.limiting.sweep import LimitSweep
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.stores.contracts import Store
 from silence_gateway.transcoding.service import TranscodedService
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.pool import Pool
 from silence_gateway.watch.requests import RequestCounters
 
 # A listener that waits this long for the methods of its upstreams gives newcomers no confusing 404s;
@@ -57,7 +57,7 @@ class Gateway:
     access: AccessLists
     drain_s: float
     key_file: FileWatch[KeyRing, KeyRing] | None = None
-    upstreams: dict[str, GrpcUpstream] = field(default_factory=dict)
+    upstreams: dict[str, Pool] = field(default_factory=dict)
     services: list[TranscodedService] = field(default_factory=list)
     routes: RouteSwitch | None = None
     limiter: Limiter | None = None
@@ -141,7 +141,8 @@ class Gateway:
         if self.phase != "ready":
             return Readiness(self.phase, parts)
         known = [service.descriptors is not None for service in self.services]
-        if known and not any(known) and self.hub is None and self.rls is None:
+        serves_more = self.hub is not None or self.rls is not None or len(self.upstreams) > len(self.services)
+        if known and not any(known) and not serves_more:
             # Every request would be answered 503: no traffic should come yet.
             return Readiness("starting", parts)
         return Readiness("ready" if self.store_is_whole and all(known) else "degraded", parts)

@@ -15,6 +15,7 @@ from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.engine_settings import limit_specs, upstream_settings
 from silence_gateway.clock import Clock
 from silence_gateway.core.path_template import DOUBLE_STAR, PathTemplate, TemplateError, parse_template
+from silence_gateway.core.routing import ANY_METHOD
 from silence_gateway.errors import GatewayError
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
@@ -47,7 +48,7 @@ class RouteLine:
         method: HTTP method; empty where a rule became no route.
         path: Template, or the rule as written where it cannot be used.
         upstream: Name of the upstream.
-        rpc: `package.Service/Method`.
+        rpc: `package.Service/Method`; empty where HTTP is passed on.
         limits: Names of the limits that count it; `?` after those that count only some of its paths.
         problem: Why it is not served; empty if it is.
     """
@@ -71,6 +72,7 @@ async def describe_upstreams(config: GatewayConfig, clock: Clock, timeout_s: flo
         # Nobody is probed: one question each is all that happens.
         name: GrpcUpstream(replace(upstream_settings(name, upstream), health=None), clock=clock)
         for name, upstream in config.upstreams.items()
+        if upstream.protocol == "grpc"
     }
     services = [
         TranscodedService(
@@ -128,7 +130,20 @@ def route_lines(config: GatewayConfig, services: Sequence[TranscodedService]) ->
             name for name in dict.fromkeys(found) if name.removesuffix("?") == name or name[:-1] not in found
         )
 
-    return [
+    proxied = [
+        RouteLine(
+            method=method,
+            path=route.match.path,
+            upstream=route.upstream,
+            rpc="",
+            limits=limits_on(specs, method, route.match.path, ""),
+            problem="",
+        )
+        for route in config.routes
+        if route.upstream is not None and config.upstreams[route.upstream].protocol == "http"
+        for method in route.match.methods or ("*",)
+    ]
+    return proxied + [
         RouteLine(
             method=row.method,
             path=row.path,
@@ -152,10 +167,11 @@ def limits_on(specs: Sequence[LimitSpec], method: str, path: str, rpc: str) -> t
         if spec.path is None:
             if spec.matches(method, [], rpc):
                 names.append(spec.rule.name)
-        elif not spec.methods or method in spec.methods:
+        elif not spec.methods or method in spec.methods or method == ANY_METHOD:
             overlap = _overlap(parse_template(spec.path), template)
             if overlap:
-                names.append(spec.rule.name + ("" if overlap == "all" else "?"))
+                all_of_it = overlap == "all" and not (method == ANY_METHOD and spec.methods)
+                names.append(spec.rule.name + ("" if all_of_it else "?"))
     return tuple(names)
 
 

@@ -8,13 +8,14 @@ dataclasses: building both costs about 1 us (a frozen dataclass of this size cos
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from silence_gateway.core.shedding import Importance
 
 if TYPE_CHECKING:
-    from silence_gateway.core.sockets import SocketListener
+    from silence_gateway.core.sockets import FarEnd, SocketListener
 
 HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
@@ -22,9 +23,44 @@ NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 """What a request without a token says: one object for all of them."""
 
 
+class IncomingBody(Protocol):
+    """
+    The body of a request that is served while it comes: iterate once to get its pieces.
+
+    Iteration raises a ClientFault when the client breaks the rules or is too slow; what was taken until
+    then is no body. The client is held up by whoever does not take what has come.
+
+    Attributes:
+        size: Bytes that it will have, or `core.http_head.CHUNKED` if only its end will tell.
+        received: Bytes that have come so far.
+        done: Whether all of it has come.
+    """
+
+    size: int
+    received: int
+    done: bool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over its pieces, none of them empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRule:
+    """
+    How the body of a request is read that is handed on as it comes.
+
+    Attributes:
+        max_bytes: The longest one.
+        whole_bytes: One that says that it is no longer than this is read whole all the same.
+    """
+
+    max_bytes: int
+    whole_bytes: int
+
+
 class Request:
     """
-    One HTTP request, complete with its body.
+    One HTTP request, complete with its body unless that is `incoming`.
 
     Attributes:
         method: Upper-case ASCII token.
@@ -33,7 +69,8 @@ class Request:
         query: The part after the first `?`, still percent-encoded; empty if there is none.
         headers: Lower-case name to value. Repeated fields are joined by `, ` in order (`; ` for
             cookie), which RFC 9110 section 5.3 allows; a repeated Host never gets this far.
-        body: The whole body, not decoded.
+        body: The whole body, not decoded; empty where there is an `incoming`.
+        incoming: The body as it comes, where what serves the request takes it so; else None.
         peer: Address of the other end of the socket; empty for a unix socket.
         scheme: `http` or `https`.
         http_version: `1.0` or `1.1`.
@@ -65,6 +102,7 @@ class Request:
         "headers",
         "http_version",
         "importance",
+        "incoming",
         "matched",
         "method",
         "path",
@@ -98,6 +136,7 @@ class Request:
         self.path, _, self.query = target.partition("?")
         self.headers = headers
         self.body = body
+        self.incoming: IncomingBody | None = None
         self.peer = peer
         self.scheme = scheme
         self.http_version = http_version
@@ -137,16 +176,24 @@ class StreamingResponse(Response):
     An answer sent as it is made: each item of *chunks* is one piece, written at once.
 
     The edge asks for the next piece only while the client keeps up. If *chunks* raises after the
-    first piece, the connection is broken off without a clean end, so that no client takes a part
-    for the whole. The edge always calls `aclose()` on *chunks* when it has one, also when the
-    client has left. *chunks* may have `trailers`, a list of header lines that are known at its end.
+    first piece, or ends before *length* bytes where that is known, the connection is broken off without
+    a clean end, so that no client takes a part for the whole. The edge always calls `aclose()` on
+    *chunks* when it has one, also when the client has left. *chunks* may have `trailers`, a list of header
+    lines that are known at its end, for clients that say that they read them.
     """
 
-    __slots__ = ("chunks",)
+    __slots__ = ("chunks", "length")
 
-    def __init__(self, status: int, headers: HeaderList | None, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: HeaderList | None,
+        chunks: AsyncIterator[bytes],
+        length: int | None = None,
+    ) -> None:
         super().__init__(status, headers)
         self.chunks = chunks
+        self.length = length
 
 
 class UpgradeResponse(Response):
@@ -168,6 +215,28 @@ class UpgradeResponse(Response):
         self.listener = listener
         self.on_refused: Callable[[], None] | None = None
         self.subprotocol = subprotocol
+
+
+class TunnelResponse(Response):
+    """
+    Take this connection over as the near end of a tunnel to *far*: a WebSocket that is passed on unread.
+
+    The edge has already checked the handshake; *headers* are what the far end answered to it.
+
+    Attributes:
+        on_over: Called once: when the tunnel has ended, or has not come to be.
+    """
+
+    __slots__ = ("far", "on_over")
+
+    def __init__(self, far: FarEnd, headers: HeaderList) -> None:
+        super().__init__(101, headers)
+        self.far = far
+        self.on_over: Callable[[], None] = nothing
+
+
+def nothing() -> None:
+    """Nobody waits for this."""
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]

@@ -5,8 +5,8 @@ Nothing here awaits or reads a clock. The reader takes exactly its message out o
 what follows, so that the next request is read from its own first byte. llhttp could decode chunks too,
 but does not say where they end; the tests hold both against each other.
 
-Chunk extensions and trailers are checked for what does not belong there, counted, and dropped: no
-trailer becomes a header.
+Chunk extensions are checked for what does not belong there, counted, and dropped. Trailers are checked
+likewise and kept apart: no trailer becomes a header.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ Bytes of framing that any body may have. Past this, framing may be twice the bod
 and more pass, a flood of one-byte chunks ends here, after 0.1 s of our time at most.
 """
 
+MAX_TRAILERS = 100
+"""As many as a head may have lines."""
+
 SIZE = 0
 DATA = 1
 DATA_END = 2
@@ -39,20 +42,39 @@ TRAILER = 3
 
 class ChunkReader:
     """
-    One chunked body.
+    One chunked body. Whoever does not wait for all of it takes what is there with `take_body`.
 
     Attributes:
-        body: What has come so far.
+        body: What has come so far and was not taken.
+        received: Bytes of the body that have come.
+        trailers: The lines after the last chunk.
     """
 
-    __slots__ = ("body", "max_bytes", "overhead", "remaining", "state")
+    __slots__ = (
+        "body",
+        "free_overhead",
+        "max_bytes",
+        "overhead",
+        "received",
+        "remaining",
+        "state",
+        "trailers",
+    )
 
-    def __init__(self, max_body_bytes: int) -> None:
+    def __init__(self, max_body_bytes: int, free_overhead_bytes: int = FREE_OVERHEAD_BYTES) -> None:
         self.max_bytes = max_body_bytes
+        self.free_overhead = free_overhead_bytes
         self.body = bytearray()
+        self.received = 0
+        self.trailers: list[bytes] = []
         self.overhead = 0
         self.remaining = 0
         self.state = SIZE
+
+    def take_body(self) -> bytes:
+        """Return what has come since the last time, and forget it."""
+        body, self.body = bytes(self.body), bytearray()
+        return body
 
     def take_from(self, buffer: bytearray) -> bool:
         """
@@ -67,6 +89,7 @@ class ChunkReader:
             if self.state == DATA:
                 piece = buffer[at : at + self.remaining]
                 self.body += piece
+                self.received += len(piece)
                 at += len(piece)
                 self.remaining -= len(piece)
                 if self.remaining:
@@ -76,7 +99,7 @@ class ChunkReader:
             if end < 0:
                 break
             self.overhead += end + 2 - at
-            if self.overhead > FREE_OVERHEAD_BYTES + 2 * len(self.body):
+            if self.overhead > self.free_overhead + 2 * self.received:
                 raise Rejected(400, "chunks", "the chunks are too small for what they carry")
             done = self.take_line(bytes(buffer[at:end]))
             at = end + 2
@@ -110,7 +133,7 @@ class ChunkReader:
             if match is None:
                 raise Rejected(400, "chunks", "a chunk size is not a plain hexadecimal number")
             size = int(match[1], 16)
-            if size > self.max_bytes - len(self.body):
+            if size > self.max_bytes - self.received:
                 raise Rejected(413, "body-too-large", f"a body may have {self.max_bytes} bytes")
             self.remaining = size
             self.state = DATA if size else TRAILER
@@ -118,4 +141,8 @@ class ChunkReader:
             return True
         elif TRAILER_LINE.fullmatch(line) is None or line.lower().startswith(FRAMING_FIELDS):
             raise Rejected(400, "chunks", "a line after the last chunk is not a trailer field")
+        elif len(self.trailers) >= MAX_TRAILERS:
+            raise Rejected(400, "chunks", f"a body may have {MAX_TRAILERS} trailer lines")
+        else:
+            self.trailers.append(line)
         return False

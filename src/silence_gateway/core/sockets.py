@@ -57,3 +57,48 @@ class SocketListener(Protocol):
 
     def on_shutdown(self) -> None:
         """This instance is draining: say goodbye in the protocol's own words and close."""
+
+
+class TunnelPeer(Protocol):
+    """What hears of the far end of a tunnel."""
+
+    def on_far_data(self, data: bytes) -> None:
+        """It said *data*."""
+
+    def on_far_end(self) -> None:
+        """It will say no more, or is gone; called once."""
+
+    def on_far_full(self) -> None:
+        """It does not keep up: send nothing more for now."""
+
+    def on_far_drained(self) -> None:
+        """It has caught up."""
+
+
+class FarEnd(Protocol):
+    """
+    The far end of a tunnel: an open socket that speaks a protocol which we pass on unread.
+
+    It says nothing before `open`. Everything here is called on the event loop and never awaits.
+    """
+
+    def open(self, peer: TunnelPeer) -> None:
+        """Begin to tell *peer*."""
+
+    def send(self, data: bytes) -> None:
+        """Send *data*; never blocks."""
+
+    def send_end(self) -> None:
+        """Say that no more will come, after what is buffered."""
+
+    def pause_reading(self) -> None:
+        """Hear nothing until `resume_reading`; TCP pushes back."""
+
+    def resume_reading(self) -> None:
+        """Hear again."""
+
+    def close(self) -> None:
+        """End it after what is buffered; harmless when it has ended."""
+
+    def abort(self) -> None:
+        """End it at once; harmless when it has ended."""

@@ -11,12 +11,20 @@ from base64 import b64encode
 from hashlib import sha1
 
 from silence_gateway.core.http import HeaderList, Request
-from silence_gateway.core.http_head import Rejected
+from silence_gateway.core.http_head import Rejected, list_items
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")  # 16 bytes in base64
 SUBPROTOCOLS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]*")  # tokens, commas and blanks, or nothing
 VERSION = b"13"
+
+
+def asks_for_websocket(request: Request) -> bool:
+    """Whether *request* asks for a WebSocket; the edge has then checked that it asks rightly."""
+    upgrade = request.headers.get(b"upgrade")
+    if upgrade is None or b"connection" not in request.headers:
+        return False
+    return b"websocket" in list_items(upgrade) and b"upgrade" in list_items(request.headers[b"connection"])
 
 
 def check_handshake(request: Request, body_size: int) -> None:

@@ -27,6 +27,7 @@ from silence_gateway.errors import (
     StoreUnavailable,
     Unauthenticated,
     UnsupportedMedia,
+    UpstreamBroken,
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -55,6 +56,7 @@ CODES: dict[type[GatewayError], Codes] = {
     UnsupportedMedia: Codes(415, Code.INVALID_ARGUMENT, 1003),
     RequestTimeout: Codes(408, Code.DEADLINE_EXCEEDED, 4008),
     UpstreamUnavailable: Codes(503, Code.UNAVAILABLE, 4003),
+    UpstreamBroken: Codes(502, Code.UNAVAILABLE, 1014),
     UpstreamTimeout: Codes(504, Code.DEADLINE_EXCEEDED, 4004),
     UpstreamProtocolError: Codes(502, Code.INTERNAL, 1014),
     # Its own code decides, see codes_of; this row is what an impossible code becomes.

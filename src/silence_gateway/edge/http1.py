@@ -20,14 +20,14 @@ import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
-from silence_gateway.core.http import Request, Response, StreamingResponse, UpgradeResponse
+from silence_gateway.core.http import Request, Response, StreamingResponse
 from silence_gateway.core.http_chunks import ChunkReader
-from silence_gateway.core.http_head import CHUNKED, Head, Rejected
+from silence_gateway.core.http_head import Head, Rejected
 from silence_gateway.core.websocket_handshake import check_handshake
 from silence_gateway.edge.heads import check_beginning, too_long
-from silence_gateway.edge.http1_answers import send_answer, take_over
+from silence_gateway.edge.http1_answers import send_answer, switch
+from silence_gateway.edge.http1_body import BodyInPieces, begin_body
 from silence_gateway.edge.http1_stream import stream_answer
-from silence_gateway.edge.http1_writer import CONTINUE
 from silence_gateway.edge.problems import answer_error, problem
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Http1Connection(asyncio.Protocol):
         "drained",
         "handshake",
         "head",
+        "incoming",
         "keep_alive",
         "peer",
         "phase",
@@ -85,6 +86,7 @@ class Http1Connection(asyncio.Protocol):
         self.since_s = UNSET
         self.head: Head | None = None  # whose body is coming
         self.chunks: ChunkReader | None = None
+        self.incoming: BodyInPieces | None = None  # of the request that is being handled
         self.keep_alive = True  # after the answer to the current request
         self.handshake = False  # the current request is a checked WebSocket handshake
         self.task: asyncio.Task[None] | None = None
@@ -125,7 +127,9 @@ class Http1Connection(asyncio.Protocol):
                 self.buffer = bytearray(self.buffer)
             self.buffer += data
         if phase == HANDLING or (self.write_paused and phase != BODY):
-            if len(self.buffer) > server.settings.max_pipelined_bytes:
+            if self.incoming is not None and not self.incoming.done:
+                self.incoming.take()
+            elif len(self.buffer) > server.settings.max_pipelined_bytes:
                 self.read_paused = True
                 self.transport.pause_reading()
         else:
@@ -163,6 +167,8 @@ class Http1Connection(asyncio.Protocol):
         self.buffer = b""
         self.head = self.chunks = None
         self.server.forget(self)
+        if self.incoming is not None:
+            self.incoming.lose()
         if self.task is not None:
             self.server.statistics.cancelled += 1
             self.task.cancel()
@@ -195,7 +201,10 @@ class Http1Connection(asyncio.Protocol):
                 return None
             if head.body_size == 0:
                 return head.request
-            self.begin_body(head)
+            if begin_body(self, head):
+                return head.request
+            self.phase = BODY
+            self.since_s = UNSET
         if self.chunks is not None:
             if type(self.buffer) is bytes:
                 self.buffer = bytearray(self.buffer)
@@ -259,24 +268,6 @@ class Http1Connection(asyncio.Protocol):
             self.keep_alive = False
         return head
 
-    def begin_body(self, head: Head) -> None:
-        """
-        Make ready for the body of *head*, and give leave to send it to a client that asked.
-
-        Raises:
-            Rejected: If it is declared too large.
-        """
-        max_bytes = self.server.settings.max_body_bytes
-        self.head = head
-        if head.body_size == CHUNKED:
-            self.chunks = ChunkReader(max_bytes)
-        elif head.body_size > max_bytes:
-            raise Rejected(413, "body-too-large", f"a body may have {max_bytes} bytes")
-        self.phase = BODY
-        self.since_s = UNSET
-        if head.expects_continue and not self.buffer:
-            self.write(CONTINUE)
-
     # Answering.
 
     async def serve(self, request: Request) -> None:
@@ -294,10 +285,8 @@ class Http1Connection(asyncio.Protocol):
             send_answer(self, request, response)
         elif isinstance(response, StreamingResponse):
             await stream_answer(self, request, response)
-        elif isinstance(response, UpgradeResponse):
-            take_over(self, request, response)
         else:
-            send_answer(self, request, response)
+            switch(self, request, response)
         self.task = None
         if self.phase == HANDLING:
             self.go_on()
@@ -321,6 +310,11 @@ class Http1Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """The answer is written: read the next request, or end."""
+        incoming, self.incoming = self.incoming, None
+        if incoming is not None and not incoming.done:
+            # Nobody knows how much of the body is still to come.
+            self.linger()
+            return
         # A stream that was begun before the server began to stop could not say that it is the last.
         if not self.keep_alive or self.server.draining:
             self.end()

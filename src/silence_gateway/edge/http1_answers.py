@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.http import Request, Response, UpgradeResponse
+from silence_gateway.core.http import Request, Response, StreamingResponse, TunnelResponse, UpgradeResponse
 from silence_gateway.core.websocket_handshake import accept_headers, upgrade_required
 from silence_gateway.edge.http1_writer import (
     BODILESS,
@@ -20,6 +20,7 @@ from silence_gateway.edge.http1_writer import (
     header_lines,
 )
 from silence_gateway.edge.problems import answer_error
+from silence_gateway.edge.tunnel import TunnelConnection
 from silence_gateway.edge.websocket import upgraded
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def answer_head(
             headers = headers + request.extra_headers
     status = response.status
     if status != 101:  # whose Connection line belongs to the handshake
-        if server.draining:
+        if server.draining or (connection.incoming is not None and not connection.incoming.done):
             connection.keep_alive = False
         if not connection.keep_alive:
             framing += CLOSE_LINE
@@ -91,15 +92,29 @@ def send_failure(connection: Http1Connection, request: Request | None, error: Un
     connection.write(b"%b%b%b%b\r\n%b" % head)
 
 
-def streaming_head(connection: Http1Connection, request: Request, response: Response) -> bytes | None:
-    """Return the head of an answer whose length is not known; None as for `answer_head`."""
+def streaming_head(
+    connection: Http1Connection, request: Request, response: StreamingResponse
+) -> bytes | None:
+    """Return the head of an answer that is sent in pieces; None as for `answer_head`."""
     if response.status in BODILESS:
         return answer_head(connection, request, response, b"")
+    if response.length is not None:
+        return answer_head(connection, request, response, b"content-length: %d\r\n" % response.length)
     if request.http_version == "1.0":
         # The end of the connection is the end of the answer.
         connection.keep_alive = False
         return answer_head(connection, request, response, b"")
     return answer_head(connection, request, response, CHUNKED_LINE)
+
+
+def switch(connection: Http1Connection, request: Request, response: Response) -> None:
+    """Write an answer that is not of the two usual kinds: mostly one that ends HTTP on this connection."""
+    if isinstance(response, UpgradeResponse):
+        take_over(connection, request, response)
+    elif isinstance(response, TunnelResponse):
+        dig(connection, request, response)
+    else:
+        send_answer(connection, request, response)
 
 
 def take_over(connection: Http1Connection, request: Request, response: UpgradeResponse) -> None:
@@ -117,3 +132,18 @@ def take_over(connection: Http1Connection, request: Request, response: UpgradeRe
     connection.write(head)
     early = connection.leave()
     upgraded(connection.server, connection.transport, response.listener).open(early)
+
+
+def dig(connection: Http1Connection, request: Request, response: TunnelResponse) -> None:
+    """Make the connection the near end of a tunnel."""
+    response.headers = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), *response.headers]
+    head = answer_head(connection, request, response, b"") if connection.handshake else None
+    if head is None:
+        response.far.abort()
+        response.on_over()
+        return
+    connection.write(head)
+    early = connection.leave()
+    near = TunnelConnection(connection.server, connection.transport, response.far, response.on_over)
+    connection.transport.set_protocol(near)
+    near.open(early)

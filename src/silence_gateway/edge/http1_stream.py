@@ -12,9 +12,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from silence_gateway.core.http import Request, StreamingResponse
+from silence_gateway.core.http import HeaderList, Request, StreamingResponse
+from silence_gateway.core.http_head import list_items
 from silence_gateway.edge.http1_answers import send_answer, streaming_head
-from silence_gateway.edge.http1_writer import BODILESS, LAST_CHUNK, chunk
+from silence_gateway.edge.http1_writer import BODILESS, chunk, last_chunk
 from silence_gateway.edge.problems import answer_error
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
     chunks in every case.
     """
     chunks = response.chunks
-    is_chunked = request.http_version != "1.0"
+    left = response.length
+    is_chunked = request.http_version != "1.0" and left is None
     begun = False
     try:
         if request.method == "HEAD" or response.status in BODILESS:
@@ -40,6 +42,8 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
                 connection.write(head)
             return
         async for piece in chunks:
+            if left is not None:
+                left -= len(piece)
             data = piece if not is_chunked or not piece else chunk(piece)
             if not begun:
                 head = streaming_head(connection, request, response)
@@ -56,18 +60,30 @@ async def stream_answer(connection: Http1Connection, request: Request, response:
             if head is None:
                 return
             connection.write(head)
+        if left:
+            # Fewer bytes than were promised: the end of the connection says so.
+            connection.keep_alive = False
         if is_chunked:
-            connection.write(LAST_CHUNK)
+            connection.write(last_chunk(trailers_for(request, response)))
     except Exception as error:  # noqa: BLE001 - whatever a maker of pieces does, its client must notice
         failed = answer_error(error, request, connection.server.observer)
         if begun:
-            break_off(connection, is_chunked=is_chunked)
+            break_off(connection, is_framed=is_chunked or left is not None)
         else:
             send_answer(connection, request, failed)
     finally:
         close = getattr(chunks, "aclose", None)
         if close is not None:
             await close()
+
+
+def trailers_for(request: Request, response: StreamingResponse) -> HeaderList:
+    """Return what goes out behind the last chunk: nothing to those who did not say that they read it."""
+    te = request.headers.get(b"te")
+    if te is None or b"trailers" not in list_items(te):
+        return []
+    trailers: HeaderList = getattr(response.chunks, "trailers", [])
+    return trailers
 
 
 async def drained(connection: Http1Connection) -> None:
@@ -77,16 +93,16 @@ async def drained(connection: Http1Connection) -> None:
     await connection.drained
 
 
-def break_off(connection: Http1Connection, *, is_chunked: bool) -> None:
+def break_off(connection: Http1Connection, *, is_framed: bool) -> None:
     """
     End the connection so that no client takes what it has for the whole.
 
-    Where the last chunk is missing, everybody notices, and what was sent still arrives: the error that
-    the last piece tells of is there for slow readers too. Without chunks only a reset says it, which
-    throws away what the client has not taken yet.
+    Where the last chunk is missing, or bytes that were promised, everybody notices, and what was sent still
+    arrives: the error that the last piece tells of is there for slow readers too. Without framing only a
+    reset says it, which throws away what the client has not taken yet.
     """
     connection.keep_alive = False
-    if is_chunked:
+    if is_framed:
         return
     sock = connection.transport.get_extra_info("socket")
     if sock is not None:

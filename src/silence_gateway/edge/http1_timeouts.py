@@ -18,6 +18,8 @@ def sweep(connection: Http1Connection, now_s: float) -> None:
     phase = connection.phase
     if phase in WRITING or connection.write_paused:
         watch_reader(connection, now_s)
+        if connection.incoming is not None:
+            connection.incoming.sweep(now_s)
         return
     if connection.since_s == UNSET:
         connection.since_s = now_s

@@ -75,3 +75,13 @@ def header_lines(headers: HeaderList) -> bytes:
 def chunk(piece: bytes) -> bytes:
     """Return *piece*, which is not empty, as one chunk."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def last_chunk(trailers: HeaderList) -> bytes:
+    """
+    Return the end of a chunked body, with *trailers*.
+
+    Raises:
+        UnsafeHeader: If one of them contains a line end or NUL.
+    """
+    return b"0\r\n%b\r\n" % header_lines(trailers) if trailers else LAST_CHUNK

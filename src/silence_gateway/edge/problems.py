@@ -24,6 +24,7 @@ from silence_gateway.errors import (
     RpcError,
     StoreFault,
     Unauthenticated,
+    UpstreamBroken,
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -96,6 +97,8 @@ def public_detail(error: BaseException) -> str:
     """Return what the caller may know about *error*."""
     if isinstance(error, ClientFault | Refused):
         return str(error)
+    if isinstance(error, UpstreamBroken):
+        return "the service behind this gateway broke off before it had answered"
     if isinstance(error, UpstreamUnavailable):
         return "the service behind this gateway cannot be reached at the moment"
     if isinstance(error, UpstreamTimeout):
@@ -122,7 +125,7 @@ def answer_errors(observer: Observer) -> Layer:
 
 def answer_error(error: Exception, request: Request | None, observer: Observer) -> Response:
     """Return the answer for *error*, after telling *observer* if somebody should look into it."""
-    if isinstance(error, UpstreamProtocolError):
+    if isinstance(error, UpstreamProtocolError | UpstreamBroken):
         # Nobody else tells why: the caller is not told, and the endpoint may be well otherwise.
         observer(Noticed(what=describe(error, request), loudness="warning"))
     elif codes_of(error).http == 500 and not isinstance(error, RpcError):
@@ -133,7 +136,7 @@ def answer_error(error: Exception, request: Request | None, observer: Observer) 
 def describe(error: BaseException, request: Request | None) -> str:
     """Return one line that says which error came from where, for a log."""
     frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, UpstreamProtocolError):
+    if isinstance(error, UpstreamProtocolError | UpstreamBroken):
         frames.clear()  # the fault is the upstream's, not that of our line which noticed
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     if request is None:

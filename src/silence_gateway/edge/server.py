@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from silence_gateway.clock import Clock, SystemClock, Timer
-from silence_gateway.core.http import Handler, Request
+from silence_gateway.core.http import BodyRule, Handler, Request
 from silence_gateway.core.http_head import Rejected
 from silence_gateway.edge.heads import HeadReader
 from silence_gateway.edge.http1 import Http1Connection
@@ -23,6 +23,7 @@ from silence_gateway.edge.http1_writer import Prefixes
 from silence_gateway.edge.listen import accept
 from silence_gateway.edge.settings import ServerSettings
 from silence_gateway.edge.statistics import Statistics
+from silence_gateway.edge.tunnel import TunnelConnection
 from silence_gateway.edge.websocket import WebSocketConnection
 from silence_gateway.events import Observer, nobody
 
@@ -47,6 +48,7 @@ class HttpServer:
         statistics: Counts, read when asked for.
         on_refused: Called for whatever is answered before the handler sees it: who asked, as much of the
             request as there is, and why.
+        body_rule: Says of a request with a body whether its handler takes that as it comes; None: none does.
         draining: Whether a graceful stop has begun; every answer then ends its connection.
     """
 
@@ -63,13 +65,14 @@ class HttpServer:
         self.observer = observer
         self.statistics = Statistics()
         self.on_refused: OnRefused = unheard
+        self.body_rule: Callable[[Request], BodyRule | None] | None = None
         self.heads = HeadReader()
         self.prefixes = Prefixes()
         self.scheme = "http"
         self.draining = False
         self.connections: set[Http1Connection] = set()
-        self.websockets: set[WebSocketConnection] = set()
-        self.closing_websockets: set[WebSocketConnection] = set()
+        self.websockets: set[WebSocketConnection | TunnelConnection] = set()
+        self.closing_websockets: set[WebSocketConnection | TunnelConnection] = set()
         self.loop: asyncio.AbstractEventLoop
         self.listeners: list[asyncio.Server] = []
         self.sweeper: Timer | None = None
@@ -115,7 +118,10 @@ class HttpServer:
         """Cut off what is still open, at once; return how many there were."""
         self.stop_accepting()
         self.draining = True
-        left: list[Http1Connection | WebSocketConnection] = [*self.connections, *self.websockets]
+        left: list[Http1Connection | WebSocketConnection | TunnelConnection] = [
+            *self.connections,
+            *self.websockets,
+        ]
         tasks = [connection.task for connection in self.connections if connection.task is not None]
         self.empty = asyncio.Event()
         for connection in left:
@@ -166,7 +172,7 @@ class HttpServer:
             self.statistics.connections_open -= 1
             self.check_empty()
 
-    def forget_websocket(self, websocket: WebSocketConnection) -> None:
+    def forget_websocket(self, websocket: WebSocketConnection | TunnelConnection) -> None:
         """*websocket* is gone."""
         if websocket in self.websockets:
             self.websockets.discard(websocket)

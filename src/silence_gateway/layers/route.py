@@ -8,15 +8,16 @@ whole when descriptors change, so that a request sees one state from beginning t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.http import Handler, Layer, Request, Response
+from silence_gateway.core.http import BodyRule, Handler, Layer, Request, Response
 from silence_gateway.core.path_template import parse_template
 from silence_gateway.core.routing import RouteBuilder, Routes
 from silence_gateway.core.shedding import Importance
-from silence_gateway.errors import GatewayError, MethodNotAllowed, NotFound, UpstreamUnavailable
+from silence_gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, UpstreamUnavailable
 from silence_gateway.transcoding.binding import Binding
 from silence_gateway.transcoding.service import TranscodedService
 from silence_gateway.transcoding.table import RouteTable
@@ -54,10 +55,35 @@ class FixedRoute:
     methods: tuple[str, ...]
 
 
+class Proxied(Protocol):
+    """
+    An HTTP upstream that requests are passed on to.
+
+    Attributes:
+        upstream: Its name.
+        body_rule: How the bodies of such requests are read.
+    """
+
+    upstream: str
+    body_rule: BodyRule
+
+    def answer(
+        self, request: Request, deadline_s: float | None, repeatable: bool | None
+    ) -> Awaitable[Response]:
+        """
+        Pass *request* on and return what comes back.
+
+        Args:
+            request: What is asked.
+            deadline_s: Monotonic seconds at which all of it must be over; None for the upstream's own.
+            repeatable: Whether it may run twice; None for what its method says.
+        """
+
+
 class Matched:
     """What routing found for one request. Made for every request, so a plain slots class."""
 
-    __slots__ = ("binding", "fixed", "rule", "variables")
+    __slots__ = ("binding", "fixed", "proxied", "rule", "variables")
 
     def __init__(
         self,
@@ -65,11 +91,13 @@ class Matched:
         variables: tuple[str, ...],
         rule: RouteRule | None,
         fixed: FixedRoute | None = None,
+        proxied: Proxied | None = None,
     ) -> None:
         self.binding = binding
         self.variables = variables
         self.rule = rule
         self.fixed = fixed
+        self.proxied = proxied
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +111,9 @@ class RouteMap:
         rules: What the configuration says about paths; the most specific one counts.
         narrowed: Tables of single upstreams, for rules that name one.
         unknown: Upstreams whose methods have not been read yet: what is not found may be theirs.
+        shared: Which rule of an HTTP upstream serves a path, in one tree with all methods, so that the most
+            specific of both counts; where it finds None, that is a method. None without HTTP upstreams.
+        proxies: HTTP upstreams by name.
     """
 
     table: RouteTable
@@ -90,6 +121,8 @@ class RouteMap:
     rules: Routes[RouteRule] | None = None
     narrowed: Mapping[str, RouteTable] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    shared: Routes[RouteRule | None] | None = None
+    proxies: Mapping[str, Proxied] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -97,13 +130,19 @@ class RouteMap:
         services: Sequence[TranscodedService],
         fixed: Mapping[str, FixedRoute] | None = None,
         rules: Sequence[RouteRule] = (),
+        proxies: Mapping[str, Proxied] | None = None,
     ) -> RouteMap:
-        """Make a snapshot of what *services* serve now; of two rules for one path the first counts."""
+        """
+        Make a snapshot of what *services* and *proxies* serve now.
+
+        Of two rules for one path the first counts, and of a rule and a method of the same path the rule.
+        """
+        proxies = proxies or {}
         builder: RouteBuilder[RouteRule] = RouteBuilder()
         for rule in rules:
             for method in rule.methods or ("*",):
                 builder.add(method, parse_template(rule.path), rule)
-        wanted = {rule.upstream for rule in rules if rule.upstream}
+        wanted = {rule.upstream for rule in rules if rule.upstream and rule.upstream not in proxies}
         return cls(
             RouteTable.build(services),
             fixed or {},
@@ -113,7 +152,50 @@ class RouteMap:
                 for name in wanted
             },
             tuple(service.upstream for service in services if service.descriptors is None),
+            _shared(services, [rule for rule in rules if rule.upstream in proxies]) if proxies else None,
+            proxies,
         )
+
+    def passed_on(self, method: str, path: str) -> tuple[RouteRule, Proxied] | None:
+        """
+        Return the rule by which a request goes to an HTTP upstream, and that; None if it does not.
+
+        Raises:
+            BadRequest: The path cannot be decoded.
+        """
+        if self.shared is None:
+            return None
+        found = self.shared.find(method, path)
+        if found is None or found.target is None:
+            return None
+        return found.target, self.proxies[found.target.upstream]
+
+    def allowed(self, method: str, path: str) -> tuple[str, ...]:
+        """
+        Return the methods that *path*, which was not found with *method*, is served with.
+
+        Raises:
+            BadRequest: The path cannot be decoded.
+        """
+        allowed = self.table.allowed(path)
+        if self.shared is None or self.rules is None:
+            return allowed
+        about = self.rules.find(method, path)
+        if about is not None and about.target.upstream in self.narrowed:
+            return allowed
+        return tuple(sorted({*allowed, *self.shared.allowed(path)}))
+
+
+def _shared(services: Sequence[TranscodedService], rules: Sequence[RouteRule]) -> Routes[RouteRule | None]:
+    builder: RouteBuilder[RouteRule | None] = RouteBuilder()
+    for rule in rules:
+        for method in rule.methods or ("*",):
+            builder.add(method, parse_template(rule.path), rule)
+    for service in services:
+        for binding in service.bindings:
+            for method in binding.methods:
+                builder.add(method, binding.template, None)
+    return builder.build()
 
 
 class RouteSwitch:
@@ -147,8 +229,14 @@ def find_route(switch: RouteSwitch) -> Layer:
                 about = routes.rules.find(request.method, request.path)
                 if about is not None:
                     rule = about.target
-                    if rule.upstream:
-                        table = routes.narrowed[rule.upstream]
+                    to = rule.upstream
+                    if to in routes.narrowed:
+                        table = routes.narrowed[to]
+                    elif (passed_on := routes.passed_on(request.method, request.path)) is not None:
+                        request.route = passed_on[0].path
+                        request.importance = rule.importance
+                        request.matched = Matched(None, (), rule, None, passed_on[1])
+                        return inner(request)
             found = table.find(request.method, request.path)
             if found is not None:
                 binding = found.binding
@@ -202,6 +290,11 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
             deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
             idempotent = None if rule is None else rule.idempotent
             return binding.answer(request, matched.variables, deadline_s, idempotent)
+        if matched.proxied is not None:
+            assert matched.rule is not None
+            timeout_s = matched.rule.timeout_s
+            deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
+            return matched.proxied.answer(request, deadline_s, matched.rule.idempotent)
         assert matched.fixed is not None
         if request.method not in matched.fixed.methods:
             raise MethodNotAllowed(matched.fixed.methods)
@@ -210,8 +303,27 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
     return serve
 
 
+def body_rule_of(switch: RouteSwitch) -> Callable[[Request], BodyRule | None]:
+    """Return what says of a request how its body is read: as it comes, where an HTTP upstream gets it."""
+
+    def body_rule(request: Request) -> BodyRule | None:
+        routes = switch.now
+        if routes.rules is None or request.path in routes.fixed:
+            return None
+        try:
+            about = routes.rules.find(request.method, request.path)
+            if about is None or about.target.upstream in routes.narrowed:
+                return None
+            passed_on = routes.passed_on(request.method, request.path)
+        except BadRequest:
+            return None  # `find_route` will say so
+        return None if passed_on is None else passed_on[1].body_rule
+
+    return body_rule
+
+
 def _not_served(routes: RouteMap, request: Request) -> GatewayError:
-    allowed = routes.table.allowed(request.path)
+    allowed = routes.allowed(request.method, request.path)
     if allowed:
         return MethodNotAllowed(allowed)
     if routes.unknown:

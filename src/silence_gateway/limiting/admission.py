@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from silence_gateway.core.http import HeaderList, Response, StreamingResponse, UpgradeResponse
+from silence_gateway.core.http import HeaderList, Response, StreamingResponse, TunnelResponse, UpgradeResponse
 from silence_gateway.core.sockets import Socket, SocketListener
 from silence_gateway.errors import RpcError, UpstreamFault
 
@@ -60,6 +60,14 @@ class Admission:
                     refused()
 
             response.on_refused = on_refused
+        elif isinstance(response, TunnelResponse):
+            over = response.on_over
+
+            def on_over() -> None:
+                self.end(NOTHING)
+                over()
+
+            response.on_over = on_over
         else:
             self.end(response.headers)
         return response

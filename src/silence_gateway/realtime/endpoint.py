@@ -8,17 +8,17 @@ answer after which the stock clients stop trying and say why.
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from silence_gateway.core.centrifuge_codes import INAPPROPRIATE_PROTOCOL, CloseCode
 from silence_gateway.core.http import Handler, Request, Response, UpgradeResponse
+from silence_gateway.core.origins import origin_allowed
 from silence_gateway.core.sockets import Socket
 from silence_gateway.errors import AccessDenied, Draining
 from silence_gateway.realtime.hub import RealtimeHub
 
 JSON = "centrifuge-json"
 PROTOBUF = "centrifuge-protobuf"
-DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def websocket_endpoint(hub: RealtimeHub) -> Handler:
@@ -40,28 +40,6 @@ def websocket_endpoint(hub: RealtimeHub) -> Handler:
         return UpgradeResponse(hub.listener_for(request), subprotocol)
 
     return handle
-
-
-def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """
-    Whether a page of *origin* may connect to *host*.
-
-    No origin is no browser. A page of this very host may, whatever the scheme (TLS may end before us);
-    any other must be listed.
-    """
-    if not origin or "*" in allowed:
-        return True
-    origin = origin.lower().rstrip("/")
-    if any(origin == each.lower().rstrip("/") for each in allowed):
-        return True
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    port = DEFAULT_PORTS.get(parts.scheme)
-    if port is None or not host:
-        return False
-    return parts.netloc.removesuffix(port) == host.lower().removesuffix(port)
 
 
 def choose(request: Request) -> tuple[str, bool]:

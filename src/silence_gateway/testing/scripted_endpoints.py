@@ -54,6 +54,11 @@ class ScriptedConnection:
         """Unary calls in flight."""
         return len(self._calls)
 
+    @property
+    def sockets(self) -> int:
+        """One, for as long as it takes calls."""
+        return int(self.accepting)
+
     async def unary(
         self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
     ) -> contracts.Reply:

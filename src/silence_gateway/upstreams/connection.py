@@ -211,6 +211,11 @@ class GrpcConnection(Http2Client):
         return len(self._calls)
 
     @property
+    def sockets(self) -> int:
+        """One, for as long as it is open."""
+        return int(self._transport is not None)
+
+    @property
     def keepalive_s(self) -> float | None:
         """The ping interval for the next connection: doubled when this peer complained of too many pings."""
         return self._keepalive.interval_s

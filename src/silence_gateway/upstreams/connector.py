@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from silence_gateway.clock import Clock
 from silence_gateway.upstreams.connection import GrpcConnection, connect
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
 from silence_gateway.upstreams.dialing import Connection, Connector
+from silence_gateway.upstreams.http_heads import AnswerHeads
+from silence_gateway.upstreams.http_link import HttpLink, LinkSettings
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 MAX_KEEPALIVE_S = 3600.0
@@ -62,3 +65,26 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
         return connection
 
     return open_connection
+
+
+def http_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
+    """Return what opens links to HTTP endpoints (`http_link.py`) as *settings* say."""
+    pool = settings.pool
+    bounds = LinkSettings(
+        max_sockets=pool.max_connections,
+        idle_timeout_s=pool.idle_timeout_s,
+        connect_timeout_s=pool.connect_timeout_s,
+        tls=settings.tls,
+        server_name=settings.server_name,
+    )
+    heads = AnswerHeads()
+
+    async def open_link(
+        address: str, *, on_lost: Callable[[str], None], on_capacity: Callable[[], None]
+    ) -> Connection:
+        link = HttpLink(address, bounds, heads, clock, on_lost=on_lost, on_capacity=on_capacity)
+        await link.open()
+        # It is no gRPC caller, and nobody takes it for one: the calls of its pool are `HttpCalls`.
+        return cast("Connection", link)
+
+    return open_link

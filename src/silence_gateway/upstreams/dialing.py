@@ -1,8 +1,9 @@
 """
 What the pool asks of whoever opens connections.
 
-The pool knows connections by these two shapes only, so that its decisions are tested without a socket.
-What opens real ones is `grpc_connector` in `connector.py`.
+The pool knows connections by these shapes only, so that its decisions are tested without a socket. What
+opens real ones is `connector.py`, for gRPC and for HTTP. Endpoints and places are the same for both: they
+look at the `Link` in a connection, and whoever makes a call knows which kind its upstream has.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Traffic(Protocol):
         """Bytes sent since it was made."""
 
 
-class Connection(Caller, Protocol):
-    """One open connection, as the pool sees it."""
+class Link(Protocol):
+    """What carries calls to one endpoint, as the pool sees it."""
 
     @property
     def statistics(self) -> Traffic:
@@ -44,8 +45,16 @@ class Connection(Caller, Protocol):
     def accepting(self) -> bool:
         """Whether it takes new calls: False once the endpoint said goodbye or it broke."""
 
+    @property
+    def sockets(self) -> int:
+        """Sockets that it has open."""
+
     async def close(self, *, graceful: bool = True) -> None:
         """End it: with *graceful* once the calls in flight are over, else at once, failing them."""
+
+
+class Connection(Link, Caller, Protocol):
+    """One open gRPC connection."""
 
 
 class Connector(Protocol):

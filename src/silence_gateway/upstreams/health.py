@@ -1,33 +1,35 @@
 """
-Active health checks by `grpc.health.v1.Health/Check`, over the pool's own connections.
+Active health checks: who is checked when, and what becomes of it.
 
-The two messages are one field each and written by hand here. Only an explicit NOT_SERVING, or no answer,
-speaks against an endpoint: a server without the health service, or with another idea of it, counts as
-healthy because it answers. What the checks add up to is decided in `core/health.py`; who checks, when many
-gateways could, in `upstreams/fleet.py`.
+How one check goes is `grpc_health.py` or `http_health.py`, what the checks add up to is decided in
+`core/health.py`; who checks, when many gateways could, in `upstreams/fleet.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import TypeAlias
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import FAILURE_CODES
 from silence_gateway.core.endpoints import Link
 from silence_gateway.core.health import Check, Health, Streak, after_check
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamFault
 from silence_gateway.events import Observer, ProberBlind
-from silence_gateway.upstreams.contracts import Caller
+from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.record import LastCheck
 from silence_gateway.upstreams.settings import HealthSettings
 
-CHECK = b"/grpc.health.v1.Health/Check"
-NOT_SERVING = 2
+Checker: TypeAlias = Callable[[Connection, float], Awaitable[tuple[Check, str]]]
+"""
+Checks an endpoint once over a connection to it, until the given monotonic second, and returns how that
+ended and what to show for it. It raises nothing.
+"""
+
 SPEAK_AGAINST = (*sorted(FAILURE_CODES), Code.DEADLINE_EXCEEDED)
 """Ends of calls that make a check worth while, whatever else went well."""
 
@@ -41,81 +43,6 @@ JITTER = 0.1
 """Checks come up to this share earlier or later, so that those of many endpoints spread out."""
 
 
-def check_request(service: str) -> bytes:
-    """Return a HealthCheckRequest for *service*: field 1, a string, absent when empty."""
-    name = service.encode()
-    return b"\x0a" + varint(len(name)) + name if name else b""
-
-
-def says_not_serving(message: bytes) -> bool:
-    """
-    Return whether a HealthCheckResponse says NOT_SERVING (field 1, an enum; the last one counts).
-
-    Anything that cannot be read says nothing.
-    """
-    status, at = 0, 0
-    while at < len(message):
-        key, at = read_varint(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = read_varint(message, at)
-            if key >> 3 == 1:
-                status = value
-        elif kind == 2:
-            length, at = read_varint(message, at)
-            at += length
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            return False
-        if at > len(message):
-            return False
-    return status == NOT_SERVING
-
-
-def varint(number: int) -> bytes:
-    """Return *number* in base 128, lowest group first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def read_varint(message: bytes, at: int) -> tuple[int, int]:
-    """Return the number at *at* and where it ends; beyond the end of *message* if it is cut short."""
-    number = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        byte = message[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-    return number, len(message) + 1
-
-
-async def check(connection: Caller, request: bytes, deadline_s: float) -> tuple[Check, str]:
-    """
-    Ask once, and return how that ended and what to show for it.
-
-    UNAVAILABLE counts as no answer: it is what a proxy says whose server is gone.
-    """
-    try:
-        reply = await connection.unary(CHECK, request, (), deadline_s)
-    except RpcError as error:
-        if error.code == Code.UNAVAILABLE:
-            return Check.SILENT, f"health check: UNAVAILABLE {error.details}"
-        return Check.SERVING, ""
-    except UpstreamFault as error:
-        return Check.SILENT, f"health check: {error}"
-    if says_not_serving(reply.message):
-        return Check.REFUSING, "health check: NOT_SERVING"
-    return Check.SERVING, ""
-
-
 class HealthWatch:
     """Keeps one verdict per endpoint up to date. *on_verdict* is called when one changed."""
 
@@ -123,6 +50,7 @@ class HealthWatch:
         self,
         upstream: str,
         settings: HealthSettings,
+        check: Checker,
         *,
         clock: Clock,
         rng: Random,
@@ -139,7 +67,7 @@ class HealthWatch:
         self._rng = rng
         self._fleet = fleet
         self._on_verdict = on_verdict
-        self._request = check_request(settings.service)
+        self._check = check
         self._wake: dict[Endpoint, asyncio.Event] = {}
         self._anew: set[Endpoint] = set()
         self._last: dict[Endpoint, Check] = {}
@@ -224,7 +152,7 @@ class HealthWatch:
             outcome, error = Check.SILENT, ""
             if connection is not None:
                 deadline_s = self._clock.monotonic_s() + self._settings.timeout_s
-                outcome, error = await check(connection, self._request, deadline_s)
+                outcome, error = await self._check(connection, deadline_s)
             streak = after_check(
                 streak, outcome, self._settings.unhealthy_after, self._settings.healthy_after
             )

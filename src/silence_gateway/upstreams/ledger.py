@@ -20,7 +20,7 @@ from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.core.status import name_of_code
 from silence_gateway.errors import RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.breakers import Breakers
-from silence_gateway.upstreams.dialing import Connection
+from silence_gateway.upstreams.dialing import Link
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
@@ -113,7 +113,7 @@ class Ledger:
     def failed(
         self,
         endpoint: Endpoint,
-        connection: Connection,
+        connection: Link,
         generation: int,
         started_s: float,
         error: BaseException,
@@ -129,45 +129,50 @@ class Ledger:
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
-        code = code_of(error)
-        endpoint.codes[code] += 1
+        endpoint.codes[code_of(error)] += 1
         if final:
             self.timed(now_s - started_s)
-        breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
-        evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
+        self._judge(endpoint, connection, generation, started_s, sent_s, error)
+        if endpoint.leaving:
+            self._left(endpoint)
+        self._places.give_back()
+
+    def heard(
+        self,
+        endpoint: Endpoint,
+        connection: Link,
+        generation: int,
+        started_s: float,
+        sent_s: float | None,
+        error: BaseException | None = None,
+    ) -> None:
+        """
+        Take from the head of an answer what it says about *endpoint*; the call itself goes on until `ended`.
+
+        *error* is what an answer that speaks against it stands for. *sent_s* is None where how long it took
+        was the caller's own affair; the rest is as for `answered`.
+        """
+        now_s = self._monotonic_s()
+        self.timed(now_s - started_s)
+        if error is not None:
+            self._judge(endpoint, connection, generation, started_s, sent_s, error)
+            return
         if sent_s is not None:
-            # What was broken off or never left says nothing about how long answers take.
-            if isinstance(error, RpcError | UpstreamTimeout):
-                endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
+            endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
             if self._feedback is not None:
-                self._feedback(endpoint, now_s - sent_s, now_s, evidence)
-            if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
-                endpoint.heard_s = now_s
-        event = None
-        if evidence is Evidence.ANSWER:
-            self._outliers.answered(endpoint)
-            event = breaker.on_success(generation, now_us)
-        elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
-            if evidence is Evidence.PUSHBACK:
-                endpoint.penalty = raised(endpoint.penalty)
-            if old is State.HALF_OPEN and generation == breaker.generation:
-                breaker.on_nothing(generation)
-                self._breakers.nudge_later(endpoint)
-                self._places.reconsider()
-        else:
-            endpoint.penalty = raised(endpoint.penalty)
-            told = error if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
-            endpoint.record.went_wrong(str(told), self._now_us(), name_of_code(code))
-            self._outliers.failed(endpoint)
-            if evidence is Evidence.FAILURE:
-                event = breaker.on_failure(generation, now_us)
-            else:
-                asked_s = started_s if sent_s is None else sent_s
-                event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
-        if isinstance(error, RpcError | UpstreamFault):
-            error.endpoint = endpoint.address
+                self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
+        endpoint.heard_s = now_s
+        old = endpoint.breaker.state
+        slow = sent_s is not None and now_s - sent_s > self._slow_s
+        on_end = endpoint.breaker.on_slow if slow else endpoint.breaker.on_success
+        event = on_end(generation, int(now_s * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+
+    def ended(self, endpoint: Endpoint, code: int) -> None:
+        """Write down the end of a call whose answer was `heard`."""
+        endpoint.in_flight -= 1
+        endpoint.codes[code] += 1
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -193,6 +198,53 @@ class Ledger:
                 mishap=endpoint.record.mishap,
             )
         )
+
+    def _judge(
+        self,
+        endpoint: Endpoint,
+        connection: Link,
+        generation: int,
+        started_s: float,
+        sent_s: float | None,
+        error: BaseException,
+    ) -> None:
+        """Take from *error* what it says about *endpoint*."""
+        now_s = self._monotonic_s()
+        breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
+        evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
+        if sent_s is not None:
+            # What was broken off or never left says nothing about how long answers take.
+            if isinstance(error, RpcError | UpstreamTimeout):
+                endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
+            if self._feedback is not None:
+                self._feedback(endpoint, now_s - sent_s, now_s, evidence)
+            if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
+                endpoint.heard_s = now_s
+        event = None
+        if evidence is Evidence.ANSWER:
+            self._outliers.answered(endpoint)
+            event = breaker.on_success(generation, now_us)
+        elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
+            if evidence is Evidence.PUSHBACK:
+                endpoint.penalty = raised(endpoint.penalty)
+            if old is State.HALF_OPEN and generation == breaker.generation:
+                breaker.on_nothing(generation)
+                self._breakers.nudge_later(endpoint)
+                self._places.reconsider()
+        else:
+            endpoint.penalty = raised(endpoint.penalty)
+            told = error if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
+            endpoint.record.went_wrong(str(told), self._now_us(), name_of_code(code_of(error)))
+            self._outliers.failed(endpoint)
+            if evidence is Evidence.FAILURE:
+                event = breaker.on_failure(generation, now_us)
+            else:
+                asked_s = started_s if sent_s is None else sent_s
+                event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
+        if isinstance(error, RpcError | UpstreamFault):
+            error.endpoint = endpoint.address
+        if event is not None:
+            self._breakers.moved(endpoint, old, event)
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

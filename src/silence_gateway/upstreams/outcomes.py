@@ -4,7 +4,7 @@ What the end of a call says about the endpoint that served it.
 The one place that sorts errors into evidence. INVALID_ARGUMENT, NOT_FOUND and their like are answers: the
 endpoint did its work. RESOURCE_EXHAUSTED is pushback, and so is a call turned away unseen (REFUSED_STREAM):
 grpcio servers do that to clients that keep to their cap, because they count calls for a moment longer.
-A call whose caller left says nothing.
+A call whose caller left, or broke off its own body, says nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,18 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
+from silence_gateway.core.http_answer_head import AnswerHead
+from silence_gateway.core.http_head import Rejected
+from silence_gateway.core.retry import PUSHBACK
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from silence_gateway.errors import (
+    RpcError,
+    UpstreamBroken,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from silence_gateway.upstreams.contracts import Metadata
 
 
 class Evidence(Enum):
@@ -41,13 +51,40 @@ def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connecti
         return Evidence.FAILURE if error.code in failure_codes else Evidence.ANSWER
     if isinstance(error, UpstreamTimeout):
         return Evidence.SILENCE
-    if isinstance(error, UpstreamUnavailable):
-        if error.refused:
+    if isinstance(error, UpstreamUnavailable | UpstreamBroken):
+        if isinstance(error, UpstreamUnavailable) and error.refused:
             return Evidence.PUSHBACK
         return Evidence.NOTHING if connection_lost else Evidence.FAILURE
     if isinstance(error, UpstreamProtocolError):
         return Evidence.FAILURE
     return Evidence.NOTHING
+
+
+SAID_BY_STATUS: dict[int, Code] = {
+    429: Code.RESOURCE_EXHAUSTED,
+    502: Code.UNAVAILABLE,
+    503: Code.UNAVAILABLE,
+    504: Code.UNAVAILABLE,
+}
+"""
+What an HTTP answer says about its endpoint, in the words of gRPC. Any other 5xx is UNKNOWN, which is an
+answer: a program that fails at one request may be well, as one whose gRPC method raised.
+"""
+
+MAX_RETRY_AFTER_DIGITS = 6  # eleven days in seconds, as much as a pushback may say
+
+
+def said_by_status(head: AnswerHead) -> RpcError | None:
+    """Return what an answer with *head* stands for among the ends of calls; None for a good one."""
+    status = head.status
+    if status < 500 and status != 429:
+        return None
+    after = head.value(b"retry-after")
+    pushback: Metadata = ()
+    if after is not None and after.isdigit() and len(after) <= MAX_RETRY_AFTER_DIGITS:
+        pushback = ((PUSHBACK, b"%d" % (int(after) * 1000)),)
+    code = SAID_BY_STATUS.get(status, Code.UNKNOWN)
+    return RpcError(code, f"the upstream answered {status}", trailing_metadata=pushback)
 
 
 def code_of(error: BaseException) -> int:
@@ -56,10 +93,10 @@ def code_of(error: BaseException) -> int:
         return error.code if 1 <= error.code <= 16 else Code.UNKNOWN
     if isinstance(error, UpstreamTimeout):
         return Code.DEADLINE_EXCEEDED
-    if isinstance(error, UpstreamUnavailable):
+    if isinstance(error, UpstreamUnavailable | UpstreamBroken):
         return Code.UNAVAILABLE
     if isinstance(error, UpstreamProtocolError):
         return Code.INTERNAL
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | Rejected):
         return Code.CANCELLED
     return Code.UNKNOWN

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import inf
 from random import Random
 
 from silence_gateway.clock import Clock
@@ -222,10 +223,13 @@ class Places:
         return any(endpoint not in tried.connections for endpoint in self._ring)
 
     async def wait(
-        self, deadline_s: float, tried: Tried | None, *, may_probe: bool = True
+        self, deadline_s: float, tried: Tried | None, *, may_probe: bool = True, limited: bool = True
     ) -> tuple[Endpoint, Connection]:
         """
         Return a place for a call as soon as there is one. Cancelling it leaves the line.
+
+        A call whose end may be hours away is no probe; if it is not *limited* either, `take_ready` is done
+        for it.
 
         Raises:
             UpstreamTimeout: There was none within its deadline.
@@ -236,7 +240,11 @@ class Places:
         patience_ends_s: float | None = None
         try:
             while True:
-                taken = self.take(tried, deadline_s) if may_probe else self.take_ready(tried)
+                if limited:
+                    # No right to probe reaches as far as for ever.
+                    taken = self.take(tried, deadline_s if may_probe else inf)
+                else:
+                    taken = self.take_ready(tried)
                 if taken is None and tried is not None and tried.pause_s:
                     pause_s, tried.pause_s = tried.pause_s, 0.0
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))

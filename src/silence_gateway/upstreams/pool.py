@@ -1,9 +1,11 @@
 """
 One upstream: its endpoints, and the parts that carry calls to them, joined.
 
-This file holds none of their rules: how a call goes is `pooled_calls.py` and, for those that may run twice,
-`repeating.py`; who the endpoints are is `roster.py` and which of them `places.py`; connections are
-`endpoint.py`, what a call's end means is `ledger.py`, breakers move in `breakers.py`.
+A `Pool` is the same for every protocol; how a call goes through it is not: `GrpcUpstream` makes gRPC calls
+(`pooled_calls.py`, and `repeating.py` for those that may run twice), `http_upstream.py` passes HTTP on.
+
+This file holds none of their rules: who the endpoints are is `roster.py` and which of them `places.py`;
+connections are `endpoint.py`, what a call's end means is `ledger.py`, breakers move in `breakers.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.health import HealthWatch
+from silence_gateway.upstreams.grpc_health import grpc_checker
+from silence_gateway.upstreams.health import Checker, HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
@@ -50,14 +53,12 @@ CLOSE_S = 2.0
 """How long the sockets of a stopped pool may take to close."""
 
 
-class GrpcUpstream(PooledCalls):
+class Pool:
     """
-    The endpoints of one upstream behind one `Caller`.
+    The endpoints of one upstream, whatever they speak.
 
-    Use it as a context manager, or call `start` and `stop`.
-
-    A unary call without a deadline gets `settings.timeout_s`. A stream without one lives as long as it
-    likes; only finding it a place is bounded.
+    *connector* opens connections to them and *check* asks for their health. Use it as a context manager, or
+    call `start` and `stop`.
 
     Attributes:
         settings: What it was made with.
@@ -67,27 +68,28 @@ class GrpcUpstream(PooledCalls):
     def __init__(
         self,
         settings: UpstreamSettings,
+        connector: Connector,
+        check: Checker,
         *,
-        clock: Clock | None = None,
-        observer: Observer = nobody,
-        rng: Random | None = None,
-        board: Board | None = None,
-        connector: Connector | None = None,
-        on_usable: Callable[[str], None] | None = None,
-        sources: Sequence[Source] = (),
+        clock: Clock,
+        observer: Observer,
+        rng: Random | None,
+        board: Board | None,
+        on_usable: Callable[[str], None] | None,
+        sources: Sequence[Source],
     ) -> None:
         self.settings = settings
         self.on_usable = on_usable
-        clock = clock or SystemClock()
-        self._observer = observer
+        self._clock = clock
+        self._monotonic_s = clock.monotonic_s
         self._rng = rng or Random()  # noqa: S311 spreads load and waits; guessing it gains nothing
-        self._connector = connector or grpc_connector(settings, clock)
+        self._connector = connector
         self._endpoints: dict[str, Endpoint] = {}
         self._background = Background(f"upstream {settings.name!r}", observer)
         self._spawn = self._background.begin
         self._quiet = asyncio.Event()
         self._stopping = False
-        self._prober = Prober(settings, clock)
+        self._prober = Prober(settings, check, clock)
         # As `silence nodes` lists us, where there is such a list: others are told who checks and who trips.
         self._instance = instance = settings.balancing.instance or f"{self._rng.getrandbits(64):016x}"
         self._hearing = Hearing(self._endpoints, clock)
@@ -101,7 +103,9 @@ class GrpcUpstream(PooledCalls):
                 health=settings.health,
                 hearer=self._hearing,
             )
-        places = Places(settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable)
+        self._places = places = Places(
+            settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable
+        )
         self._breakers = Breakers(
             settings.name,
             clock=clock,
@@ -119,7 +123,7 @@ class GrpcUpstream(PooledCalls):
         self._hearing.attach(self._breakers, places)
         self._prober.attach(self._breakers, places)
         self._feedback = Feedback(settings, places, clock)
-        ledger = Ledger(
+        self._ledger = ledger = Ledger(
             clock=clock,
             breakers=self._breakers,
             places=places,
@@ -136,15 +140,7 @@ class GrpcUpstream(PooledCalls):
             board=board,
             instance=instance,
         )
-        repeats = Repeats(settings.retry, places, ledger, budget, clock=clock, rng=self._rng)
-        super().__init__(
-            places,
-            ledger,
-            repeats,
-            clock=clock,
-            timeout_s=settings.timeout_s,
-            repeatable=settings.retry.methods,
-        )
+        self._repeats = Repeats(settings.retry, places, ledger, budget, clock=clock, rng=self._rng)
         self._sources = tuple(sources)
         self._joined = Joined(settings.endpoints, self.set_endpoints)
         self._watch: HealthWatch | None = None
@@ -152,6 +148,7 @@ class GrpcUpstream(PooledCalls):
             self._watch = HealthWatch(
                 settings.name,
                 settings.health,
+                check,
                 clock=clock,
                 rng=self._rng,
                 observer=observer,
@@ -363,3 +360,47 @@ class GrpcUpstream(PooledCalls):
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+
+
+class GrpcUpstream(Pool, PooledCalls):
+    """
+    The endpoints of one gRPC upstream behind one `Caller`.
+
+    A unary call without a deadline gets `settings.timeout_s`. A stream without one lives as long as it
+    likes; only finding it a place is bounded.
+    """
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        *,
+        clock: Clock | None = None,
+        observer: Observer = nobody,
+        rng: Random | None = None,
+        board: Board | None = None,
+        connector: Connector | None = None,
+        on_usable: Callable[[str], None] | None = None,
+        sources: Sequence[Source] = (),
+    ) -> None:
+        clock = clock or SystemClock()
+        Pool.__init__(
+            self,
+            settings,
+            connector or grpc_connector(settings, clock),
+            grpc_checker("" if settings.health is None else settings.health.service),
+            clock=clock,
+            observer=observer,
+            rng=rng,
+            board=board,
+            on_usable=on_usable,
+            sources=sources,
+        )
+        PooledCalls.__init__(
+            self,
+            self._places,
+            self._ledger,
+            self._repeats,
+            clock=clock,
+            timeout_s=settings.timeout_s,
+            repeatable=settings.retry.methods,
+        )

@@ -320,7 +320,7 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
         bytes_in=endpoint.bytes_in,
         bytes_out=endpoint.bytes_out,
         connects=record.connects,
-        connections=len(endpoint.connections),
+        connections=sum(connection.sockets for connection in endpoint.connections),
         streams=endpoint.streams,
         last_error=endpoint.last_error,
         last_error_code=mishap.code if mishap is not None else "",

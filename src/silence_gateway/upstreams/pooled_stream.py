@@ -191,7 +191,7 @@ class PooledStream:
         limit_s = self._clock.monotonic_s() + self._timeout_s
         if self._deadline_s is not None:
             limit_s = min(limit_s, self._deadline_s)
-        return await self._places.wait(limit_s, self._tried, may_probe=False)
+        return await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
 
     def _goes_on(self, stream: CallStream, error: BaseException) -> bool:
         """Return whether the call, of which *stream* ended with *error*, is made again."""

@@ -11,7 +11,7 @@ from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
-from silence_gateway.upstreams.health import check, check_request
+from silence_gateway.upstreams.health import Checker
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.settings import UpstreamSettings
 
@@ -19,10 +19,10 @@ from silence_gateway.upstreams.settings import UpstreamSettings
 class Prober:
     """Probes endpoints of one upstream. `attach` it before it is asked to."""
 
-    def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
+    def __init__(self, settings: UpstreamSettings, check: Checker, clock: Clock) -> None:
         health = settings.health
         self._timeout_s = health.timeout_s if health is not None else settings.timeout_s
-        self._request = check_request(health.service if health is not None else "")
+        self._check = check
         self._clock = clock
         self._breakers: Breakers
         self._places: Places
@@ -42,7 +42,7 @@ class Prober:
         generation = breaker.generation
         # Beyond the end of our right another instance may probe.
         deadline_s = min(self._clock.monotonic_s() + self._timeout_s, breaker.probe_until_us / 1e6)
-        outcome, error = await check(connection, self._request, deadline_s)
+        outcome, error = await self._check(connection, deadline_s)
         now_us = int(self._clock.monotonic_s() * 1e6)
         if outcome is Check.SERVING:
             event = breaker.on_success(generation, now_us)

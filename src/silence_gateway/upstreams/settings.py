@@ -8,6 +8,7 @@ again. Config files are read elsewhere (`app/config/`) and end up as these. Time
 from __future__ import annotations
 
 import math
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Self
@@ -15,11 +16,14 @@ from typing import Self
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.breaker import FAILURE_CODES, BreakerPolicy
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
+from silence_gateway.core.http_head import is_host
 from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
 from silence_gateway.upstreams.packing import ENCODINGS
 from silence_gateway.upstreams.retry_settings import RetrySettings
+
+PATH = re.compile(r"/[!-\"$-\[\]-~]*")
 
 MAX_ENDPOINTS = 1000
 """One upstream's endpoints are looked at one by one whenever one of them changes."""
@@ -75,17 +79,20 @@ class EndpointSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSettings:
     """
-    Active health checks by `grpc.health.v1`.
+    Active health checks: by `grpc.health.v1`, or of an HTTP upstream by GET or by connecting.
 
     Attributes:
         interval_s: Time between two checks of an endpoint, whatever the number of gateways.
         timeout_s: How long one check may take.
         unhealthy_after: Bad checks in a row that take an endpoint out.
         healthy_after: Good checks in a row that bring it back.
-        service: Service name to ask for; empty asks for the server as a whole.
+        service: Service name to ask for; empty asks for the server as a whole. Of gRPC upstreams only.
+        path: What to GET, query included; empty only connects. Of HTTP upstreams only, as what follows.
+        host: What Host says then; empty for the endpoint's own address.
+        statuses: The statuses that say that all is well.
 
     Raises:
-        ConfigError: If a number is out of range, or a check could outlast its interval.
+        ConfigError: If a number is out of range, a check could outlast its interval, or *path* is none.
     """
 
     interval_s: float = 5.0
@@ -93,6 +100,9 @@ class HealthSettings:
     unhealthy_after: int = 3
     healthy_after: int = 2
     service: str = ""
+    path: str = ""
+    host: str = ""
+    statuses: tuple[range, ...] = (range(200, 400),)
 
     def __post_init__(self) -> None:
         positive("health", interval_s=self.interval_s, timeout_s=self.timeout_s)
@@ -101,6 +111,10 @@ class HealthSettings:
             raise ConfigError(
                 f"health: timeout_s {self.timeout_s} is above interval_s {self.interval_s}: checks overlap"
             )
+        if self.path and not PATH.fullmatch(self.path):
+            raise ConfigError(f"health: path {self.path!r} is not an absolute path of printable ASCII")
+        if self.host and not is_host(self.host.encode("utf-8")):
+            raise ConfigError(f"health: host {self.host!r} is not a name or address with an optional port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +203,7 @@ class OutlierSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
     """
-    Connections to one endpoint.
+    Connections to one endpoint. One of HTTP carries one call at a time, so there `max_streams` means nothing.
 
     Attributes:
         min_connections: So many are opened ahead of need, before the endpoint takes calls, and stay open. 0
@@ -198,7 +212,8 @@ class PoolSettings:
         max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
         keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
             only every 5 minutes; the interval doubles for an endpoint that complains.
-        idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed.
+        idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed; of an
+            HTTP endpoint each.
         max_connection_age_s: A connection this old, a tenth more or less, is replaced: another one is opened,
             and it closes when its calls have ended. At most *max_connections* do so at once. None never
             replaces one.

@@ -1,11 +1,26 @@
-"""What one gRPC connection counts: plain integers, written on the hot path, read when scraped."""
+"""What one connection counts: plain integers, written on the hot path, read when scraped."""
 
 from __future__ import annotations
 
 
+class TrafficCounts:
+    """
+    Bytes of the sockets to one HTTP endpoint, inside TLS.
+
+    Attributes:
+        bytes_in: Received since the first was opened.
+        bytes_out: Sent since then.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out")
+
+    def __init__(self) -> None:
+        self.bytes_in = self.bytes_out = 0
+
+
 class ConnectionStatistics:
     """
-    Totals since the connection was made.
+    Totals of one gRPC connection since it was made.
 
     Attributes:
         calls: Calls begun.

@@ -39,7 +39,7 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
         Family(
             "silence_upstream_calls_total",
             "counter",
-            "gRPC calls ended, by their status.",
+            "Calls ended, by their gRPC status or what an HTTP status stands for.",
             tuple(
                 Sample((("upstream", upstream.name), ("code", code)), count)
                 for upstream in upstreams

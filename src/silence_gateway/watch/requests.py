@@ -88,7 +88,8 @@ class AccessLog:
             "status": status,
             "duration_ms": round(duration_s * 1000, 3),
             "upstream_ms": round(request.upstream_s * 1000, 3),
-            "received_bytes": len(request.body),
+            # Of a body that is still coming, what has come.
+            "received_bytes": len(request.body) if request.incoming is None else request.incoming.received,
         }
         if sent >= 0:
             fields["sent_bytes"] = sent

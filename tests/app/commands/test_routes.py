@@ -204,3 +204,67 @@ def test_explain_refuses_a_path_that_cannot_be_decoded(
 ) -> None:
     assert run_command(["explain", "-c", str(config), "GET", "/v1/%zz"]) == 1
     assert capsys.readouterr().out.startswith("400 bad request: ")
+
+
+WEB = """
+upstreams:
+  cafe: {endpoints: ["127.0.0.1:9"], descriptors: %s}
+  web: {endpoints: ["127.0.0.1:9"], protocol: http, timeout: 7s}
+routes:
+  - {match: {path: /*}, upstream: web}
+  - {match: {path: /only/posts, methods: [POST]}, upstream: web}
+  - {match: {path: /slow/**, methods: [GET, POST]}, upstream: web, timeout: 1m}
+limits:
+  - {name: all, match: {any: true}, rate: 10/s}
+  - {name: gets, match: {path: /**, methods: [GET]}, rate: 10/s}
+"""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Path:
+    path = tmp_path / "web.yaml"
+    path.write_text(WEB % CAFE)
+    return path
+
+
+def test_routes_lists_where_http_is_passed_on(web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["routes", "-c", str(web), "--json"]) == 0
+
+    rows = json.loads(capsys.readouterr().out)
+    passed_on = [(row["method"], row["path"], row["limits"]) for row in rows if row["upstream"] == "web"]
+    assert passed_on == [
+        ("*", "/*", ["all", "gets?"]),
+        ("POST", "/only/posts", ["all"]),
+        ("GET", "/slow/**", ["all", "gets"]),
+        ("POST", "/slow/**", ["all"]),
+    ]
+    assert any(row["path"] == "/v1/drinks/{name}" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("target", "steps"),
+    [
+        (
+            "/page",
+            [
+                ("route", "GET /*", "passed on to upstream web"),
+                ("timeout", "7s", "upstreams.web.timeout, until the answer begins"),
+            ],
+        ),
+        (
+            "/slow/page",
+            [
+                ("route", "GET /slow/**", "passed on to upstream web"),
+                ("timeout", "1m", "routes: /slow/**"),
+            ],
+        ),
+        ("/v1/drinks/tea", [("route", "GET /v1/drinks/{name}", "upstream cafe")]),
+        ("/only/posts", [("route", "405 method not allowed", "this path is served with POST")]),
+    ],
+)
+def test_explain_follows_a_request_to_an_http_upstream(
+    web: Path, capsys: pytest.CaptureFixture[str], target: str, steps: list[tuple[str, str, str]]
+) -> None:
+    said = explained(["-c", str(web), "GET", target], capsys)
+
+    assert said[1 : 1 + len(steps)] == steps

@@ -59,6 +59,7 @@ def accepts(schema: dict[str, Any] | bool, value: Any) -> bool:
 
 
 GOOD = [
+    "upstreams: {a: {endpoints: [h:1], protocol: http}}\nroutes: [{match: {path: /**}, upstream: a}]",
     "upstreams: {shop: {endpoints: [127.0.0.1:9001]}}",
     "upstreams: {shop: {endpoints: '[::1]:9001', tls: {}}}\nworkers: 3\nlisten: 127.0.0.1:0",
     'upstreams: {shop: {endpoints: [{address: "h:1"}]}}\nworkers: "${W:-3}"\nserver: {drain: "${D:-5s}"}',

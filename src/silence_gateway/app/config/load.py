@@ -13,6 +13,7 @@ from silence_gateway.app.config import document
 from silence_gateway.app.config.checks.balancing import check_balancing
 from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
+from silence_gateway.app.config.checks.http import check_http
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
 from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
@@ -49,6 +50,7 @@ CHECKS: tuple[Check, ...] = (
     check_trust,
     check_store,
     check_upstreams,
+    check_http,
     check_balancing,
     check_routes,
     check_limits,

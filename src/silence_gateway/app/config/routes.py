@@ -42,7 +42,7 @@ class RouteConfig(Section):
     idempotent: Flag | None = Field(
         default=None,
         description=(
-            "Whether a call may run twice, which retries and hedging need; absent: GET and HEAD may, and "
-            "methods with the option `idempotency_level`."
+            "Whether a call may run twice, which retries and hedging need; absent: GET and HEAD may, methods "
+            "with the option `idempotency_level`, and to HTTP upstreams OPTIONS, PUT and DELETE."
         ),
     )

@@ -75,8 +75,8 @@ class RetryConfig(Section):
     Calls that are made more than once.
 
     A call that provably never left goes to another replica, whatever it is. All the rest is for calls that
-    may run twice: GET and HEAD, methods with the option `idempotency_level`, those of `methods`, and routes
-    that say `idempotent: true`.
+    may run twice: GET and HEAD, methods with the option `idempotency_level`, those of `methods`, routes that
+    say `idempotent: true`, and to HTTP upstreams OPTIONS, PUT and DELETE as well.
     """
 
     attempts: Annotated[int, whole(1, MAX_ATTEMPTS)] = Field(
@@ -84,7 +84,10 @@ class RetryConfig(Section):
     )
     on: tuple[Annotated[str, STATUS_NAME], ...] = Field(
         default=("UNAVAILABLE",),
-        description="gRPC codes after which a call is made again; UNAVAILABLE includes broken connections.",
+        description=(
+            "gRPC codes after which a call is made again; UNAVAILABLE includes broken connections, and of "
+            "HTTP 502, 503 and 504."
+        ),
     )
     budget: Annotated[float, BUDGET] = Field(
         default=0.2,

@@ -15,6 +15,7 @@ from silence_gateway.app.config.balancing import (
     ConcurrencyConfig,
     SheddingConfig,
 )
+from silence_gateway.app.config.http import CHECK_PATH, HOST, STATUSES, HttpConfig
 from silence_gateway.app.config.kinds import (
     NAME,
     RATIO,
@@ -59,8 +60,10 @@ SERVICE_NAME = pattern(
 COMPRESSION = choice("identity", "gzip", "zstd")
 PROTOCOL = choice(
     "grpc",
-    slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
+    "http",
+    slips={"https": "'https' is http with TLS: write protocol: http, and tls: {}"},
 )
+Protocol = Literal["grpc", "http"]
 
 
 Family = Literal["auto", "ipv4", "ipv6", "both"]
@@ -155,7 +158,7 @@ class UpstreamTlsConfig(Section):
 
 
 class HealthConfig(Section):
-    """Active checks by grpc.health.v1."""
+    """Active checks: by grpc.health.v1; of `protocol: http` by GET of `path`, or without it by connecting."""
 
     interval_s: Annotated[float, duration("100ms", "1h")] = Field(
         default=5.0, alias="interval", description="Time between two checks of an endpoint."
@@ -170,7 +173,16 @@ class HealthConfig(Section):
         default=2, description="Good checks in a row that bring it back."
     )
     service: Annotated[str, Kind("text", str, str, {"type": "string"}, ("auth.AuthService",))] = Field(
-        default="", description="Service name to ask about; empty asks about the server as a whole."
+        default="", description="gRPC: service name to ask about; empty asks about the server as a whole."
+    )
+    path: Annotated[str, CHECK_PATH] | None = Field(
+        default=None, description="HTTP: what to GET; absent: it is enough that it accepts connections."
+    )
+    expect: tuple[Annotated[range, STATUSES], ...] = Field(
+        default=(range(200, 400),), description="HTTP: statuses that say that all is well."
+    )
+    host: Annotated[str, HOST] | None = Field(
+        default=None, description="HTTP: what Host says in a check; absent: the endpoint's address."
     )
 
 
@@ -223,8 +235,12 @@ class PoolConfig(Section):
         default=1,
         description="Connections opened ahead of need and kept; 0: none while nobody calls the endpoint.",
     )
-    max_connections: Annotated[int, whole(1, 1000)] = Field(
-        default=4, description="Most connections of one worker to one endpoint."
+    max_connections: Annotated[int, whole(1, 1000)] | None = Field(
+        default=None,
+        description=(
+            "Most connections of one worker to one endpoint; absent: 4, or 100 of HTTP, where one carries "
+            "one request at a time."
+        ),
     )
     max_streams: Annotated[int, whole(1, 1_000_000)] = Field(
         default=100,
@@ -235,10 +251,13 @@ class PoolConfig(Section):
         alias="keepalive",
         description="Time between pings that keep a connection alive and prove it is.",
     )
-    idle_timeout_s: Annotated[float, duration("1s", "24h")] = Field(
-        default=300.0,
+    idle_timeout_s: Annotated[float, duration("1s", "24h")] | None = Field(
+        default=None,
         alias="idle_timeout",
-        description="How long an unused connection stays open, beyond `min_connections`.",
+        description=(
+            "How long an unused connection stays open, beyond `min_connections`; absent: 5m, or 4s of HTTP, "
+            "whose servers close theirs after seconds."
+        ),
     )
     max_connection_age_s: Annotated[float, duration("1s", "30d")] | None = Field(
         default=None,
@@ -248,6 +267,9 @@ class PoolConfig(Section):
             "absent: never."
         ),
     )
+    connect_timeout_s: Annotated[float, duration("10ms", "1m")] = Field(
+        default=5.0, alias="connect_timeout", description="How long opening a connection may take."
+    )
 
 
 class UpstreamConfig(Section):
@@ -256,8 +278,12 @@ class UpstreamConfig(Section):
     endpoints: tuple[EndpointConfig, ...] = Field(
         description="Replicas of the service: addresses, and places where addresses are found."
     )
-    protocol: Annotated[Literal["grpc"], PROTOCOL] = Field(
-        default="grpc", description="What the service speaks."
+    protocol: Annotated[Protocol, PROTOCOL] = Field(
+        default="grpc",
+        description="What the service speaks: gRPC, or HTTP/1.1, to which `routes` lead.",
+    )
+    http: HttpConfig = Field(
+        default=HttpConfig(), description="How requests are passed on to a service that speaks HTTP."
     )
     tls: UpstreamTlsConfig | None = Field(
         default=None, description="TLS towards the service; absent: plain text."
@@ -282,7 +308,10 @@ class UpstreamConfig(Section):
     timeout_s: Annotated[float, duration("1ms", "24h")] = Field(
         default=5.0,
         alias="timeout",
-        description="Longest time a call may take when the caller and the route say nothing.",
+        description=(
+            "Longest time a call may take when the caller and the route say nothing. Of HTTP: until the "
+            "answer begins."
+        ),
     )
     health: HealthConfig = Field(default=HealthConfig(), description="Active health checks.")
     breaker: BreakerConfig = Field(
@@ -315,7 +344,7 @@ class UpstreamConfig(Section):
     @property
     def uses_reflection(self) -> bool:
         """Whether the service is asked to describe itself."""
-        return REFLECTION in self.descriptors
+        return self.protocol == "grpc" and REFLECTION in self.descriptors
 
     @property
     def descriptor_files(self) -> tuple[Path, ...]:

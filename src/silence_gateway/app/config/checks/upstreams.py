@@ -9,6 +9,7 @@ from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.kinds import NAME, closest
 from silence_gateway.app.config.quantities import quoted, show_duration
 from silence_gateway.app.config.upstreams import UpstreamConfig
+from silence_gateway.upstreams.settings import PoolSettings
 
 OF_AN_ADDRESS = frozenset({"weight", "priority", "zone"})
 """What DNS, a file or a registry says of its endpoints itself, where it can."""
@@ -38,7 +39,7 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
         except ValueError as exc:
             yield Finding(at=at, says=str(exc))
         yield from check_endpoints(at, upstream, config)
-        if not upstream.descriptors:
+        if not upstream.descriptors and upstream.protocol == "grpc":
             yield Finding(
                 at=(*at, "descriptors"),
                 says="the list is empty: write reflection, or name a file",
@@ -60,12 +61,13 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
                 ),
                 about=((*at, "health", "interval"),),
             )
-        if upstream.pool.min_connections > upstream.pool.max_connections:
+        most = upstream.pool.max_connections or PoolSettings().max_connections
+        if upstream.protocol == "grpc" and upstream.pool.min_connections > most:
             yield Finding(
                 at=(*at, "pool", "min_connections"),
                 says=(
                     f"{upstream.pool.min_connections} connections are kept but at most "
-                    f"{upstream.pool.max_connections} may be open: raise max_connections"
+                    f"{most} may be open: raise max_connections"
                 ),
                 about=((*at, "pool", "max_connections"),),
             )
