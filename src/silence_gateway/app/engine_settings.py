@@ -154,6 +154,7 @@ def upstream_settings(
             max_connections=config.pool.max_connections,
             max_streams=config.pool.max_streams,
             keepalive_s=config.pool.keepalive_s,
+            silence_s=config.pool.silence_s,
             idle_timeout_s=config.pool.idle_timeout_s,
         ),
         retry=retry_settings(config.retry),

@@ -57,6 +57,7 @@ class Standing:
         weight: Its part of the calls of its zone.
         ejected: It fails where its peers do not.
         vouched: Its health was found out by another instance.
+        silent: It owes answers here and does not even answer a ping.
     """
 
     active: bool = True
@@ -69,6 +70,7 @@ class Standing:
     weight: int = 1
     ejected: bool = False
     vouched: bool = False
+    silent: bool = False
 
     @property
     def vetoed(self) -> bool:
@@ -148,7 +150,8 @@ def verdict(standing: Standing) -> Verdict:
         return Verdict.PROBE if usable else Verdict.OUT
     if standing.link is Link.CONNECTING:
         return Verdict.WAITING
-    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED or standing.ejected else Verdict.READY
+    doubtful = standing.health is Health.DOUBTED or standing.ejected or standing.silent
+    return Verdict.DOUBTFUL if doubtful else Verdict.READY
 
 
 def reachable(standing: Standing) -> bool:
@@ -242,4 +245,6 @@ def why_out(standing: Standing, last_error: str = "") -> str:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:
         return "circuit breaker half open, one probe under way" if standing.probing else ""
+    if standing.silent:
+        return "silent: it owes answers and does not answer a ping"
     return "ejected: it fails where others do not" if standing.ejected else ""

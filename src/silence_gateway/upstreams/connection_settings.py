@@ -29,6 +29,8 @@ class ConnectionSettings:
             of gRPC refuse more than one ping in five minutes unless they are told otherwise.
         keepalive_timeout_s: Silence after a ping that ends the connection.
         keepalive_without_calls: Ask also when no call is in flight.
+        silence_s: How long a peer that owes answers may send nothing before it is asked, and may then take
+            to say anything; None never asks.
         user_agent: What we call ourselves.
     """
 
@@ -43,6 +45,7 @@ class ConnectionSettings:
     keepalive_s: float | None = None
     keepalive_timeout_s: float = 20.0
     keepalive_without_calls: bool = False
+    silence_s: float | None = None
     user_agent: bytes = b"silence-gateway"
 
     def __post_init__(self) -> None:
@@ -62,7 +65,8 @@ class ConnectionSettings:
             problems.append("max_stream_window_bytes is below stream_window_bytes, or above 2 GiB")
         if self.stream_window_bytes < 2 * self.max_frame_bytes:
             problems.append("stream_window_bytes is below two frames (max_frame_bytes)")
-        if self.connect_timeout_s <= 0 or self.keepalive_timeout_s <= 0 or (self.keepalive_s or 1) <= 0:
+        times_s = (self.connect_timeout_s, self.keepalive_timeout_s, self.keepalive_s, self.silence_s)
+        if any(time_s is not None and time_s <= 0 for time_s in times_s):
             problems.append("timeouts and intervals must be positive")
         if problems:
             raise ConfigError(problems)

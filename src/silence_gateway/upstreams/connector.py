@@ -28,6 +28,7 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
         max_streams=pool.max_streams,
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=pool.keepalive_s,
+        silence_s=pool.silence_s,
     )
     learned: dict[str, float] = {}
 

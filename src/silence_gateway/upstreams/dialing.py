@@ -8,7 +8,7 @@ What opens real ones is `grpc_connector` in `connector.py`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from silence_gateway.upstreams.contracts import Caller
 
@@ -30,6 +30,14 @@ class Connection(Caller, Protocol):
 
     async def close(self, *, graceful: bool = True) -> None:
         """End it: with *graceful* once the calls in flight are over, else at once, failing them."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A connection that notices when a peer that owes answers has gone quiet."""
+
+    def watch_silence(self, tell: Callable[[bool], None]) -> None:
+        """Call *tell* with True when that begins, and with False when it ends or the connection does."""
 
 
 class Connector(Protocol):

@@ -20,7 +20,7 @@ from silence_gateway.core.endpoints import Link, Standing, Verdict
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
-from silence_gateway.upstreams.dialing import Connection, Connector
+from silence_gateway.upstreams.dialing import Connection, Connector, Listening
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
 
 # The first wait is short because most endpoints that go away are being restarted; the cap keeps recovery
@@ -62,6 +62,7 @@ class Endpoint:
         down: Whether it was announced as down.
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
         vouched: Whether its health was found out by another instance.
+        silent: How many of its connections owe answers and have gone quiet.
         hold: What an operator said about its breaker; None leaves that to itself.
     """
 
@@ -70,8 +71,8 @@ class Endpoint:
         "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
         "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections", "health",
         "heard_s", "hold", "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s",
-        "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched", "weight",
-        "zone",
+        "removed", "retiring", "rtt_s", "share", "silent", "since_us", "streaming", "verdict", "vouched",
+        "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +108,7 @@ class Endpoint:
         self.last_error = ""
         self.in_flight = 0
         self.streaming = 0
+        self.silent = 0
         self.penalty = 0
         self.rtt_s = 0.0
         self.heard_s = self.ready_s = clock.monotonic_s()
@@ -144,6 +146,7 @@ class Endpoint:
             weight=self.weight,
             ejected=self.ejected,
             vouched=self.vouched,
+            silent=self.silent > 0,
         )
 
     @property
@@ -246,6 +249,8 @@ class Endpoint:
             await connection.close(graceful=False)
             return True
         self.connections.append(connection)
+        if isinstance(connection, Listening):
+            connection.watch_silence(self._heard_silence)
         if lost:
             self._retire(connection, lost[0])
             return bool(self.connections)
@@ -280,6 +285,10 @@ class Endpoint:
         self.link = Link.CONNECTING if self._attempt <= 1 else Link.BROKEN
         self._dial()
         self._on_lost(self, reason)
+        self._on_change()
+
+    def _heard_silence(self, begins: bool) -> None:
+        self.silent += 1 if begins else -1
         self._on_change()
 
     def _note(self, error: str) -> None:

@@ -195,6 +195,8 @@ class PoolSettings:
         max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
         keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
             only every 5 minutes; the interval doubles for an endpoint that complains.
+        silence_s: How long an endpoint that owes answers may send nothing before it is asked, and may then
+            take to say anything, before others are preferred to it; None never asks.
         idle_timeout_s: A further connection without calls for this long is closed; the first one stays.
         connect_timeout_s: How long connecting may take, TLS and HTTP/2 settings included.
         max_waiting: Calls that may wait for a stream at once; more are refused at once.
@@ -206,6 +208,7 @@ class PoolSettings:
     max_connections: int = 4
     max_streams: int = 100
     keepalive_s: float = 30.0
+    silence_s: float | None = 0.5
     idle_timeout_s: float = 300.0
     connect_timeout_s: float = 5.0
     max_waiting: int = 1024
@@ -214,6 +217,8 @@ class PoolSettings:
         positive("pool", max_connections=self.max_connections, max_streams=self.max_streams)
         positive("pool", keepalive_s=self.keepalive_s, idle_timeout_s=self.idle_timeout_s)
         positive("pool", connect_timeout_s=self.connect_timeout_s)
+        if self.silence_s is not None:
+            positive("pool", silence_s=self.silence_s)
         if self.max_waiting < 0:
             raise ConfigError(f"pool: max_waiting must be 0 or more, got {self.max_waiting}")
 
