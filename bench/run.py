@@ -19,6 +19,7 @@ import grpc_server
 import http_load
 import key_memory
 import latency
+import replicas
 from machine import describe_machine, versions
 
 import agreement
@@ -47,6 +48,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "l": ("random steps on which scripts and core agree", agreement.measure),
     "m": ("memory per key, a million keys", key_memory.measure),
     "n": ("limits in a FastAPI app", asgi_limits.measure),
+    "r": ("a replica killed, stopped and drained at 70 % load", replicas.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -100,6 +102,10 @@ WANTED = {
     ("h", "silence, valkey, all new / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, valkey, all new / better grpcio, empty (1 connection)"): 2.0,
     ("e", "silence / python-socketio"): 8.0,
+    ("r", "kill: calls that were answered"): 1.0,
+    ("r", "drain: calls that were answered"): 1.0,
+    ("r", "stop: one attempt and the next / the slowest call"): 1.0,
+    ("r", "stop: 2 s / until nobody sends it calls"): 1.0,
 }
 
 

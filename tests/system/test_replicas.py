@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.system, pytest.mark.valkey]
 ATTEMPT_S = 0.5
 RATE = 60
 OFF_WITHIN_S = 2.0
+DESCRIBED = Path(__file__).parents[2] / "src/silence_gateway/app/sample/cafe.binpb"
 
 CONFIG = """
 name: %s
@@ -43,7 +44,7 @@ upstreams:
 
 @dataclass
 class Fleet:
-    """Two gateways of one fleet in front of three replicas, all else as by default."""
+    """Gateways of one fleet in front of three replicas."""
 
     gateways: list[Gateway]
     cafes: list[Cafe]
@@ -65,8 +66,7 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(shared_yard: Yard, valkey: ValkeyServer) -> Fleet:
     cafes = [shared_yard.cafe(name) for name in ("one", "two", "three")]
-    described = Path(__file__).parents[2] / "src/silence_gateway/app/sample/cafe.binpb"
-    text = CONFIG % (fresh_fleet(), valkey.url, ", ".join(cafe.address for cafe in cafes), described)
+    text = CONFIG % (fresh_fleet(), valkey.url, ", ".join(cafe.address for cafe in cafes), DESCRIBED)
     fleet = Fleet([shared_yard.gateway(text, words=("ready",)) for _ in range(2)], cafes)
     for gateway in fleet.gateways:
         for cafe in cafes:
@@ -82,7 +82,22 @@ def under_load(fleet: Fleet) -> Iterator[list[Load]]:
         for cafe in fleet.cafes:
             fleet.used(cafe)
         yield loads
-    assert [load.failed() for load in loads] == [[], []]
+    assert [failed for load in loads for failed in load.failed()] == []
+
+
+def last_sent_s(fleet: Fleet, victim: Cafe, began_s: float) -> float:
+    """Watch what the *victim*, stopped at *began_s*, is sent; return when that was for the last time."""
+    left_s, sent = began_s, fleet.sent_to(victim)
+
+    def stays_away() -> bool:
+        nonlocal left_s, sent
+        now = fleet.sent_to(victim)
+        if now != sent:
+            left_s, sent = time.monotonic(), now
+        return time.monotonic() - began_s > 1.5 * OFF_WITHIN_S
+
+    until(stays_away, "the replica has been stopped for a while")
+    return left_s
 
 
 def more(loads: list[Load], count: int) -> None:
@@ -115,16 +130,7 @@ def test_a_stopped_replica_makes_no_get_later_than_one_attempt_and_is_left_by_al
         began_s = time.monotonic()
         victim.signal(signal.SIGSTOP)
         try:
-            left_s, sent = began_s, fleet.sent_to(victim)
-
-            def stays_away() -> bool:
-                nonlocal left_s, sent
-                now = fleet.sent_to(victim)
-                if now != sent:
-                    left_s, sent = time.monotonic(), now
-                return time.monotonic() - began_s > 1.5 * OFF_WITHIN_S
-
-            until(stays_away, "the replica has been stopped for a while")
+            left_s = last_sent_s(fleet, victim, began_s)
         finally:
             victim.signal(signal.SIGCONT)
         fleet.used(victim)
@@ -132,6 +138,29 @@ def test_a_stopped_replica_makes_no_get_later_than_one_attempt_and_is_left_by_al
         # Its first attempt, the wait before the second, and that one on a busy machine.
         assert load.worst_s() < ATTEMPT_S + 0.5
     assert left_s - began_s < OFF_WITHIN_S
+
+
+def test_by_default_too_a_stopped_replica_is_left_within_two_seconds(fleet: Fleet, shared_yard: Yard) -> None:
+    """It does not answer pings. In turn, because the default balancer avoids who owes many answers anyway."""
+    victim = fleet.cafes[0]
+    addresses = ", ".join(cafe.address for cafe in fleet.cafes)
+    text = (CONFIG % ("alone", "memory://", addresses, DESCRIBED)).replace(
+        "    retry: {attempt_timeout: 500ms}\n", "    balancer: round_robin\n"
+    )
+    alone = Fleet([shared_yard.gateway(text, words=("ready",))], fleet.cafes)
+    with under_load(alone) as loads:
+        began_s = time.monotonic()
+        victim.signal(signal.SIGSTOP)
+        try:
+            left_s = last_sent_s(alone, victim, began_s)
+            assert endpoint(alone.gateways[0], victim)["state"] == "doubtful"
+        finally:
+            victim.signal(signal.SIGCONT)
+        becomes(alone.gateways[0], victim, "state", "ready")
+        alone.used(victim)
+    assert left_s - began_s < OFF_WITHIN_S
+    late = [each for each in loads[0].sent if each.took_s > 1 and each.at_s > began_s + OFF_WITHIN_S]
+    assert late == []
 
 
 def test_no_get_fails_when_a_replica_is_drained_for_the_fleet_and_used_again(fleet: Fleet) -> None:
