@@ -39,7 +39,6 @@ standings = st.builds(
     priority=st.integers(0, 3),
     zone=st.sampled_from(["", "a", "b"]),
     weight=st.integers(1, 3),
-    silent=st.booleans(),
 )
 
 

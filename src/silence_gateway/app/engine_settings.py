@@ -192,6 +192,8 @@ def retry_settings(config: RetryConfig) -> RetrySettings:
         attempt_timeout_s=config.attempt_timeout_s,
         hedge_after_s=after.seconds if after is not None else None,
         hedge_quantile=after.share if after is not None else None,
+        streams=config.streams,
+        buffer_bytes=config.buffer_bytes,
         methods=frozenset(config.methods),
     )
 

@@ -194,12 +194,15 @@ class ScriptedStream:
         self.sent = messages
         self.answers: deque[bytes] | None = None
         self.over = False
+        self.meeting: asyncio.Task[tuple[bytes, ...]] | None = None
 
     def __aiter__(self) -> ScriptedStream:
         return self
 
     async def __anext__(self) -> bytes:
         if self.over:
+            if self.call.cancelled:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here")
             raise StopAsyncIteration
         if not isinstance(self.sent, bytes):
             sent, self.sent = self.sent, b""
@@ -207,13 +210,16 @@ class ScriptedStream:
                 self.call.requests.append(message)
         try:
             if self.answers is None:
-                self.answers = deque(await self.step.meet(self.call, self.clock))
+                self.meeting = asyncio.ensure_future(self.step.meet(self.call, self.clock))
+                self.answers = deque(await self.meeting)
             if self.answers:
                 return self.answers.popleft()
             if isinstance(self.step, Reply) and self.step.then is not None:
                 raise self.step.then
             raise StopAsyncIteration
         except BaseException as error:
+            if self.over:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here") from error
             self.over = True
             self.call.cancelled = isinstance(error, asyncio.CancelledError)
             raise
@@ -238,6 +244,8 @@ class ScriptedStream:
         if not self.over:
             self.over = True
             self.call.cancelled = True
+            if self.meeting is not None:
+                self.meeting.cancel()
 
 
 class ScriptedUpstream:

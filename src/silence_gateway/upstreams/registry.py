@@ -70,6 +70,7 @@ class Registration:
         fleet: str = "edge",
         weight: int = 1,
         priority: int = 0,
+        zone: str = "",
         ttl_s: float = TTL_S,
         clock: Clock | None = None,
         observer: Observer = nobody,
@@ -84,6 +85,7 @@ class Registration:
             fleet: The gateways' `name`, when *store* is an address.
             weight: Its share of the calls, 1 to 100.
             priority: Lower is used first.
+            zone: Where it is, as `zone` of gateways says; empty if that does not matter.
             ttl_s: How long it stays registered if this process dies.
             clock: For waits.
             observer: Told when the store cannot be reached, once each time.
@@ -91,9 +93,9 @@ class Registration:
         self.unsent = 0
         self._clock: Clock = clock or SystemClock()
         self._observer = observer
-        endpoint = EndpointSettings(address=address, weight=weight, priority=priority)
+        endpoint = EndpointSettings(address=address, weight=weight, priority=priority, zone=zone)
         try:
-            fact = RegistrationFact(weight=weight, priority=priority, by=secrets.token_hex(8))
+            fact = RegistrationFact(weight=weight, priority=priority, zone=zone, by=secrets.token_hex(8))
         except ValueError as error:
             raise ConfigError(f"registration of {address}: {error}") from error
         if not name or not 1 <= ttl_s <= 3600:
@@ -229,7 +231,9 @@ class RegistrySource:
             return
         try:
             fact = read_registration(value)
-            endpoint = EndpointSettings(address=address, weight=fact.weight, priority=fact.priority)
+            endpoint = EndpointSettings(
+                address=address, weight=fact.weight, priority=fact.priority, zone=fact.zone
+            )
         except (ValueError, ConfigError):
             self.malformed += 1
             return

@@ -9,8 +9,10 @@ the same time are `hedging.py`; streams are `pooled_stream.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from math import inf
 from random import Random
+from typing import Any, TypeVar
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.hedging import quantile_s
@@ -18,12 +20,15 @@ from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.core.retry import Again, Ended, Over, Step, Why, next_step, read_pushback
 from silence_gateway.errors import GatewayError, RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.contracts import Metadata, Reply
+from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.steering import Steering
+
+T = TypeVar("T")
 
 LONGEST_S = 1e9
 """What a call without a deadline has left: thirty years, so that it can be counted in microseconds."""
@@ -43,10 +48,12 @@ class RepeatedCall:
 
     __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "started_s", "tried")
 
+    message: bytes | KeptRequests
+
     def __init__(
         self,
         method: bytes,
-        message: bytes,
+        message: bytes | KeptRequests,
         metadata: Metadata,
         started_s: float,
         deadline_s: float,
@@ -59,6 +66,11 @@ class RepeatedCall:
         self.deadline_s = deadline_s
         self.begun = 0
         self.tried = Tried(steering)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the request is still here, so that another attempt can send it."""
+        return isinstance(self.message, bytes) or self.message.whole
 
 
 class Repeats:
@@ -102,6 +114,21 @@ class Repeats:
         """After how long a call without an answer is made a second time, now; None for never."""
         return self._hedge_after_s
 
+    @property
+    def stream_hedge_after_s(self) -> float | None:
+        """The same for a stream without its first message."""
+        return self.hedge_after_s if self._settings.streams else None
+
+    @property
+    def first_within_s(self) -> float | None:
+        """How long the first message of one attempt at a stream may take; None for as long as it likes."""
+        return self._attempt_timeout_s if self._settings.streams else None
+
+    @property
+    def buffer_bytes(self) -> int:
+        """How much of a request stream is kept for another attempt."""
+        return self._settings.buffer_bytes
+
     def tick(self, kept: int) -> None:
         """Learn from the calls of the last *kept* ticks what is late, if that is to be learned."""
         share = self._settings.hedge_quantile
@@ -120,6 +147,8 @@ class Repeats:
         Raises what the attempt ended with; if that stays the call's last word, tell `settle`.
         """
         call.begun += 1
+        message = call.message
+        assert isinstance(message, bytes)
         places, ledger, tried = self.places, self._ledger, call.tried
         while True:
             sent_s, limit_s = self._limits(call)
@@ -127,8 +156,8 @@ class Repeats:
             if taken is None:
                 try:
                     taken = await places.wait(call.deadline_s, tried)
-                except UpstreamFault as error:
-                    self.codes[code_of(error)] += 1
+                except BaseException as error:
+                    self.without_place(error)
                     raise
                 sent_s, limit_s = self._limits(call)
             endpoint, connection = taken
@@ -136,7 +165,7 @@ class Repeats:
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
             try:
-                reply = await connection.unary(call.method, call.message, call.metadata, limit_s)
+                reply = await connection.unary(call.method, message, call.metadata, limit_s)
             except BaseException as error:
                 elsewhere = places.next_try(tried, endpoint, connection, error)
                 if elsewhere is None:
@@ -154,6 +183,13 @@ class Repeats:
         """Return the time now, and until when an attempt that begins now may take."""
         now_s = self._monotonic_s()
         return now_s, min(call.deadline_s, now_s + (self._attempt_timeout_s or inf))
+
+    def without_place(self, error: BaseException) -> None:
+        """Write down an attempt that ended without a place; faults are counted where it was not given one."""
+        code = code_of(error)
+        if not isinstance(error, UpstreamFault):
+            self.places.codes[code] += 1
+        self.codes[code] += 1
 
     def settle(self, call: RepeatedCall, error: BaseException) -> None:
         """Write down that *call* has ended with *error*, which an attempt raised."""
@@ -202,13 +238,17 @@ class Repeats:
         return True
 
 
-async def made_again(repeats: Repeats, call: RepeatedCall) -> Reply:
-    """Make *call* until it has an answer, or an error that stays; one attempt after the other."""
+async def made_again(
+    repeats: Repeats, call: RepeatedCall, attempt: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """Make *call* until an *attempt* has an answer, or an error that stays; one after the other."""
     try:
         while True:
             try:
-                return await repeats.attempt(call)
+                return await attempt()
             except GatewayError as error:
+                if not call.whole:
+                    raise
                 step = repeats.after(error, call.begun, call.deadline_s)
                 if isinstance(step, Over):
                     raise
