@@ -38,10 +38,13 @@ async def hedged(
     """
     race = _Race(repeats, call, after_s, attempt, drop)
     try:
-        return await race.run()
+        answer = await race.run()
     except BaseException as error:
         repeats.settle(call, error)
         raise
+    else:
+        repeats.took(call)
+        return answer
     finally:
         race.end()
 

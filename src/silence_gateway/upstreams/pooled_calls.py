@@ -72,7 +72,7 @@ class RepeatingCaller:
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
         call = RepeatedCall(method, message, metadata, started_s, deadline_s, steering)
-        after_s = self._repeats.hedge_after_s
+        after_s = self._repeats.hedge_after_s(method)
         attempt = partial(self._repeats.attempt, call)
         if after_s is None:
             return made_again(self._repeats, call, attempt)
@@ -111,7 +111,9 @@ class RepeatingCaller:
                 first_within_s=first_within_s,
             )
 
-        return RepeatedStream(repeats, call, begin, repeats.stream_hedge_after_s if one_request else None)
+        return RepeatedStream(
+            repeats, call, begin, repeats.stream_hedge_after_s(method) if one_request else None
+        )
 
 
 def kept(messages: bytes | AsyncIterable[bytes], max_bytes: int) -> bytes | KeptRequests:

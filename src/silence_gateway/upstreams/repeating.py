@@ -15,11 +15,10 @@ from random import Random
 from typing import Any, TypeVar
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.hedging import quantile_s
-from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.core.retry import Again, Ended, Over, Step, Why, next_step, read_pushback
 from silence_gateway.errors import GatewayError, RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.contracts import Metadata, Reply
+from silence_gateway.upstreams.hedge_delays import HedgeDelays
 from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
@@ -32,9 +31,6 @@ T = TypeVar("T")
 
 LONGEST_S = 1e9
 """What a call without a deadline has left: thirty years, so that it can be counted in microseconds."""
-
-LEAST_HEDGE_S = 0.001
-"""A quantile below this says that nothing is late; it must not double every call."""
 
 
 class RepeatedCall:
@@ -106,18 +102,22 @@ class Repeats:
         self._ledger = ledger
         self._draw = rng.random
         self._monotonic_s = clock.monotonic_s
-        self._hedge_after_s = settings.hedge_after_s
-        self._marks: list[list[int]] = []
+        self._fixed_after_s = settings.hedge_after_s
+        share = settings.hedge_quantile
+        self._delays = None if share is None else HedgeDelays(share)
 
-    @property
-    def hedge_after_s(self) -> float | None:
-        """After how long a call without an answer is made a second time, now; None for never."""
-        return self._hedge_after_s
+    def hedge_after_s(self, method: bytes) -> float | None:
+        """Return after how long a call of *method* without an answer is made anew; None for never."""
+        return self._fixed_after_s if self._delays is None else self._delays.after_s(method)
 
-    @property
-    def stream_hedge_after_s(self) -> float | None:
-        """The same for a stream without its first message."""
-        return self.hedge_after_s if self._settings.streams else None
+    def stream_hedge_after_s(self, method: bytes) -> float | None:
+        """Return the same for a stream without its first message."""
+        return self.hedge_after_s(method) if self._settings.streams else None
+
+    def took(self, call: RepeatedCall) -> None:
+        """Learn from *call*, which has an answer now, what is late."""
+        if self._delays is not None:
+            self._delays.took(call.method, self._monotonic_s() - call.started_s)
 
     @property
     def first_within_s(self) -> float | None:
@@ -131,14 +131,8 @@ class Repeats:
 
     def tick(self, kept: int) -> None:
         """Learn from the calls of the last *kept* ticks what is late, if that is to be learned."""
-        share = self._settings.hedge_quantile
-        if share is None:
-            return
-        counts = list(self._ledger.latency_counts)
-        oldest = self._marks[0] if self._marks else [0] * (len(BOUNDS_S) + 1)
-        self._marks = [*self._marks, counts][-kept:]
-        late_s = quantile_s([now - then for now, then in zip(counts, oldest, strict=True)], share)
-        self._hedge_after_s = None if late_s is None else max(LEAST_HEDGE_S, late_s)
+        if self._delays is not None:
+            self._delays.tick(kept, self._ledger.latency_counts)
 
     async def attempt(self, call: RepeatedCall) -> Reply:
         """
@@ -245,13 +239,16 @@ async def made_again(
     try:
         while True:
             try:
-                return await attempt()
+                answer = await attempt()
             except GatewayError as error:
                 if not call.whole:
                     raise
                 step = repeats.after(error, call.begun, call.deadline_s)
                 if isinstance(step, Over):
                     raise
+            else:
+                repeats.took(call)
+                return answer
             if step.after_us:
                 await repeats.clock.sleep(step.after_us / 1e6)
     except BaseException as error:
