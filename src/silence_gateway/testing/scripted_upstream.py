@@ -204,16 +204,10 @@ class ScriptedStream:
             if self.call.cancelled:
                 raise RpcError(Code.CANCELLED, "the call was cancelled here")
             raise StopAsyncIteration
-        if not isinstance(self.sent, bytes):
-            sent, self.sent = self.sent, b""
-            async for message in sent:
-                self.call.requests.append(message)
         try:
-            if self.answers is None:
-                self.meeting = asyncio.ensure_future(self.step.meet(self.call, self.clock))
-                self.answers = deque(await self.meeting)
-            if self.answers:
-                return self.answers.popleft()
+            answers = await self._met()
+            if answers:
+                return answers.popleft()
             if isinstance(self.step, Reply) and self.step.then is not None:
                 raise self.step.then
             raise StopAsyncIteration
@@ -229,14 +223,9 @@ class ScriptedStream:
         return self.step.initial_metadata if isinstance(self.step, Reply) else ()
 
     async def trailing_metadata(self) -> Metadata:
-        """
-        Return the pairs of the step.
-
-        Raises:
-            RuntimeError: If the messages have not all been taken.
-        """
+        """Wait for the end, and return the pairs of the step; messages not taken yet can be taken still."""
         if not self.over:
-            raise RuntimeError("take all messages first")
+            await self._met()
         return self.step.trailing_metadata if isinstance(self.step, Reply) else ()
 
     def cancel(self) -> None:
@@ -246,6 +235,18 @@ class ScriptedStream:
             self.call.cancelled = True
             if self.meeting is not None:
                 self.meeting.cancel()
+
+    async def _met(self) -> deque[bytes]:
+        """Take the requests, and meet the step; once."""
+        if not isinstance(self.sent, bytes):
+            sent, self.sent = self.sent, b""
+            async for message in sent:
+                self.call.requests.append(message)
+        if self.answers is None:
+            if self.meeting is None:
+                self.meeting = asyncio.ensure_future(self.step.meet(self.call, self.clock))
+            self.answers = deque(await self.meeting)
+        return self.answers
 
 
 class ScriptedUpstream:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from silence_gateway.core.h2_frames import MAX_BLOCK_BYTES
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.packing import ENCODINGS
 
 MEBIBYTE = 1_048_576
 
@@ -31,6 +33,8 @@ class ConnectionSettings:
         keepalive_without_calls: Ask also when no call is in flight.
         silence_s: How long a peer that owes answers may send nothing before it is asked, and may then take
             to say anything; None never asks.
+        compression: How requests are packed: `identity` (not at all), `gzip` or `zstd` (`packing.py`).
+        compress_over_bytes: Messages of this size or more are packed.
         user_agent: What we call ourselves.
     """
 
@@ -46,6 +50,8 @@ class ConnectionSettings:
     keepalive_timeout_s: float = 20.0
     keepalive_without_calls: bool = False
     silence_s: float | None = None
+    compression: str = "identity"
+    compress_over_bytes: int = 1_024
     user_agent: bytes = b"silence-gateway"
 
     def __post_init__(self) -> None:
@@ -57,7 +63,7 @@ class ConnectionSettings:
                 ("stream_window_bytes", self.stream_window_bytes, 65_535, 2**31 - 1),
                 ("connection_window_bytes", self.connection_window_bytes, 65_535, 2**31 - 1),
                 ("max_frame_bytes", self.max_frame_bytes, 16_384, 2**24 - 1),
-                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, 2**24),
+                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, MAX_BLOCK_BYTES),
             )
             if not low <= value <= high
         ]
@@ -65,6 +71,11 @@ class ConnectionSettings:
             problems.append("max_stream_window_bytes is below stream_window_bytes, or above 2 GiB")
         if self.stream_window_bytes < 2 * self.max_frame_bytes:
             problems.append("stream_window_bytes is below two frames (max_frame_bytes)")
+        if self.compression not in ENCODINGS or self.compress_over_bytes < 1:
+            problems.append(
+                f"compression is {self.compression!r} over {self.compress_over_bytes} bytes, not one of "
+                f"{', '.join(ENCODINGS)} over 1 or more"
+            )
         times_s = (self.connect_timeout_s, self.keepalive_timeout_s, self.keepalive_s, self.silence_s)
         if any(time_s is not None and time_s <= 0 for time_s in times_s):
             problems.append("timeouts and intervals must be positive")

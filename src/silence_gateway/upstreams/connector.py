@@ -29,6 +29,8 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=pool.keepalive_s,
         silence_s=pool.silence_s,
+        compression=settings.compression,
+        compress_over_bytes=settings.compress_over_bytes,
     )
     learned: dict[str, float] = {}
 

@@ -41,6 +41,7 @@ from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.roster import Roster
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
+from silence_gateway.upstreams.statistics_since import StatisticsSince
 
 PROBE_SPARE_S = 0.5
 """How much longer than one wait and one call the right to probe lasts."""
@@ -87,7 +88,8 @@ class GrpcUpstream(PooledCalls):
         self._quiet = asyncio.Event()
         self._stopping = False
         self._prober = Prober(settings, clock)
-        self._instance = instance = f"{self._rng.getrandbits(64):016x}"
+        # As `silence nodes` lists us, where there is such a list: others are told who checks and who trips.
+        self._instance = instance = settings.balancing.instance or f"{self._rng.getrandbits(64):016x}"
         self._hearing = Hearing(self._endpoints, clock)
         self._fleet: Fleet | None = None
         if board is not None:
@@ -109,6 +111,7 @@ class GrpcUpstream(PooledCalls):
             probe=self._prober.probe,
             on_move=places.reconsider,
             lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
+            instance=instance,
         )
         self._outliers = Outliers(
             settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
@@ -154,11 +157,12 @@ class GrpcUpstream(PooledCalls):
                 observer=observer,
                 fleet=self._fleet,
                 on_verdict=places.reconsider,
+                instance=instance,
             )
         self._roster = Roster(
             settings.name,
             self._endpoints,
-            Membership(settings.balancing.subset, settings.balancing.instance or instance),
+            Membership(settings.balancing.subset, instance),
             make=self._make,
             places=places,
             ledger=ledger,
@@ -166,6 +170,9 @@ class GrpcUpstream(PooledCalls):
             board=board,
             fleet=self._fleet,
             watch=self._watch,
+        )
+        self._since = StatisticsSince(
+            settings.name, board, lambda: self.statistics, self._endpoints, clock, instance
         )
 
     async def __aenter__(self) -> Self:
@@ -182,6 +189,7 @@ class GrpcUpstream(PooledCalls):
             self._spawn(self._fleet.write_facts())
             self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
+        self._since.join()
         self._roster.open(self.settings.endpoints)
         self._spawn(
             keep_house(
@@ -191,7 +199,6 @@ class GrpcUpstream(PooledCalls):
                 repeats=self._repeats,
                 clock=self._clock,
                 spawn=self._spawn,
-                idle_timeout_s=self.settings.pool.idle_timeout_s,
             )
         )
         for number, source in enumerate(self._sources):
@@ -291,9 +298,22 @@ class GrpcUpstream(PooledCalls):
         """
         self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
 
+    async def reset_statistics(self) -> bool:
+        """
+        Begin `statistics_since_reset` anew, on every instance of the fleet.
+
+        Returns False if the store could not be told, and only this instance has begun anew so far.
+        """
+        return await self._since.reset()
+
+    @property
+    def statistics_since_reset(self) -> UpstreamStatistics:
+        """What there is to tell, now, with counts since `reset_statistics`."""
+        return self._since.read()
+
     @property
     def statistics(self) -> UpstreamStatistics:
-        """What there is to tell, now."""
+        """What there is to tell, now; counts are since the start and never go down."""
         return upstream_statistics(
             self.settings,
             self._ledger,
@@ -302,6 +322,8 @@ class GrpcUpstream(PooledCalls):
             self._fleet,
             self._endpoints.values(),
             self._roster.membership,
+            clock=self._clock,
+            instance=self._instance,
         )
 
     def _make(self, settings: EndpointSettings) -> Endpoint:

@@ -15,7 +15,8 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
 from silence_gateway.clock import Clock, Timer
-from silence_gateway.errors import RpcError, UpstreamTimeout
+from silence_gateway.core.status import Code
+from silence_gateway.errors import GatewayError, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.contracts import CallStream, Metadata
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
@@ -31,6 +32,7 @@ class PooledStream:
 
     __slots__ = (
         "_attempt_of",
+        "_beginning",
         "_begun_s",
         "_clock",
         "_committed",
@@ -39,6 +41,7 @@ class PooledStream:
         "_first_s",
         "_first_within_s",
         "_generation",
+        "_gone",
         "_iterator",
         "_late",
         "_ledger",
@@ -52,6 +55,7 @@ class PooledStream:
         "_timeout_s",
         "_timer",
         "_tried",
+        "_waiting",
     )
 
     def __init__(
@@ -106,6 +110,9 @@ class PooledStream:
         self._ended = False
         self._late = False
         self._timer: Timer | None = None
+        self._beginning: asyncio.Event | None = None
+        self._waiting: asyncio.Task[tuple[Endpoint, Connection]] | None = None
+        self._gone = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
@@ -118,7 +125,7 @@ class PooledStream:
 
     async def __anext__(self) -> bytes:
         while True:
-            await self._begun()
+            stream = await self._begun()
             assert self._iterator is not None
             try:
                 message = await anext(self._iterator)
@@ -126,7 +133,7 @@ class PooledStream:
                 self._end(None)
                 raise
             except BaseException as error:
-                if not self._goes_on(error):
+                if not self._goes_on(stream, error):
                     raise
                 continue
             if self._first_s is None:
@@ -141,7 +148,7 @@ class PooledStream:
             try:
                 metadata = await stream.initial_metadata()
             except BaseException as error:
-                if not self._goes_on(error):
+                if not self._goes_on(stream, error):
                     raise
                 continue
             self._commit()
@@ -149,12 +156,23 @@ class PooledStream:
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent with the status."""
-        return await (await self._begun()).trailing_metadata()
+        while True:
+            stream = await self._begun()
+            metadata = await stream.trailing_metadata()
+            if stream is self._stream:
+                return metadata
+
+    async def begun(self) -> None:
+        """Wait until the call has a place and is on its way; raises as reading does if it gets none."""
+        await self._begun()
 
     def cancel(self) -> None:
         """Tell the upstream that nobody waits any more; harmless when finished."""
+        self._gone = True
         if self._stream is not None:
             self._stream.cancel()
+        elif self._waiting is not None:
+            self._waiting.cancel()
         self._commit()
         self._end(asyncio.CancelledError())
 
@@ -163,19 +181,45 @@ class PooledStream:
         self._attempt_of = None
 
     async def _begun(self) -> CallStream:
-        if self._stream is None:
-            limit_s = self._clock.monotonic_s() + self._timeout_s
-            if self._deadline_s is not None:
-                limit_s = min(limit_s, self._deadline_s)
+        """Return the stream that carries the call, begun once, however many wait for it."""
+        while self._stream is None:
+            if self._beginning is not None:
+                await self._beginning.wait()
+                continue
+            self._beginning = beginning = asyncio.Event()
             try:
-                place = await self._places.wait(limit_s, self._tried, may_probe=False)
-            except BaseException as error:
-                if self._attempt_of is not None:
-                    self._attempt_of.without_place(error)
-                raise
-            self._begin(place)
-        assert self._stream is not None
+                self._begin(await self._wait())
+            finally:
+                self._beginning = self._waiting = None
+                beginning.set()
         return self._stream
+
+    async def _wait(self) -> tuple[Endpoint, Connection]:
+        # A task, so that `cancel` can end the wait without cancelling whoever waits.
+        self._waiting = waiting = asyncio.get_running_loop().create_task(self._find_place())
+        try:
+            place = await waiting
+        except asyncio.CancelledError:
+            if not waiting.cancelled() and waiting.exception() is None:
+                self._places.give_back()  # the place came in the moment in which we were cancelled
+            if self._gone:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here") from None
+            raise
+        if self._gone:
+            self._places.give_back()
+            raise RpcError(Code.CANCELLED, "the call was cancelled here")
+        return place
+
+    async def _find_place(self) -> tuple[Endpoint, Connection]:
+        limit_s = self._clock.monotonic_s() + self._timeout_s
+        if self._deadline_s is not None:
+            limit_s = min(limit_s, self._deadline_s)
+        try:
+            return await self._places.wait(limit_s, self._tried, may_probe=False)
+        except BaseException as error:
+            if self._attempt_of is not None:
+                self._attempt_of.without_place(error)
+            raise
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:
         endpoint, connection = place
@@ -211,13 +255,15 @@ class PooledStream:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _goes_on(self, error: BaseException) -> bool:
+    def _goes_on(self, stream: CallStream, error: BaseException) -> bool:
         """
-        Write *error* down; return whether the call is to be begun again elsewhere.
+        Write down that *stream* ended with *error*; return whether the call goes on in another one.
 
         Raises:
             UpstreamTimeout: That is what *error* really is: the attempt took too long and was ended here.
         """
+        if isinstance(error, GatewayError) and stream is not self._stream:
+            return True
         if self._late and isinstance(error, RpcError):
             assert self._first_within_s is not None
             late = UpstreamTimeout(f"no message within the {self._first_within_s:g} s of an attempt")

@@ -72,11 +72,12 @@ class RepeatedStream:
 
     async def initial_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent before the first message; nothing is hedged for them."""
-        if self._shown:
-            return await self._stream.initial_metadata()
+        if self._shown or self._turn.locked():
+            # Somebody reads already, and its message may have to wait for what follows these headers.
+            metadata = await self._stream.initial_metadata()
+            self._call.shown = True
+            return metadata
         async with self._turn:
-            if self._shown:
-                return await self._stream.initial_metadata()
             try:
                 self._stream, metadata = await made_again(self._repeats, self._call, self._headed)
             except BaseException:
@@ -87,7 +88,15 @@ class RepeatedStream:
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent with the status."""
-        return await self._stream.trailing_metadata()
+        while True:
+            stream = self._stream
+            metadata = await stream.trailing_metadata()
+            if stream is self._stream:
+                return metadata
+
+    async def begun(self) -> None:
+        """Wait until the call has a place and is on its way; raises as reading does if it gets none."""
+        await self._stream.begun()
 
     def cancel(self) -> None:
         """Tell the upstream that nobody waits any more; harmless when finished."""

@@ -40,9 +40,10 @@ class RepeatedCall:
     Attributes:
         begun: Attempts begun so far.
         tried: Who had it.
+        shown: Whether somebody has seen a part of an answer, so that no further attempt may begin.
     """
 
-    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "started_s", "tried")
+    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "shown", "started_s", "tried")
 
     message: bytes | KeptRequests
 
@@ -61,11 +62,14 @@ class RepeatedCall:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.begun = 0
+        self.shown = False
         self.tried = Tried(steering)
 
     @property
     def whole(self) -> bool:
-        """Whether all of the request is still here, so that another attempt can send it."""
+        """Whether another attempt may begin: nothing was shown, and all of the request is still here."""
+        if self.shown:
+            return False
         return isinstance(self.message, bytes) or self.message.whole
 
 

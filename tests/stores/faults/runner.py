@@ -230,7 +230,9 @@ class Run:
         figures.worst_before_s = max(before, default=0.0)
         if opened_s is not None:
             figures.opened_s = opened_s - self.begun_s
-            after = [one for one in hit if one.begun_s < self.healthy_s and self.open_at(one.begun_s)]
+            # Of a cluster only a part may be away, and what the rest decides is not the breaker's doing.
+            away = [one for one in hit if not one.shared and one.begun_s < self.healthy_s]
+            after = [one for one in away if self.open_at(one.begun_s)]
             figures.after_s = percentile_in_windows(after, 99, WINDOW_S, statistics.median)
         back_s = min(one.begun_s + one.took_s for one in hit if one.shared and one.begun_s >= self.healthy_s)
         figures.recovered_s = back_s - self.healthy_s
