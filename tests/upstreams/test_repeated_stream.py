@@ -253,3 +253,42 @@ def test_a_call_that_leaves_the_line_is_counted_once() -> None:
         await bench.pool.stop(drain_s=0)
 
     run(scenario)
+
+
+def test_headers_come_to_who_asks_for_them_while_somebody_waits_for_a_message() -> None:
+    """The next request may depend on them, and the first message on that."""
+
+    async def scenario() -> None:
+        async with started(settings(A)) as bench:
+            bench.endpoints[A].follow(Reply(b"1", after_s=1, initial_metadata=[(b"i", b"1")]))
+            stream = bench.pool.repeating.stream(METHOD, of(b"?"))
+            reading = asyncio.ensure_future(taken_from(stream))
+            await settle()
+
+            assert await stream.initial_metadata() == [(b"i", b"1")]
+            assert not reading.done()
+            await bench.clock.advance(1)
+            assert await reading == [b"1"]
+
+    run(scenario)
+
+
+async def taken_from(stream: CallStream) -> list[bytes]:
+    return [message async for message in stream]
+
+
+def test_what_was_shown_as_headers_ends_repeating_for_who_reads_too() -> None:
+    async def scenario() -> None:
+        async with started(settings(A)) as bench:
+            bench.endpoints[A].follow(Failure(Code.UNAVAILABLE, after_s=1) + Reply(b"never"))
+            stream = bench.pool.repeating.stream(METHOD, b"?")
+            reading = asyncio.ensure_future(taken_from(stream))
+            await settle()
+            await stream.initial_metadata()
+            await bench.clock.advance(3)
+
+            with pytest.raises(RpcError):
+                await reading
+            assert asked(bench, A) == [1]
+
+    run(scenario)
