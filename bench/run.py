@@ -19,6 +19,7 @@ import grpc_server
 import http_load
 import key_memory
 import latency
+import replicas
 from machine import describe_machine, versions
 
 import agreement
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "m": ("memory per key, a million keys", key_memory.measure),
     "n": ("limits in a FastAPI app", asgi_limits.measure),
     "o": ("streams of small gRPC messages", calls.measure_streams),
+    "r": ("a replica killed, stopped and drained at 70 % load", replicas.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -101,6 +103,10 @@ WANTED = {
     ("h", "silence, valkey, all new / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, valkey, all new / better grpcio, empty (1 connection)"): 2.0,
     ("e", "silence / python-socketio"): 8.0,
+    ("r", "kill: calls that were answered"): 1.0,
+    ("r", "drain: calls that were answered"): 1.0,
+    ("r", "stop: one attempt and the next / the slowest call"): 1.0,
+    ("r", "stop: 2 s / until nobody sends it calls"): 1.0,
 }
 
 

@@ -22,6 +22,7 @@ from silence_gateway.core.health import Health
 READY = Standing(health=Health.HEALTHY)
 SICK = Standing(health=Health.UNHEALTHY)
 DOUBTED = Standing(health=Health.DOUBTED)
+SILENT = Standing(health=Health.HEALTHY, silent=True)
 TRIPPED = Standing(breaker=State.OPEN)
 PROBE = Standing(breaker=State.HALF_OPEN)
 COMING = Standing(link=Link.CONNECTING)
@@ -103,6 +104,8 @@ def test_a_connection_on_the_way_is_hope_unless_something_else_speaks_against_it
 
 def test_the_doubted_are_used_rather_than_nobody() -> None:
     assert eligible([DOUBTED, READY]).ready == (1,)
+    assert eligible([SILENT, READY]).ready == (1,)
+    assert eligible([SILENT, SICK]).ready == (0,)
     assert eligible([DOUBTED, SICK, DOUBTED]).ready == (0, 2)
 
 
@@ -151,6 +154,7 @@ def test_reasons_name_what_went_wrong() -> None:
     assert why_out(TRIPPED, "UNAVAILABLE") == "circuit breaker open (UNAVAILABLE)"
     assert why_out(SICK, "NOT_SERVING") == "unhealthy (NOT_SERVING)"
     assert why_out(DRAINING) == "draining"
+    assert why_out(SILENT).startswith("silent")
 
 
 def test_a_breaker_that_an_operator_holds_open_says_so() -> None:

@@ -28,11 +28,13 @@ upstreams: {cafe: {endpoints: {registry: cafe}}}
 """
 
 
-def registered(yard: Yard, store: str, fleet: str, address: str, *command: str) -> Process:
+def registered(
+    yard: Yard, store: str, fleet: str, address: str, *command: str, options: tuple[str, ...] = ()
+) -> Process:
     log = yard.folder / f"register-{len(yard.started)}.log"
     with log.open("wb") as out:
         popen = subprocess.Popen(
-            [*SILENCE, "register", "--fleet", fleet, "cafe", address, *command],
+            [*SILENCE, "register", "--fleet", fleet, *options, "cafe", address, *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -52,6 +54,11 @@ def store() -> Iterator[str]:
 def usable(gateway: Gateway) -> list[str]:
     (cafe,) = gateway.admin("GET", "/api/v1/upstreams").json()
     return sorted(one["address"] for one in cafe["endpoints"] if one["state"] == "ready")
+
+
+def known(gateway: Gateway) -> list[str]:
+    (cafe,) = gateway.admin("GET", "/api/v1/upstreams").json()
+    return [one["address"] for one in cafe["endpoints"]]
 
 
 def becomes(gateway: Gateway, *cafes: Cafe) -> None:
@@ -91,6 +98,26 @@ def test_a_command_runs_registered_and_its_exit_code_is_passed_on(yard: Yard, st
 
     assert done.wait() == 7
     assert "serving" in done.output()
+
+
+@pytest.mark.parametrize("kind", ["grpc", "tcp"])
+def test_a_replica_that_is_gone_is_withdrawn_and_comes_back_by_its_checks(
+    yard: Yard, store: str, kind: str
+) -> None:
+    fleet = fresh_fleet()
+    one, two = yard.cafe("one"), yard.cafe("two")
+    registered(yard, store, fleet, two.address)
+    log = registered(yard, store, fleet, one.address, options=("--check", kind, "--check-every", "100ms"))
+    gateway = yard.gateway(CONFIG % (fleet, store))
+    becomes(gateway, one, two)
+
+    one.signal(signal.SIGKILL)
+    one.wait()
+    until(lambda: "is not well" in log.output(), "the check says so")
+    until(lambda: one.address not in known(gateway), "it is withdrawn")
+    again = yard.cafe("one", one.port)
+    becomes(gateway, again, two)
+    assert f"{one.address} is well" in log.output()
 
 
 def test_what_makes_no_sense_is_said(yard: Yard) -> None:

@@ -21,12 +21,12 @@ HERE = Path("endpoints")
 
 
 def test_a_line_is_an_address_and_what_is_special_about_it() -> None:
-    text = b"# ours\n10.0.0.1:9001\n\n10.0.0.2:9001 weight=2  # big\n[::1]:9 priority=1 weight=3\n"
+    text = b"# ours\n10.0.0.1:9001\n\n10.0.0.2:9001 weight=2  # big\n[::1]:9 priority=1 weight=3 zone=eu-1\n"
 
     assert read_endpoints(HERE, text) == (
         EndpointSettings(address="10.0.0.1:9001"),
         EndpointSettings(address="10.0.0.2:9001", weight=2),
-        EndpointSettings(address="[::1]:9", weight=3, priority=1),
+        EndpointSettings(address="[::1]:9", weight=3, priority=1, zone="eu-1"),
     )
 
 
@@ -38,7 +38,7 @@ def test_a_line_is_an_address_and_what_is_special_about_it() -> None:
         (b"nowhere\n", "endpoints:1: .*host:port"),
         (b"a:1\na:1\n", "endpoints:2: a:1 is here twice"),
         (b"a:1 weight=0", "weight must be"),
-        (b"a:1 zone=b", "neither weight"),
+        (b"a:1 zone=-b", "neither weight"),
         (b"a:1 weight=-1", "neither weight"),
         (b"\xff", "not UTF-8"),
     ],

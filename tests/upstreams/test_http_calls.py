@@ -31,6 +31,7 @@ from silence_gateway.upstreams.settings import (
     PoolSettings,
     UpstreamSettings,
 )
+from silence_gateway.upstreams.statistics import TrafficCounts
 
 NAMES = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
 TIMEOUT_S = 2.0
@@ -65,6 +66,7 @@ class Link:
         self.max_streams = 2
         self.accepting = True
         self.sockets = 1
+        self.statistics = TrafficCounts()
         self.on_capacity = on_capacity
 
     async def exchange(self, asked: HttpAsk, patience_s: float, limit_s: float = inf) -> HttpAnswer:

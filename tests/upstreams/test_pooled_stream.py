@@ -118,19 +118,24 @@ def test_a_stream_that_broke_after_a_message_stays_broken() -> None:
     run(scenario)
 
 
-def test_a_request_stream_is_never_begun_twice() -> None:
+@pytest.mark.parametrize(("size", "calls"), [(10, 2), (70_000, 1)], ids=["kept", "too-large-to-keep"])
+def test_a_request_stream_that_never_left_begins_again_elsewhere_with_what_was_kept(
+    size: int, calls: int
+) -> None:
     async def scenario() -> None:
         async with bench_of(A, B) as bench:
             for name in (A, B):
                 bench.endpoints[name].follow(Broken(sent=False))
 
             async def requests() -> AsyncIterator[bytes]:
-                yield b"a"
+                yield bytes(size)
+                yield b"b"
 
             with pytest.raises(UpstreamUnavailable):
                 await taken(bench.stream(requests()))
 
-            assert len(bench.endpoints[A].calls) + len(bench.endpoints[B].calls) == 1
+            got = [call.requests for name in (A, B) for call in bench.endpoints[name].calls]
+            assert got == [[bytes(size), b"b"]] * calls
 
     run(scenario)
 

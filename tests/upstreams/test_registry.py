@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.upstreams.pool_bench import run
 
+from silence_gateway.core.health import Health
 from silence_gateway.errors import ConfigError
 from silence_gateway.events import Event
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
@@ -58,9 +59,10 @@ async def town() -> AsyncIterator[Town]:
 
 async def died(service: Registration) -> None:
     """End a service as SIGKILL does."""
-    assert service._task is not None
-    service._task.cancel()
-    await asyncio.gather(service._task, return_exceptions=True)
+    assert service._tasks
+    for task in service._tasks:
+        task.cancel()
+    await asyncio.gather(*service._tasks, return_exceptions=True)
 
 
 def test_who_registers_is_known_and_who_leaves_is_not() -> None:
@@ -165,6 +167,43 @@ def test_leaving_while_the_store_is_away_says_so() -> None:
             await service.stop()
 
             assert "stays registered for 15 s" in str(here.events[-1])
+
+    run(scenario)
+
+
+def test_a_checked_service_is_registered_once_it_is_well_and_not_while_it_is_not() -> None:
+    async def scenario() -> None:
+        wrong = "not up yet"
+
+        async def check() -> str:
+            return wrong
+
+        async with town() as here, here.service("10.0.0.1:1", check=check, check_every_s=1, zone="a") as one:
+            await here.clock.advance(5)
+            assert here.known == []
+
+            wrong = ""
+            await here.clock.advance(1)
+            assert here.known == ["10.0.0.1:1"]
+            assert here.heard[-1]["10.0.0.1:1"].zone == "a"
+
+            wrong = "out of memory"
+            await here.clock.advance(2)
+            assert here.known == ["10.0.0.1:1"]
+            await here.clock.advance(1)
+            assert here.known == []
+            assert one.health is Health.UNHEALTHY
+            assert "out of memory" in str(here.events[-1])
+            await here.clock.advance(60)
+            assert here.known == []
+
+            wrong = ""
+            await here.clock.advance(1)
+            assert here.known == []
+            await here.clock.advance(1)
+            assert here.known == ["10.0.0.1:1"]
+            await here.clock.advance(60)
+            assert here.known == ["10.0.0.1:1"]
 
     run(scenario)
 

@@ -273,24 +273,6 @@ def test_a_stream_is_made_again_until_something_has_come_back() -> None:
     run(scenario)
 
 
-def test_a_stream_of_requests_is_never_made_again() -> None:
-    async def scenario() -> None:
-        async with started(retried(A)) as bench:
-            bench.endpoints[A].follow(DOWN + Reply(b"ok"))
-
-            async def requests() -> Any:
-                yield b"1"
-
-            async def taken() -> bytes:
-                return b"".join([one async for one in bench.pool.repeating.stream(METHOD, requests())])
-
-            with pytest.raises(RpcError):
-                await ended(bench, asyncio.ensure_future(taken()))
-            assert asked(bench, A) == [1]
-
-    run(scenario)
-
-
 def test_three_endpoints_and_three_attempts_are_three_different_ones() -> None:
     async def scenario() -> None:
         async with started(retried(A, B, C)) as bench:

@@ -189,6 +189,7 @@ def pool_settings(config: UpstreamConfig) -> PoolSettings:
         max_connections=pool.max_connections or usual.max_connections,
         max_streams=pool.max_streams,
         keepalive_s=pool.keepalive_s,
+        silence_s=pool.silence_s,
         idle_timeout_s=pool.idle_timeout_s or usual.idle_timeout_s,
         max_connection_age_s=pool.max_connection_age_s,
         connect_timeout_s=pool.connect_timeout_s,
@@ -232,6 +233,8 @@ def retry_settings(config: RetryConfig) -> RetrySettings:
         attempt_timeout_s=config.attempt_timeout_s,
         hedge_after_s=after.seconds if after is not None else None,
         hedge_quantile=after.share if after is not None else None,
+        streams=config.streams,
+        buffer_bytes=config.buffer_bytes,
         methods=frozenset(config.methods),
     )
 

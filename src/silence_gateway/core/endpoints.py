@@ -59,6 +59,7 @@ class Standing:
         weight: Its part of the calls of its zone.
         ejected: It fails where its peers do not.
         vouched: Its health was found out by another instance.
+        silent: It owes answers here and does not even answer a ping.
     """
 
     active: bool = True
@@ -71,6 +72,7 @@ class Standing:
     weight: int = 1
     ejected: bool = False
     vouched: bool = False
+    silent: bool = False
 
     @property
     def vetoed(self) -> bool:
@@ -150,7 +152,8 @@ def verdict(standing: Standing) -> Verdict:
         return Verdict.PROBE if usable else Verdict.OUT
     if standing.link is Link.CONNECTING:
         return Verdict.WAITING
-    return Verdict.DOUBTFUL if standing.health is Health.DOUBTED or standing.ejected else Verdict.READY
+    doubtful = standing.health is Health.DOUBTED or standing.ejected or standing.silent
+    return Verdict.DOUBTFUL if doubtful else Verdict.READY
 
 
 def reachable(standing: Standing) -> bool:
@@ -246,4 +249,6 @@ def why_out(standing: Standing, last_error: str = "") -> str:
         if standing.link is Link.IDLE:
             return "circuit breaker half open, connecting"
         return "circuit breaker half open, one probe under way" if standing.probing else ""
+    if standing.silent:
+        return "silent: it owes answers and does not answer a ping"
     return "ejected: it fails where others do not" if standing.ejected else ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 MAX_FACT_BYTES = 512
 MAX_WEIGHT = 100
 MAX_PRIORITY = 1000
+ZONE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?")
+"""A zone's name, as configuration has it; empty if it does not matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +21,16 @@ class RegistrationFact:
     Attributes:
         weight: Its share of the calls, 1 to 100.
         priority: Lower is used first, 0 to 1000.
+        zone: Where it is; empty if that does not matter.
         by: Who says so: random, new with every registration.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or the zone is no name.
     """
 
     weight: int = 1
     priority: int = 0
+    zone: str = ""
     by: str = ""
 
     def __post_init__(self) -> None:
@@ -33,13 +38,16 @@ class RegistrationFact:
             raise ValueError(f"weight must be 1 to {MAX_WEIGHT}, got {self.weight}")
         if not 0 <= self.priority <= MAX_PRIORITY:
             raise ValueError(f"priority must be 0 to {MAX_PRIORITY}, got {self.priority}")
+        if not ZONE.fullmatch(self.zone):
+            raise ValueError(f"a zone is a name of letters, digits, '-', '_' and '.', got {self.zone[:80]!r}")
 
 
 def written_registration(fact: RegistrationFact) -> bytes:
     """Return *fact* as the store keeps it."""
-    return json.dumps(
-        {"weight": fact.weight, "priority": fact.priority, "by": fact.by}, separators=(",", ":")
-    ).encode()
+    said = {"weight": fact.weight, "priority": fact.priority, "by": fact.by}
+    if fact.zone:
+        said["zone"] = fact.zone
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def read_registration(value: bytes) -> RegistrationFact:
@@ -57,7 +65,9 @@ def read_registration(value: bytes) -> RegistrationFact:
         raise ValueError("a registration is nested too deeply") from None
     if not isinstance(said, dict):
         raise ValueError("a registration is no mapping")  # noqa: TRY004 - callers know one error for all of it
-    weight, priority, by = said.get("weight", 1), said.get("priority", 0), said.get("by", "")
-    if type(weight) is not int or type(priority) is not int or not isinstance(by, str):
-        raise ValueError("a registration holds numbers and a text")
-    return RegistrationFact(weight=weight, priority=priority, by=by)
+    weight, priority = said.get("weight", 1), said.get("priority", 0)
+    by, zone = said.get("by", ""), said.get("zone", "")
+    numbers = type(weight) is int and type(priority) is int
+    if not (numbers and isinstance(by, str) and isinstance(zone, str)):
+        raise ValueError("a registration holds numbers and texts")
+    return RegistrationFact(weight=weight, priority=priority, zone=zone, by=by)

@@ -194,12 +194,15 @@ class ScriptedStream:
         self.sent = messages
         self.answers: deque[bytes] | None = None
         self.over = False
+        self.meeting: asyncio.Task[tuple[bytes, ...]] | None = None
 
     def __aiter__(self) -> ScriptedStream:
         return self
 
     async def __anext__(self) -> bytes:
         if self.over:
+            if self.call.cancelled:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here")
             raise StopAsyncIteration
         try:
             answers = await self._met()
@@ -209,6 +212,8 @@ class ScriptedStream:
                 raise self.step.then
             raise StopAsyncIteration
         except BaseException as error:
+            if self.over:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here") from error
             self.over = True
             self.call.cancelled = isinstance(error, asyncio.CancelledError)
             raise
@@ -228,6 +233,8 @@ class ScriptedStream:
         if not self.over:
             self.over = True
             self.call.cancelled = True
+            if self.meeting is not None:
+                self.meeting.cancel()
 
     async def _met(self) -> deque[bytes]:
         """Take the requests, and meet the step; once."""
@@ -236,7 +243,9 @@ class ScriptedStream:
             async for message in sent:
                 self.call.requests.append(message)
         if self.answers is None:
-            self.answers = deque(await self.step.meet(self.call, self.clock))
+            if self.meeting is None:
+                self.meeting = asyncio.ensure_future(self.step.meet(self.call, self.clock))
+            self.answers = deque(await self.meeting)
         return self.answers
 
 

@@ -33,6 +33,8 @@ class ConnectionSettings:
             of gRPC refuse more than one ping in five minutes unless they are told otherwise.
         keepalive_timeout_s: Silence after a ping that ends the connection.
         keepalive_without_calls: Ask also when no call is in flight.
+        silence_s: How long a peer that owes answers may send nothing before it is asked, and may then take
+            to say anything; None never asks.
         compression: How requests are packed: `identity` (not at all), `gzip` or `zstd` (`packing.py`).
         compress_over_bytes: Messages of this size or more are packed.
         user_agent: What we call ourselves.
@@ -49,6 +51,7 @@ class ConnectionSettings:
     keepalive_s: float | None = None
     keepalive_timeout_s: float = 20.0
     keepalive_without_calls: bool = False
+    silence_s: float | None = None
     compression: str = "identity"
     compress_over_bytes: int = 1_024
     user_agent: bytes = b"silence-gateway"
@@ -73,7 +76,8 @@ class ConnectionSettings:
                 f"compression is {self.compression!r} over {self.compress_over_bytes} bytes, not one of "
                 f"{', '.join(ENCODINGS)} over 1 or more"
             )
-        if self.connect_timeout_s <= 0 or self.keepalive_timeout_s <= 0 or (self.keepalive_s or 1) <= 0:
+        times_s = (self.connect_timeout_s, self.keepalive_timeout_s, self.keepalive_s, self.silence_s)
+        if any(time_s is not None and time_s <= 0 for time_s in times_s):
             problems.append("timeouts and intervals must be positive")
         if problems:
             raise ConfigError(problems)

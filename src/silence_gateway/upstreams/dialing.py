@@ -9,7 +9,7 @@ look at the `Link` in a connection, and whoever makes a call knows which kind it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from silence_gateway.upstreams.contracts import Caller
 
@@ -55,6 +55,14 @@ class Link(Protocol):
 
 class Connection(Link, Caller, Protocol):
     """One open gRPC connection."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A connection that notices when a peer that owes answers has gone quiet."""
+
+    def watch_silence(self, tell: Callable[[bool], None]) -> None:
+        """Call *tell* with True when that begins, and with False when it ends or the connection does."""
 
 
 class Connector(Protocol):

@@ -4,11 +4,12 @@ Endpoints from a file that is followed: one address a line, for whoever writes f
     # three replicas, the last one for when the others are gone
     10.0.0.1:9001
     10.0.0.2:9001 weight=2
-    10.0.9.1:9001 priority=1
+    10.0.9.1:9001 priority=1 zone=eu-2
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from silence_gateway.upstreams.discovery import Use
 from silence_gateway.upstreams.settings import EndpointSettings
 
 MAX_FILE_BYTES = 1 << 20
-WORDS = ("weight", "priority")
+MAX_DIGITS = 6
+NUMBERS = ("weight", "priority")
+ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def read_endpoints(path: Path, data: bytes) -> tuple[EndpointSettings, ...]:
@@ -57,13 +60,18 @@ def read_endpoints(path: Path, data: bytes) -> tuple[EndpointSettings, ...]:
 
 
 def _endpoint(words: Sequence[str]) -> EndpointSettings:
-    numbers = {"weight": 1, "priority": 0}
+    numbers, zone = {"weight": 1, "priority": 0}, ""
     for word in words[1:]:
-        key, equals, value = word.partition("=")
-        if key not in WORDS or not equals or not (value.isascii() and value.isdigit()) or len(value) > 6:
-            raise ConfigError(f"{word[:60]!r} is neither weight=NUMBER nor priority=NUMBER")
-        numbers[key] = int(value)
-    return EndpointSettings(address=words[0], weight=numbers["weight"], priority=numbers["priority"])
+        key, _, value = word.partition("=")
+        if key == "zone" and ZONE.fullmatch(value):
+            zone = value
+        elif key in NUMBERS and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS:
+            numbers[key] = int(value)
+        else:
+            raise ConfigError(f"{word[:60]!r} is neither weight=NUMBER, priority=NUMBER nor zone=NAME")
+    return EndpointSettings(
+        address=words[0], weight=numbers["weight"], priority=numbers["priority"], zone=zone
+    )
 
 
 class FileSource:

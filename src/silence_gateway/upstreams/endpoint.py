@@ -21,7 +21,7 @@ from silence_gateway.core.endpoints import Link, Standing, Verdict
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
-from silence_gateway.upstreams.dialing import Connection, Connector
+from silence_gateway.upstreams.dialing import Connection, Connector, Listening
 from silence_gateway.upstreams.line_ages import LineAges
 from silence_gateway.upstreams.record import BreakerHistory, EndpointRecord
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
@@ -68,6 +68,7 @@ class Endpoint:
         down: Whether it was announced as down.
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
         vouched: Whether its health was found out by another instance.
+        silent: How many of its connections owe answers and have gone quiet.
         hold: What an operator said about its breaker; None leaves that to itself.
         history: What its breaker did.
         record: What is written down about it for people to read.
@@ -78,8 +79,8 @@ class Endpoint:
         "_failed_further", "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng",
         "_spawn", "active", "address", "breaker", "codes", "connections", "down", "durations", "ejected",
         "ejections", "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty",
-        "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "since_us", "streaming",
-        "verdict", "vouched", "weight", "zone",
+        "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "silent", "since_us",
+        "streaming", "verdict", "vouched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +117,7 @@ class Endpoint:
         self.record = EndpointRecord(self.since_us, clock.monotonic_s())
         self.in_flight = 0
         self.streaming = 0
+        self.silent = 0
         self.penalty = 0
         self.rtt_s = 0.0
         self.heard_s = self.ready_s = clock.monotonic_s()
@@ -155,6 +157,7 @@ class Endpoint:
             weight=self.weight,
             ejected=self.ejected,
             vouched=self.vouched,
+            silent=self.silent > 0,
         )
 
     @property
@@ -315,6 +318,8 @@ class Endpoint:
             await connection.close(graceful=False)
             return False
         self.connections.append(connection)
+        if isinstance(connection, Listening):
+            connection.watch_silence(self._heard_silence)
         self.record.connects += 1
         self._ages.begin(connection)
         if lost:
@@ -374,6 +379,10 @@ class Endpoint:
         self.link = Link.CONNECTING if self._attempt <= 1 else Link.BROKEN
         self._dial()
         self._on_lost(self, reason)
+        self._on_change()
+
+    def _heard_silence(self, begins: bool) -> None:
+        self.silent += 1 if begins else -1
         self._on_change()
 
     def _let_go(self, lost: Connection | None = None) -> None:

@@ -10,44 +10,68 @@ the call goes on as it is. Costs a task per attempt, so only calls that may be h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from silence_gateway.clock import Timer
 from silence_gateway.core.retry import Again, Over, Why
 from silence_gateway.errors import GatewayError, UpstreamFault
-from silence_gateway.upstreams.contracts import Reply
 from silence_gateway.upstreams.repeating import RepeatedCall, Repeats
 
+T = TypeVar("T")
 
-async def hedged(repeats: Repeats, call: RepeatedCall, after_s: float) -> Reply:
-    """
-    Make *call*, and once more whenever *after_s* seconds have brought no answer.
+Attempt = Callable[[], Coroutine[Any, Any, T]]
 
-    Cancelling it cancels every attempt.
+
+async def hedged(
+    repeats: Repeats,
+    call: RepeatedCall,
+    after_s: float,
+    attempt: Attempt[T],
+    drop: Callable[[T], None] = lambda _answer: None,
+) -> T:
     """
-    race = _Race(repeats, call, after_s)
+    Make an *attempt* at *call*, and one more whenever *after_s* seconds have brought no answer.
+
+    An answer that comes in the same moment as another one, and is not needed, is given to *drop*. Cancelling
+    it cancels every attempt.
+    """
+    race = _Race(repeats, call, after_s, attempt, drop)
     try:
-        return await race.run()
+        answer = await race.run()
     except BaseException as error:
         repeats.settle(call, error)
         raise
+    else:
+        repeats.took(call)
+        return answer
     finally:
         race.end()
 
 
-class _Race:
+class _Race(Generic[T]):
     """The attempts of one call that run side by side."""
 
-    def __init__(self, repeats: Repeats, call: RepeatedCall, after_s: float) -> None:
+    def __init__(
+        self,
+        repeats: Repeats,
+        call: RepeatedCall,
+        after_s: float,
+        attempt: Attempt[T],
+        drop: Callable[[T], None],
+    ) -> None:
         self._repeats = repeats
         self._call = call
         self._after_s = after_s
-        self._running: list[asyncio.Task[Reply]] = []
+        self._attempt = attempt
+        self._drop = drop
+        self._running: list[asyncio.Task[T]] = []
         self._turn = asyncio.Event()
         self._timer: Timer | None = None
         self._due = False
         self._paid = False
 
-    async def run(self) -> Reply:
+    async def run(self) -> T:
         """Return the first answer; raise the error that leaves none to wait for."""
         first = self._begin()
         while True:
@@ -70,16 +94,17 @@ class _Race:
         """Leave whatever still runs."""
         self._plan(None)
         for task in self._running:
-            task.cancel()
+            if not task.cancel() and not task.cancelled() and task.exception() is None:
+                self._drop(task.result())
 
-    def _begin(self) -> asyncio.Task[Reply]:
-        task = asyncio.get_running_loop().create_task(self._repeats.attempt(self._call))
+    def _begin(self) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(self._attempt())
         task.add_done_callback(self._ended)
         self._running.append(task)
         self._plan(self._after_s)
         return task
 
-    def _ended(self, task: asyncio.Task[Reply]) -> None:
+    def _ended(self, task: asyncio.Task[T]) -> None:
         if not task.cancelled():
             # Read here, because nobody may be left to read it: a loser can fail while it is being cancelled.
             task.exception()

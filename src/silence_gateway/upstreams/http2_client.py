@@ -207,3 +207,4 @@ class Http2Client(Http2Link):
             self.accepting = not self.stopped_because
             self._ready.set_result(None)
             self._keepalive.start()
+            self._silence.start()

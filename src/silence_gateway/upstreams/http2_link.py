@@ -34,6 +34,7 @@ from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
 from silence_gateway.upstreams.outflow import MAX_BURST, Outflow, Piece
 from silence_gateway.upstreams.packing import Packing
 from silence_gateway.upstreams.request_heads import RequestHeads
+from silence_gateway.upstreams.silence import SilenceWatch
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 from silence_gateway.upstreams.stream_call import StreamCall
 
@@ -109,6 +110,18 @@ class Http2Link(asyncio.Protocol):
             in_flight=lambda: len(self._calls),
             on_silence=lambda reason: self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR),
         )
+        self._silence = SilenceWatch(
+            settings.silence_s,
+            clock,
+            self.statistics,
+            self._keepalive,
+            send_ping=lambda: self._write(h2.ping_frame(PING_CONTENT)),
+            in_flight=lambda: len(self._calls),
+        )
+
+    def watch_silence(self, tell: Callable[[bool], None]) -> None:
+        """Call *tell* with True when the peer owes answers and has gone quiet, with False when that ends."""
+        self._silence.on_change = tell
 
     # The end.
 
@@ -154,6 +167,7 @@ class Http2Link(asyncio.Protocol):
         self._stop(str(error))
         self._deadlines.stop()
         self._keepalive.stop()
+        self._silence.stop()
         if transport is not None:
             debug = str(error).encode("ascii", "replace")[:200] if code else b""
             transport.write(b"".join([*self._pieces, h2.goaway_frame(0, code, debug)]))

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Collection
+from functools import partial
+from math import inf
 
 from silence_gateway.clock import Clock
 from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.hedging import hedged
+from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.pooled_stream import PooledStream
+from silence_gateway.upstreams.repeated_stream import RepeatedStream
 from silence_gateway.upstreams.repeating import RepeatedCall, Repeats, made_again
 from silence_gateway.upstreams.steering import Steering
 
@@ -58,8 +62,8 @@ class RepeatingCaller(OverPlaces):
     A `contracts.Caller` for calls that may run twice, on the same pool.
 
     A call is made again when it fails with one of `retry.on`, when its connection breaks, and when an
-    attempt takes longer than it may; and on a second endpoint when hedging is asked for. A stream with one
-    request message is made again as long as nothing has come back; it is not hedged.
+    attempt takes longer than it may; and on a second endpoint when hedging is asked for. A stream is made
+    again as long as nothing has come back, and with `retry.streams` also when that takes too long.
     """
 
     def __init__(
@@ -85,10 +89,11 @@ class RepeatingCaller(OverPlaces):
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
         call = RepeatedCall(method, message, metadata, started_s, deadline_s, steering)
-        after_s = self._repeats.hedge_after_s
+        after_s = self._repeats.hedge_after_s(method)
+        attempt = partial(self._repeats.attempt, call)
         if after_s is None:
-            return made_again(self._repeats, call)
-        return hedged(self._repeats, call, after_s)
+            return made_again(self._repeats, call, attempt)
+        return hedged(self._repeats, call, after_s, attempt)
 
     def stream(
         self,
@@ -99,18 +104,38 @@ class RepeatingCaller(OverPlaces):
         steering: Steering | None = None,
     ) -> CallStream:
         """Call *method* as `Caller.stream` says, more than once if that helps."""
-        return PooledStream(
-            self._places,
-            self._ledger,
-            self._clock,
-            self._timeout_s,
-            method=method,
-            messages=messages,
-            metadata=metadata,
-            deadline_s=deadline_s,
-            steering=steering,
-            repeats=self._repeats,
+        repeats, started_s = self._repeats, self._monotonic_s()
+        request = kept(messages, repeats.buffer_bytes)
+        call = RepeatedCall(
+            method, request, metadata, started_s, inf if deadline_s is None else deadline_s, steering
         )
+        one_request = isinstance(request, bytes)
+        first_within_s = repeats.first_within_s if one_request else None
+
+        def begin() -> PooledStream:
+            return PooledStream(
+                self._places,
+                self._ledger,
+                self._clock,
+                self._timeout_s,
+                method=method,
+                messages=request,
+                metadata=metadata,
+                deadline_s=deadline_s,
+                tried=call.tried,
+                attempt_of=repeats,
+                started_s=started_s,
+                first_within_s=first_within_s,
+            )
+
+        return RepeatedStream(
+            repeats, call, begin, repeats.stream_hedge_after_s(method) if one_request else None
+        )
+
+
+def kept(messages: bytes | AsyncIterable[bytes], max_bytes: int) -> bytes | KeptRequests:
+    """Return the request of a stream in a form that can be sent again, as far as it may be kept."""
+    return messages if isinstance(messages, bytes) else KeptRequests(messages, max_bytes)
 
 
 class PooledCalls(OverPlaces):
@@ -198,8 +223,8 @@ class PooledCalls(OverPlaces):
         Call *method* for a stream of messages, as `Caller.stream` says.
 
         The call begins at once where there is a place for it, else when the first message or the metadata is
-        asked for. One with a single message that provably never left is offered to another endpoint, like
-        a unary call.
+        asked for. One that provably never left is offered to another endpoint, like a unary call, as long as
+        its requests were kept.
         """
         if self._some_repeat and method in self._repeatable:
             return self.repeating.stream(method, messages, metadata, deadline_s, steering)
@@ -209,8 +234,8 @@ class PooledCalls(OverPlaces):
             self._clock,
             self._timeout_s,
             method=method,
-            messages=messages,
+            messages=kept(messages, self._repeats.buffer_bytes),
             metadata=metadata,
             deadline_s=deadline_s,
-            steering=steering,
+            tried=None if steering is None else Tried(steering),
         )

@@ -1,59 +1,59 @@
 """
 A streaming call through the pool: a place, the connection's own stream, and one entry in the ledger.
 
-The call begins when it is made if there is a place, and otherwise when somebody waits for it. Until the
-first message or metadata has come, a call with one request message that provably never left may be offered
-to another endpoint, and one that may run twice is made again as `repeating.py` has it; after that, and for
-request streams, what breaks is broken. In the ledger a stream is
-timed to its first message, because how long it lives says nothing about the endpoint; and it never serves
-as the probe of a half-open breaker, because its end may be hours away.
+The call begins when it is made if there is a place, and otherwise when somebody waits for it. Until the first
+message or metadata has come, a call that provably never left is offered to another endpoint, with its request
+messages as far as they were kept (`kept_requests.py`); after that what breaks is broken. Calls that may run
+twice are made of these, one for each attempt (`repeated_stream.py`). In the ledger a stream is timed to its
+first message, because how long it lives says nothing about the endpoint; and it never serves as the probe of
+a half-open breaker, because its end may be hours away.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from math import inf
 
-from silence_gateway.clock import Clock
-from silence_gateway.core.retry import Over
+from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.status import Code
-from silence_gateway.errors import GatewayError, RpcError
+from silence_gateway.errors import GatewayError, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.contracts import CallStream, Metadata
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
 from silence_gateway.upstreams.repeating import Repeats
-from silence_gateway.upstreams.steering import Steering
 
 
 class PooledStream:
     """See `contracts.CallStream`."""
 
     __slots__ = (
+        "_attempt_of",
         "_beginning",
-        "_begun_times",
+        "_begun_s",
         "_clock",
         "_committed",
         "_deadline_s",
         "_ended",
         "_first_s",
+        "_first_within_s",
         "_generation",
         "_gone",
         "_iterator",
+        "_late",
         "_ledger",
         "_messages",
         "_metadata",
         "_method",
-        "_pause_s",
         "_place",
         "_places",
-        "_repeats",
         "_started_s",
         "_stream",
         "_timeout_s",
+        "_timer",
         "_tried",
         "_waiting",
     )
@@ -66,12 +66,31 @@ class PooledStream:
         timeout_s: float,
         *,
         method: bytes,
-        messages: bytes | AsyncIterable[bytes],
+        messages: bytes | KeptRequests,
         metadata: Metadata,
         deadline_s: float | None,
-        repeats: Repeats | None = None,
-        steering: Steering | None = None,
+        tried: Tried | None = None,
+        attempt_of: Repeats | None = None,
+        started_s: float | None = None,
+        first_within_s: float | None = None,
     ) -> None:
+        """
+        Begin the call, if there is a place for it.
+
+        Args:
+            places: Where to take it from.
+            ledger: Where its end is written down.
+            clock: For its duration.
+            timeout_s: The longest it may wait for a place.
+            method: The full method path.
+            messages: The request.
+            metadata: Pairs to send with it.
+            deadline_s: When to give up, in monotonic seconds; None never.
+            tried: Who had the call already, and where it belongs.
+            attempt_of: Where the end is written down as well, as that of a mere attempt, until `settle`.
+            started_s: When the call began, if that was not now.
+            first_within_s: How long the first message of an attempt may take; None for as long as it likes.
+        """
         self._places = places
         self._ledger = ledger
         self._clock = clock
@@ -80,22 +99,24 @@ class PooledStream:
         self._messages = messages
         self._metadata = metadata
         self._deadline_s = deadline_s
-        self._started_s = clock.monotonic_s()
+        self._begun_s = clock.monotonic_s()
+        self._started_s = self._begun_s if started_s is None else started_s
         self._first_s: float | None = None
+        self._first_within_s = first_within_s
         self._generation = 0
-        self._repeats = repeats
-        self._begun_times = 0
-        self._pause_s = 0.0
-        self._tried = None if steering is None else Tried(steering)
-        self._committed = not isinstance(messages, bytes)
+        self._attempt_of = attempt_of
+        self._tried = tried
+        self._committed = False
         self._ended = False
+        self._late = False
+        self._timer: Timer | None = None
         self._beginning: asyncio.Event | None = None
         self._waiting: asyncio.Task[tuple[Endpoint, Connection]] | None = None
         self._gone = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
-        taken = places.take_ready(self._tried)
+        taken = places.take_ready(tried)
         if taken is not None:
             self._begin(taken)
 
@@ -117,7 +138,7 @@ class PooledStream:
                 continue
             if self._first_s is None:
                 self._first_s = self._clock.monotonic_s()
-                self._committed = True
+                self._commit()
             return message
 
     async def initial_metadata(self) -> Metadata:
@@ -130,7 +151,7 @@ class PooledStream:
                 if not self._goes_on(stream, error):
                     raise
                 continue
-            self._committed = True
+            self._commit()
             return metadata
 
     async def trailing_metadata(self) -> Metadata:
@@ -147,12 +168,17 @@ class PooledStream:
 
     def cancel(self) -> None:
         """Tell the upstream that nobody waits any more; harmless when finished."""
-        self._gone = self._committed = True
+        self._gone = True
         if self._stream is not None:
             self._stream.cancel()
         elif self._waiting is not None:
             self._waiting.cancel()
+        self._commit()
         self._end(asyncio.CancelledError())
+
+    def settle(self) -> None:
+        """Be the call itself from now on, and no mere attempt."""
+        self._attempt_of = None
 
     async def _begun(self) -> CallStream:
         """Return the stream that carries the call, begun once, however many wait for it."""
@@ -185,37 +211,73 @@ class PooledStream:
         return place
 
     async def _find_place(self) -> tuple[Endpoint, Connection]:
-        if self._pause_s:
-            pause_s, self._pause_s = self._pause_s, 0.0
-            await self._clock.sleep(pause_s)
         limit_s = self._clock.monotonic_s() + self._timeout_s
         if self._deadline_s is not None:
             limit_s = min(limit_s, self._deadline_s)
-        return await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
-
-    def _goes_on(self, stream: CallStream, error: BaseException) -> bool:
-        """Return whether the call, of which *stream* ended with *error*, is made again."""
-        if isinstance(error, GatewayError) and stream is not self._stream:
-            return True
-        return self._end(error)
+        try:
+            return await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
+        except BaseException as error:
+            if self._attempt_of is not None:
+                self._attempt_of.without_place(error)
+            raise
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:
         endpoint, connection = place
-        self._begun_times += 1
+        if self._tried is not None and self._attempt_of is not None:
+            # Attempts at the same time are to go to different endpoints.
+            self._tried.avoid(endpoint, connection)
+        self._begun_s = self._clock.monotonic_s()
         self._generation = endpoint.breaker.generation
-        self._stream = connection.stream(self._method, self._messages, self._metadata, self._deadline_s)
+        messages: bytes | AsyncIterable[bytes] = (
+            self._messages if isinstance(self._messages, bytes) else self._messages.again()
+        )
+        self._stream = connection.stream(self._method, messages, self._metadata, self._deadline_s)
         self._iterator = aiter(self._stream)
         self._place = place
         self._ended = False
         endpoint.in_flight += 1
         endpoint.streaming += 1
         self._places.streaming += 1
+        if self._first_within_s is not None:
+            self._timer = self._clock.call_later(self._first_within_s, self._give_up)
+
+    def _give_up(self) -> None:
+        """The first message takes longer than it may."""
+        assert self._stream is not None
+        self._late = True
+        self._stream.cancel()
+
+    def _commit(self) -> None:
+        """Something of the answer has been shown: there is no other endpoint from now on."""
+        self._committed = True
+        if not isinstance(self._messages, bytes):
+            self._messages.release()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _goes_on(self, stream: CallStream, error: BaseException) -> bool:
+        """
+        Write down that *stream* ended with *error*; return whether the call goes on in another one.
+
+        Raises:
+            UpstreamTimeout: That is what *error* really is: the attempt took too long and was ended here.
+        """
+        if isinstance(error, GatewayError) and stream is not self._stream:
+            return True
+        if self._late and isinstance(error, RpcError):
+            assert self._first_within_s is not None
+            late = UpstreamTimeout(f"no message within the {self._first_within_s:g} s of an attempt")
+            self._end(late)
+            raise late from error
+        return self._end(error)
 
     def _end(self, error: BaseException | None) -> bool:
         """Write the end down, once; return whether the call is to be begun again elsewhere."""
         if self._place is None or self._ended:
             return False
         self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         endpoint, connection = self._place
         endpoint.streaming -= 1
         self._places.streaming -= 1
@@ -224,28 +286,24 @@ class PooledStream:
             started_s += self._clock.monotonic_s() - self._first_s
         if error is None:
             self._ledger.answered(endpoint, self._generation, started_s)
+            self._close()
             return False
         tried = None
-        if not self._committed:
+        if not self._committed and (isinstance(self._messages, bytes) or self._messages.whole):
             tried = self._places.next_try(self._tried, endpoint, connection, error)
-            if tried is None and self._repeats is not None:
-                tried = self._made_again(self._repeats, endpoint, connection, error)
-        self._ledger.failed(endpoint, connection, self._generation, started_s, error, final=tried is None)
+        attempt_of = self._attempt_of
+        final = tried is None and attempt_of is None
+        since_s = started_s if final else self._begun_s
+        self._ledger.failed(endpoint, connection, self._generation, since_s, error, final=final)
         if tried is None:
+            if attempt_of is None:
+                self._close()
+            else:
+                attempt_of.codes[code_of(error)] += 1
             return False
         self._tried, self._stream, self._iterator, self._place = tried, None, None, None
         return True
 
-    def _made_again(
-        self, repeats: Repeats, endpoint: Endpoint, connection: Connection, error: BaseException
-    ) -> Tried | None:
-        """Return what to mind when the call is made once more after *error*; None if it is not."""
-        deadline_s = inf if self._deadline_s is None else self._deadline_s
-        step = repeats.after(error, self._begun_times, deadline_s)
-        if isinstance(step, Over):
-            return None
-        repeats.codes[code_of(error)] += 1
-        self._pause_s = step.after_us / 1e6
-        tried = self._tried or Tried()
-        tried.avoid(endpoint, connection)
-        return tried
+    def _close(self) -> None:
+        if not isinstance(self._messages, bytes):
+            self._messages.close()

@@ -10,12 +10,13 @@ the last ones are never forgotten, because a registry without anybody is more li
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
+from silence_gateway.core.health import Check, Health, Streak, after_check
 from silence_gateway.core.registrations import RegistrationFact, read_registration, written_registration
 from silence_gateway.errors import ConfigError, StoreFault
 from silence_gateway.events import Noticed, Observer, nobody
@@ -23,6 +24,7 @@ from silence_gateway.stores.contracts import Board, Store
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.upstreams.discovery import Use
+from silence_gateway.upstreams.self_check import SelfCheck, self_check
 from silence_gateway.upstreams.settings import EndpointSettings
 
 TTL_S = 15.0
@@ -36,6 +38,11 @@ RESEND_S = 1.0
 
 CALM_S = 20.0
 """The store must have answered this long before silence speaks against a service: `TTL_S` and a bit."""
+
+CHECK_EVERY_S = 5.0
+UNHEALTHY_AFTER = 3
+HEALTHY_AFTER = 2
+"""Checks in a row that take a registered service out and bring it back, as gateways have it."""
 
 TICK_S = 1.0
 
@@ -52,10 +59,12 @@ class Registration:
         async with Registration("auth", "10.0.0.5:9001", store="valkey://store:6379/0"):
             await server.wait_for_termination()
 
-    It never fails because the store is away: the address is registered as soon as the store answers.
+    It never fails because the store is away: the address is registered as soon as the store answers. With
+    *check* it is registered once that has gone well, and not while it has gone wrong several times in a row.
 
     Attributes:
         unsent: Attempts to register that the store did not take.
+        health: What the checks say.
 
     Raises:
         ConfigError: The address, a number or the store's address makes no sense.
@@ -66,11 +75,14 @@ class Registration:
         name: str,
         address: str,
         *,
-        store: Store | str,
+        store: Store | StoreSettings | str,
         fleet: str = "edge",
         weight: int = 1,
         priority: int = 0,
+        zone: str = "",
         ttl_s: float = TTL_S,
+        check: SelfCheck | str = "none",
+        check_every_s: float = CHECK_EVERY_S,
         clock: Clock | None = None,
         observer: Observer = nobody,
     ) -> None:
@@ -80,20 +92,24 @@ class Registration:
         Args:
             name: What gateways call the service: `endpoints: {registry: NAME}`.
             address: Where gateways reach it, `host:port`.
-            store: The fleet's store, which its owner starts and stops, or the store's address.
-            fleet: The gateways' `name`, when *store* is an address.
+            store: The fleet's store, which its owner starts and stops; or the store's address, or its
+                settings where it needs TLS files or a password file.
+            fleet: The gateways' `name`, when *store* is not a store.
             weight: Its share of the calls, 1 to 100.
             priority: Lower is used first.
+            zone: Where it is, as `zone` of gateways says; empty if that does not matter.
             ttl_s: How long it stays registered if this process dies.
+            check: How the service is checked: one of `self_check.KINDS`, or what returns what is wrong.
+            check_every_s: Time between two checks; three bad ones take it out, two good ones bring it back.
             clock: For waits.
-            observer: Told when the store cannot be reached, once each time.
+            observer: Told when the store cannot be reached, and when checks change their mind.
         """
         self.unsent = 0
         self._clock: Clock = clock or SystemClock()
         self._observer = observer
-        endpoint = EndpointSettings(address=address, weight=weight, priority=priority)
+        endpoint = EndpointSettings(address=address, weight=weight, priority=priority, zone=zone)
         try:
-            fact = RegistrationFact(weight=weight, priority=priority, by=secrets.token_hex(8))
+            fact = RegistrationFact(weight=weight, priority=priority, zone=zone, by=secrets.token_hex(8))
         except ValueError as error:
             raise ConfigError(f"registration of {address}: {error}") from error
         if not name or not 1 <= ttl_s <= 3600:
@@ -104,13 +120,21 @@ class Registration:
         self._ttl_s = ttl_s
         self._owned: Store | None = None
         if isinstance(store, str):
-            settings = StoreSettings(url=store, guest=True)
+            store = StoreSettings(url=store)
+        if isinstance(store, StoreSettings):
+            settings = replace(store, guest=True)
             if settings.address.scheme != "valkey":
-                raise ConfigError(f"{store}: register in a store that the gateways reach, valkey://HOST:PORT")
+                raise ConfigError("register in a store that the gateways reach, valkey://HOST:PORT")
             store = self._owned = open_store(settings, fleet, clock=self._clock, observer=observer)
         self._board: Board = store.board
         self._copy: Mapping[str, bytes] = {}
-        self._task: asyncio.Task[None] | None = None
+        if not 0.1 <= check_every_s <= 3600:
+            raise ConfigError(f"check_every_s must be 0.1 to 3600, got {check_every_s}")
+        self._check = self_check(check, self._address) if isinstance(check, str) else check
+        self._check_every_s = check_every_s
+        self.health = Health.UNKNOWN if self._check is not None else Health.HEALTHY
+        self._turned = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._registered = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -125,7 +149,10 @@ class Registration:
         if self._owned is not None:
             await self._owned.start()
         self._copy = self._board.watch(room_of(self._name))
-        self._task = asyncio.get_running_loop().create_task(self._renew())
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._renew()))
+        if self._check is not None:
+            self._tasks.append(loop.create_task(self._keep_checking(self._check)))
 
     async def registered(self) -> None:
         """Wait until the store has heard of it for the first time."""
@@ -137,25 +164,22 @@ class Registration:
 
         Cancelling it leaves the registration to run out.
         """
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-            # Somebody else may have taken over the address meanwhile: that is theirs to take away.
-            if self._copy.get(self._address) == self._value:
-                try:
-                    await self._board.remove(room_of(self._name), self._address)
-                except StoreFault as error:
-                    self._observer(
-                        Noticed(what=f"{self._address} stays registered for {self._ttl_s:g} s: {error}")
-                    )
+        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            self._tasks.clear()
+            await self._withdraw()
         if self._owned is not None:
             await self._owned.stop()
 
     async def _renew(self) -> None:
         failing = False
         while True:
+            if self.health is not Health.HEALTHY:
+                await self._withdraw()
+                await self._wait(None)
+                continue
             try:
                 await self._board.put(room_of(self._name), self._address, self._value, self._ttl_s)
             except StoreFault as error:
@@ -164,11 +188,52 @@ class Registration:
                     what = f"{self._address} cannot be registered as {self._name!r} now: {error}"
                     self._observer(Noticed(what=what, loudness="warning"))
                 failing = True
-                await self._clock.sleep(RESEND_S)
+                await self._wait(RESEND_S)
                 continue
             failing = False
             self._registered.set()
-            await self._clock.sleep(self._ttl_s / BEATS)
+            await self._wait(self._ttl_s / BEATS)
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Return after *seconds*, or as soon as the checks have changed their mind."""
+        timer = None if seconds is None else self._clock.call_later(seconds, self._turned.set)
+        try:
+            await self._turned.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self._turned.clear()
+
+    async def _withdraw(self) -> None:
+        # Somebody else may have taken over the address meanwhile: that is theirs to take away.
+        if self._copy.get(self._address) != self._value:
+            return
+        try:
+            await self._board.remove(room_of(self._name), self._address)
+        except StoreFault as error:
+            self._observer(Noticed(what=f"{self._address} stays registered for {self._ttl_s:g} s: {error}"))
+
+    async def _keep_checking(self, check: SelfCheck) -> None:
+        streak = Streak()
+        told = False
+        while True:
+            wrong = await check()
+            if wrong and self.health is Health.UNKNOWN:
+                # Still starting, most likely: the first good check is enough, however long it takes.
+                if not told:
+                    self._observer(Noticed(what=f"{self._address} is not well yet: {wrong}"))
+                told = True
+                await self._clock.sleep(self._check_every_s)
+                continue
+            outcome = Check.SILENT if wrong else Check.SERVING
+            streak = after_check(streak, outcome, UNHEALTHY_AFTER, HEALTHY_AFTER)
+            if streak.health is not self.health:
+                self.health = streak.health
+                self._turned.set()
+                well = streak.health is Health.HEALTHY
+                what = f"{self._address} is well" if well else f"{self._address} is not well: {wrong}"
+                self._observer(Noticed(what=what, loudness="info" if well else "warning"))
+            await self._clock.sleep(self._check_every_s)
 
 
 class RegistrySource:
@@ -229,7 +294,9 @@ class RegistrySource:
             return
         try:
             fact = read_registration(value)
-            endpoint = EndpointSettings(address=address, weight=fact.weight, priority=fact.priority)
+            endpoint = EndpointSettings(
+                address=address, weight=fact.weight, priority=fact.priority, zone=fact.zone
+            )
         except (ValueError, ConfigError):
             self.malformed += 1
             return

@@ -9,15 +9,17 @@ the same time are `hedging.py`; streams are `pooled_stream.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from math import inf
 from random import Random
+from typing import Any, TypeVar
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.hedging import quantile_s
-from silence_gateway.core.histogram import BOUNDS_S
 from silence_gateway.core.retry import Again, Ended, Over, Step, Why, next_step, read_pushback
 from silence_gateway.errors import GatewayError, RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.contracts import Metadata, Reply
+from silence_gateway.upstreams.hedge_delays import HedgeDelays
+from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places, Tried
@@ -25,11 +27,10 @@ from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.steering import Steering
 
+T = TypeVar("T")
+
 LONGEST_S = 1e9
 """What a call without a deadline has left: thirty years, so that it can be counted in microseconds."""
-
-LEAST_HEDGE_S = 0.001
-"""A quantile below this says that nothing is late; it must not double every call."""
 
 
 class RepeatedCall:
@@ -39,14 +40,17 @@ class RepeatedCall:
     Attributes:
         begun: Attempts begun so far.
         tried: Who had it.
+        shown: Whether somebody has seen a part of an answer, so that no further attempt may begin.
     """
 
-    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "started_s", "tried")
+    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "shown", "started_s", "tried")
+
+    message: bytes | KeptRequests
 
     def __init__(
         self,
         method: bytes,
-        message: bytes,
+        message: bytes | KeptRequests,
         metadata: Metadata,
         started_s: float,
         deadline_s: float,
@@ -58,7 +62,15 @@ class RepeatedCall:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.begun = 0
+        self.shown = False
         self.tried = Tried(steering)
+
+    @property
+    def whole(self) -> bool:
+        """Whether another attempt may begin: nothing was shown, and all of the request is still here."""
+        if self.shown:
+            return False
+        return isinstance(self.message, bytes) or self.message.whole
 
 
 class Repeats:
@@ -94,24 +106,37 @@ class Repeats:
         self._ledger = ledger
         self._draw = rng.random
         self._monotonic_s = clock.monotonic_s
-        self._hedge_after_s = settings.hedge_after_s
-        self._marks: list[list[int]] = []
+        self._fixed_after_s = settings.hedge_after_s
+        share = settings.hedge_quantile
+        self._delays = None if share is None else HedgeDelays(share)
+
+    def hedge_after_s(self, method: bytes) -> float | None:
+        """Return after how long a call of *method* without an answer is made anew; None for never."""
+        return self._fixed_after_s if self._delays is None else self._delays.after_s(method)
+
+    def stream_hedge_after_s(self, method: bytes) -> float | None:
+        """Return the same for a stream without its first message."""
+        return self.hedge_after_s(method) if self._settings.streams else None
+
+    def took(self, call: RepeatedCall) -> None:
+        """Learn from *call*, which has an answer now, what is late."""
+        if self._delays is not None:
+            self._delays.took(call.method, self._monotonic_s() - call.started_s)
 
     @property
-    def hedge_after_s(self) -> float | None:
-        """After how long a call without an answer is made a second time, now; None for never."""
-        return self._hedge_after_s
+    def first_within_s(self) -> float | None:
+        """How long the first message of one attempt at a stream may take; None for as long as it likes."""
+        return self._attempt_timeout_s if self._settings.streams else None
+
+    @property
+    def buffer_bytes(self) -> int:
+        """How much of a request stream is kept for another attempt."""
+        return self._settings.buffer_bytes
 
     def tick(self, kept: int) -> None:
         """Learn from the calls of the last *kept* ticks what is late, if that is to be learned."""
-        share = self._settings.hedge_quantile
-        if share is None:
-            return
-        counts = list(self._ledger.latency_counts)
-        oldest = self._marks[0] if self._marks else [0] * (len(BOUNDS_S) + 1)
-        self._marks = [*self._marks, counts][-kept:]
-        late_s = quantile_s([now - then for now, then in zip(counts, oldest, strict=True)], share)
-        self._hedge_after_s = None if late_s is None else max(LEAST_HEDGE_S, late_s)
+        if self._delays is not None:
+            self._delays.tick(kept, self._ledger.latency_counts)
 
     async def attempt(self, call: RepeatedCall) -> Reply:
         """
@@ -120,6 +145,8 @@ class Repeats:
         Raises what the attempt ended with; if that stays the call's last word, tell `settle`.
         """
         call.begun += 1
+        message = call.message
+        assert isinstance(message, bytes)
         places, ledger, tried = self.places, self._ledger, call.tried
         while True:
             sent_s, limit_s = self._limits(call)
@@ -127,8 +154,8 @@ class Repeats:
             if taken is None:
                 try:
                     taken = await places.wait(call.deadline_s, tried)
-                except UpstreamFault as error:
-                    self.codes[code_of(error)] += 1
+                except BaseException as error:
+                    self.without_place(error)
                     raise
                 sent_s, limit_s = self._limits(call)
             endpoint, connection = taken
@@ -136,7 +163,7 @@ class Repeats:
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
             try:
-                reply = await connection.unary(call.method, call.message, call.metadata, limit_s)
+                reply = await connection.unary(call.method, message, call.metadata, limit_s)
             except BaseException as error:
                 elsewhere = places.next_try(tried, endpoint, connection, error)
                 if elsewhere is None:
@@ -154,6 +181,13 @@ class Repeats:
         """Return the time now, and until when an attempt that begins now may take."""
         now_s = self._monotonic_s()
         return now_s, min(call.deadline_s, now_s + (self._attempt_timeout_s or inf))
+
+    def without_place(self, error: BaseException) -> None:
+        """Write down an attempt that ended without a place; faults are counted where it was not given one."""
+        code = code_of(error)
+        if not isinstance(error, UpstreamFault):
+            self.places.codes[code] += 1
+        self.codes[code] += 1
 
     def settle(self, call: RepeatedCall, error: BaseException) -> None:
         """Write down that *call* has ended with *error*, which an attempt raised."""
@@ -202,16 +236,23 @@ class Repeats:
         return True
 
 
-async def made_again(repeats: Repeats, call: RepeatedCall) -> Reply:
-    """Make *call* until it has an answer, or an error that stays; one attempt after the other."""
+async def made_again(
+    repeats: Repeats, call: RepeatedCall, attempt: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """Make *call* until an *attempt* has an answer, or an error that stays; one after the other."""
     try:
         while True:
             try:
-                return await repeats.attempt(call)
+                answer = await attempt()
             except GatewayError as error:
+                if not call.whole:
+                    raise
                 step = repeats.after(error, call.begun, call.deadline_s)
                 if isinstance(step, Over):
                     raise
+            else:
+                repeats.took(call)
+                return answer
             if step.after_us:
                 await repeats.clock.sleep(step.after_us / 1e6)
     except BaseException as error:

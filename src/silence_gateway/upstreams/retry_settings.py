@@ -34,6 +34,10 @@ class RetrySettings:
         hedge_after_s: Time without an answer after which a second endpoint is asked as well; None never.
         hedge_quantile: The same as a share of recent calls, such as 0.95: a call that takes longer than
             those did is hedged.
+        streams: Whether the two also hold for calls with one request and many answers, until the first of
+            these. Not for methods whose first message may rightly take its time.
+        buffer_bytes: How much of a request stream is kept, so that it can be sent again; 0 keeps nothing,
+            and no request stream is begun twice.
         methods: Methods that may be called twice, as `package.Service/Method` or `package.Service/*`.
 
     Raises:
@@ -49,6 +53,8 @@ class RetrySettings:
     attempt_timeout_s: float | None = None
     hedge_after_s: float | None = None
     hedge_quantile: float | None = None
+    streams: bool = False
+    buffer_bytes: int = 65_536
     methods: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -62,6 +68,8 @@ class RetrySettings:
             raise ConfigError(f"retry: hedge_quantile must be above 0 and below 1, got {self.hedge_quantile}")
         if self.hedge_after_s is not None and self.hedge_quantile is not None:
             raise ConfigError("retry: hedge after a time or after a quantile, not both")
+        if self.buffer_bytes < 0:
+            raise ConfigError(f"retry: buffer_bytes must be 0 or more, got {self.buffer_bytes}")
         wrong = sorted(method for method in self.methods if method.count("/") != 1 or method.startswith("/"))
         if wrong:
             raise ConfigError(f"retry: write methods as package.Service/Method, not {', '.join(wrong)}")

@@ -212,6 +212,8 @@ class PoolSettings:
         max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
         keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
             only every 5 minutes; the interval doubles for an endpoint that complains.
+        silence_s: How long an endpoint that owes answers may send nothing before it is asked, and may then
+            take to say anything, before others are preferred to it; None never asks.
         idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed; of an
             HTTP endpoint each.
         max_connection_age_s: A connection this old, a tenth more or less, is replaced: another one is opened,
@@ -228,6 +230,7 @@ class PoolSettings:
     max_connections: int = 4
     max_streams: int = 100
     keepalive_s: float = 30.0
+    silence_s: float | None = 0.5
     idle_timeout_s: float = 300.0
     max_connection_age_s: float | None = None
     connect_timeout_s: float = 5.0
@@ -237,6 +240,8 @@ class PoolSettings:
         positive("pool", max_connections=self.max_connections, max_streams=self.max_streams)
         positive("pool", keepalive_s=self.keepalive_s, idle_timeout_s=self.idle_timeout_s)
         positive("pool", connect_timeout_s=self.connect_timeout_s)
+        if self.silence_s is not None:
+            positive("pool", silence_s=self.silence_s)
         if self.max_connection_age_s is not None:
             positive("pool", max_connection_age_s=self.max_connection_age_s)
         if not 0 <= self.min_connections <= self.max_connections:

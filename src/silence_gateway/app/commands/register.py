@@ -6,14 +6,19 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from silence_gateway.app.commands.options import DurationType
 from silence_gateway.app.exit_codes import OK
 from silence_gateway.events import Event
+from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.upstreams.registry import Registration
+from silence_gateway.upstreams.self_check import KINDS, self_check
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -38,6 +43,31 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option(
     "--priority", type=click.IntRange(0, 1000), default=0, show_default=True, help="Lower is used first."
 )
+@click.option("--zone", default="", help="Where it is, as `zone` of gateways.")
+@click.option(
+    "--check", type=click.Choice(KINDS), default="none", show_default=True,
+    help="Register it while this goes well: grpc.health.v1, a connection, or a GET.",
+)  # fmt: skip
+@click.option("--check-path", default="/", show_default=True, help="What `--check http` asks for.")
+@click.option(
+    "--check-every", "check_every_s", type=DurationType(), default="5s", show_default=True,
+    help="Time between checks; three bad ones in a row take it out, two good ones bring it back.",
+)  # fmt: skip
+@click.option(
+    "--store-ca", type=FILE, envvar="SILENCE_STORE_CA", show_envvar=True,
+    help="CA certificates that signed a `valkeys://` store's; absent: the system's.",
+)  # fmt: skip
+@click.option(
+    "--store-certificate", type=FILE, envvar="SILENCE_STORE_CERTIFICATE", show_envvar=True,
+    help="Our own certificate, for a store that asks for one.",
+)  # fmt: skip
+@click.option(
+    "--store-key", type=FILE, envvar="SILENCE_STORE_KEY", show_envvar=True, help="Its private key."
+)  # fmt: skip
+@click.option(
+    "--store-password-file", type=FILE, envvar="SILENCE_STORE_PASSWORD_FILE", show_envvar=True,
+    help="File that holds the store's password, read for every connection.",
+)  # fmt: skip
 @click.option(
     "--ttl", "ttl_s", type=DurationType(), default="15s", show_default=True,
     help="How long it stays registered if this command dies.",
@@ -54,6 +84,14 @@ def register(
     fleet: str,
     weight: int,
     priority: int,
+    zone: str,
+    check: str,
+    check_path: str,
+    check_every_s: float,
+    store_ca: Path | None,
+    store_certificate: Path | None,
+    store_key: Path | None,
+    store_password_file: Path | None,
     ttl_s: float,
     drain_s: float,
 ) -> int:
@@ -66,7 +104,21 @@ def register(
     if command[:1] == ("--",):
         command = command[1:]  # what separates our options from the command's is not a part of it
     registration = Registration(
-        name, address, store=store, fleet=fleet, weight=weight, priority=priority, ttl_s=ttl_s, observer=tell
+        name,
+        address,
+        store=StoreSettings(
+            url=store,
+            tls=TlsSettings(ca=store_ca, certificate=store_certificate, key=store_key),
+            password_file=store_password_file,
+        ),
+        fleet=fleet,
+        weight=weight,
+        priority=priority,
+        zone=zone,
+        ttl_s=ttl_s,
+        check=self_check(check, address, path=check_path) or "none",
+        check_every_s=check_every_s,
+        observer=tell,
     )
     return asyncio.run(run(registration, command, drain_s, f"{address} is registered as {name!r}"))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import Kind, choice, duration, pattern, whole
+from silence_gateway.app.config.kinds import Flag, Kind, choice, duration, pattern, size, whole
 from silence_gateway.app.config.quantities import parse_duration, parse_ratio, quoted, show_duration
 from silence_gateway.app.config.section import Section
 from silence_gateway.core.retry import MAX_ATTEMPTS
@@ -107,7 +107,7 @@ class RetryConfig(Section):
     attempt_timeout_s: Annotated[float, duration("1ms", "24h")] | None = Field(
         default=None,
         alias="attempt_timeout",
-        description="Longest time one attempt of a unary call may take; absent: as long as the call.",
+        description="Longest time one attempt may take; absent: as long as the call. See `streams`.",
     )
     hedge_after: Annotated[HedgeAfter, HEDGE_AFTER] | None = Field(
         default=None,
@@ -115,6 +115,18 @@ class RetryConfig(Section):
             "Time without an answer after which another replica is asked as well, fixed or as a share of the "
             "last ten seconds' calls; the slower one is cancelled. Absent: never."
         ),
+    )
+    streams: Flag = Field(
+        default=False,
+        description=(
+            "`attempt_timeout` and `hedge_after` also hold for calls with one request and many answers, "
+            "until the first of these. Leave it off where that may rightly take long."
+        ),
+    )
+    buffer_bytes: Annotated[int, size("0B", "64MiB")] = Field(
+        default=64 * 1024,
+        alias="buffer",
+        description="How much of a request stream is kept so that it can be sent again; 0 keeps nothing.",
     )
     methods: tuple[Annotated[str, METHODS_NAME], ...] = Field(
         default=(), description="Methods that may run twice, besides those that say so themselves."

@@ -251,6 +251,14 @@ class PoolConfig(Section):
         alias="keepalive",
         description="Time between pings that keep a connection alive and prove it is.",
     )
+    silence_s: Annotated[float, duration("10ms", "1h")] | None = Field(
+        default=0.5,
+        alias="silence",
+        description=(
+            "How long an endpoint that owes answers may send nothing before it is asked, and take to reply, "
+            "before others are preferred; null: never."
+        ),
+    )
     idle_timeout_s: Annotated[float, duration("1s", "24h")] | None = Field(
         default=None,
         alias="idle_timeout",

@@ -19,11 +19,14 @@ ONLY_GRPC: tuple[tuple[str, str, str], ...] = (
     ("", "compress_over_bytes", "bodies are passed on as they come"),
     ("pool", "max_streams", "a connection of HTTP/1.1 carries one request at a time"),
     ("pool", "keepalive_s", "HTTP/1.1 has no pings"),
+    ("pool", "silence_s", "HTTP/1.1 has no pings"),
     ("pool", "min_connections", "connections of HTTP/1.1 are opened by requests, and unused ones close soon"),
     ("pool", "max_connection_age_s", "connections of HTTP/1.1 close when they are not used for seconds"),
     ("health", "service", "health is asked for with `path`"),
     ("retry", "methods", "requests may run twice by their HTTP method, or by `idempotent` of a route"),
     ("retry", "hedge_after", "requests are not hedged"),
+    ("retry", "streams", "an answer goes on as soon as its head is here"),
+    ("retry", "buffer_bytes", "what is kept of a body is `replay` of `http`"),
 )
 """Section, field, and why a service that speaks HTTP does not have it."""
 
