@@ -38,6 +38,7 @@ from silence_gateway.upstreams.settings import (
     HealthSettings,
     OutlierSettings,
     PoolSettings,
+    UpstreamBreakerSettings,
     UpstreamSettings,
 )
 
@@ -142,6 +143,15 @@ def upstream_settings(
             consecutive=config.breaker.consecutive,
             cool_down_s=config.breaker.cool_down_s,
             slow_call_s=config.breaker.slow_call_s,
+        ),
+        upstream_breaker=None
+        if config.upstream_breaker is None
+        else UpstreamBreakerSettings(
+            failure_ratio=config.upstream_breaker.failure_ratio,
+            min_calls=config.upstream_breaker.min_calls,
+            window_s=config.upstream_breaker.window_s,
+            cool_down_s=config.upstream_breaker.cool_down_s,
+            slow_call_s=config.upstream_breaker.slow_call_s,
         ),
         outliers=None
         if config.outliers is None

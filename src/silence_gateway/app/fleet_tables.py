@@ -54,6 +54,9 @@ def upstreams_table(body: Any, _now_us: int) -> str:
             )
             if upstream.get(key)
         ]
+        if upstream.get("breaker", "closed") != "closed":
+            reason = upstream.get("hold_reason")
+            more.append(f"circuit breaker {upstream['breaker']}" + (f" ({reason})" if reason else ""))
         text += "\n" + printable(f"{upstream.get('name')}: {', '.join([ends, *more])}")
     return text
 

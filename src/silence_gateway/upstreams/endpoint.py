@@ -151,6 +151,10 @@ class Endpoint:
         """Calls in flight on all its connections, as these count them."""
         return sum(connection.open_streams for connection in (*self.connections, *self.retiring))
 
+    def counted(self, now_us: int) -> tuple[int, int]:
+        """Return the calls in the breaker's window, and how many of them failed."""
+        return self.breaker.counted(now_us)
+
     def update(self, settings: EndpointSettings) -> None:
         """Be what *settings* say of this address from the pool's next `reconsider` on."""
         self.weight = settings.weight

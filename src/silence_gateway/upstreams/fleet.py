@@ -20,17 +20,14 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import Breaker, State
 from silence_gateway.core.fleet_facts import (
     BreakerFact,
-    CountsFact,
     HealthFact,
     HoldFact,
     read_breaker,
-    read_counts,
     read_health,
     read_hold,
     read_signature,
     written,
     written_breaker,
-    written_counts,
     written_health,
     written_hold,
 )
@@ -38,16 +35,13 @@ from silence_gateway.core.health import Check, Health, Streak, on_hearsay
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.settings import HealthSettings
+from silence_gateway.upstreams.shared_counts import SharedCounts
 
 RESEND_S = 1.0
 """Wait before facts that could not be written are written again, unless newer ones replaced them."""
 
 BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
-
-
-MAX_COUNTING = 1000
-"""Instances whose counts of one endpoint are remembered."""
 
 
 class Hearer(Protocol):
@@ -83,6 +77,8 @@ class Fleet:
     Attributes:
         malformed: Values on the board that were refused.
         unsent: Attempts to write a fact that the store did not take.
+        counts: What breakers have in their windows.
+        tallies: What outliers are judged by.
     """
 
     def __init__(
@@ -124,8 +120,8 @@ class Fleet:
         self._leading: dict[str, int] = {}
         self._stood_down_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
-        self._counts: dict[str, dict[str, tuple[CountsFact, float]]] = {}
-        self._told_counts: dict[str, tuple[int, int, int]] = {}
+        self.counts = SharedCounts("counts", instance, clock, self._write)
+        self.tallies = SharedCounts("tally", instance, clock, self._write)
         self._lost_s: float | None = None
         self._unwritten: dict[str, tuple[bytes | None, float]] = {}
         self._wake = asyncio.Event()
@@ -222,30 +218,6 @@ class Fleet:
         """Tell the others what an operator said about a breaker; None takes it back."""
         self._write(f"hold/{address}", None if fact is None else written_hold(fact), ttl_s)
 
-    def share_counts(self, address: str, breaker: Breaker) -> None:
-        """Tell the others what our breaker has counted, if anybody sees failures and it changed."""
-        calls, failures = breaker.counted(round(self._clock.monotonic_s() * 1e6))
-        now = (calls, failures, breaker.term)
-        told = self._told_counts.get(address, (0, 0, 0))
-        worth_it = failures or told[1] or self.counts_of_others(address, breaker)[1]
-        if now == told or not worth_it:
-            return
-        self._told_counts[address] = now
-        fact = CountsFact(calls=calls, failures=failures, term=breaker.term, by=self._instance)
-        self._write(
-            f"counts/{address}/{self._instance}", written_counts(fact), breaker.policy.window_us / 1e6
-        )
-
-    def counts_of_others(self, address: str, breaker: Breaker) -> tuple[int, int]:
-        """Return the calls and failures that the other instances counted since the same judgement."""
-        oldest_s = self._clock.monotonic_s() - breaker.policy.window_us / 1e6
-        facts = [
-            fact
-            for fact, at_s in self._counts.get(address, {}).values()
-            if fact.term == breaker.term and at_s >= oldest_s
-        ]
-        return sum(fact.calls for fact in facts), sum(fact.failures for fact in facts)
-
     def tell_health(self, address: str, streak: Streak, fence: int, count: int) -> None:
         """Tell the others what our checks of *address* add up to."""
         if streak.last is None or streak.health not in (Health.HEALTHY, Health.UNHEALTHY):
@@ -271,8 +243,8 @@ class Fleet:
         self._unwritten.pop(f"health/{address}", None)
         self._stood_down_s.pop(address, None)
         self._seen_s.pop(address, None)
-        self._counts.pop(address, None)
-        self._told_counts.pop(address, None)
+        self.counts.forget(address)
+        self.tallies.forget(address)
 
     async def write_facts(self) -> None:
         """Write what is told, newest per endpoint, until cancelled."""
@@ -303,7 +275,7 @@ class Fleet:
             return
         kind, _, address = name.partition("/")
         by = ""
-        if kind == "counts":
+        if kind in ("counts", "tally"):
             address, _, by = address.rpartition("/")
         if address not in self._expected:
             return
@@ -313,7 +285,10 @@ class Fleet:
             return
         try:
             if kind == "counts":
-                self._hear_counts(address, by, read_counts(value))
+                if self.counts.hear(address, by, value):
+                    self._hearer.on_counts(address)
+            elif kind == "tally":
+                self.tallies.hear(address, by, value)
             elif kind == "hold":
                 self._hearer.on_hold(address, read_hold(value))
             elif kind == "seen":
@@ -338,17 +313,6 @@ class Fleet:
             return
         self._heard[address] = Heard(now_s, fact.fence)
         self._hearer.on_health(address, on_hearsay(fact.health, fact.last), fact.last)
-
-    def _hear_counts(self, address: str, by: str, fact: CountsFact) -> None:
-        if by == self._instance:
-            return
-        counts = self._counts.setdefault(address, {})
-        # Instances come and go, so the one silent for longest is forgotten first.
-        counts.pop(by, None)
-        counts[by] = (fact, self._clock.monotonic_s())
-        if len(counts) > MAX_COUNTING:
-            del counts[next(iter(counts))]
-        self._hearer.on_counts(address)
 
     def _hear_breaker(self, address: str, fact: BreakerFact) -> None:
         if fact.by != self._instance:

@@ -22,6 +22,7 @@ from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 
 class Ledger:
@@ -43,7 +44,9 @@ class Ledger:
         feedback: Feedback,
         outliers: Outliers,
         on_last: Callable[[Endpoint], None],
+        whole: UpstreamBreaker,
         slow_s: float | None = None,
+        whole_slow_s: float | None = None,
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -55,15 +58,22 @@ class Ledger:
         self._outliers = outliers
         self._on_last = on_last
         self._slow_s = math.inf if slow_s is None else slow_s
+        self._whole = whole if whole.automatic else None
+        self._whole_slow_s = math.inf if whole_slow_s is None else whole_slow_s
 
     def answered(
-        self, endpoint: Endpoint, generation: int, started_s: float, sent_s: float | None = None
+        self,
+        endpoint: Endpoint,
+        generation: int,
+        started_s: float,
+        sent_s: float | None = None,
+        begun_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
 
-        *sent_s* is when a unary call got its place at this endpoint; a stream has none, because how long
-        it lasted says nothing about its endpoint.
+        *sent_s* is when a unary call got its place at this endpoint. A stream has *begun_s* instead, because
+        how long it lasted says nothing about its endpoint.
         """
         now_s = self._monotonic_s()
         slow = False
@@ -85,6 +95,10 @@ class Ledger:
             event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+        if self._whole is not None:
+            late = sent_s is not None and now_s - sent_s > self._whole_slow_s
+            evidence = Evidence.FAILURE if late else Evidence.ANSWER
+            self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -99,12 +113,13 @@ class Ledger:
         *,
         final: bool,
         sent_s: float | None = None,
+        begun_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with *error*, and take from it what it says about the endpoint.
 
         Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. *sent_s*
-        is as for `answered`.
+        and *begun_s* are as for `answered`.
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
@@ -140,6 +155,8 @@ class Ledger:
                 event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+        if self._whole is not None:
+            self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -152,6 +169,18 @@ class Ledger:
     def inherit(self, endpoint: Endpoint) -> None:
         """Take over the counts of an endpoint that is going, so that totals never go down."""
         self.codes = [mine + its for mine, its in zip(self.codes, endpoint.codes, strict=True)]
+
+    def _on_whole(
+        self, whole: UpstreamBreaker, endpoint: Endpoint, begun_s: float, now_s: float, evidence: Evidence
+    ) -> None:
+        """Take from a call's end what it says about the upstream as a whole."""
+        old, probing = whole.breaker.state, whole.breaker.probing
+        event = whole.on_end(endpoint, begun_s, now_s, evidence)
+        if event is not None:
+            self._breakers.moved(whole, old, event)
+        elif probing and not whole.breaker.probing:
+            self._breakers.nudge_later(whole)
+            self._places.reconsider()
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

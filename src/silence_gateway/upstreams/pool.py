@@ -26,6 +26,7 @@ from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.health import HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
@@ -41,6 +42,7 @@ from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.roster import Roster
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 PROBE_SPARE_S = 0.5
 """How much longer than one wait and one call the right to probe lasts."""
@@ -88,7 +90,11 @@ class GrpcUpstream(PooledCalls):
         self._stopping = False
         self._prober = Prober(settings, clock)
         self._instance = instance = f"{self._rng.getrandbits(64):016x}"
-        self._hearing = Hearing(self._endpoints, clock)
+        guard = settings.upstream_breaker
+        self._whole = whole = UpstreamBreaker(
+            None if guard is None else guard.policy(), self._endpoints, clock
+        )
+        self._hearing = Hearing(self._endpoints, whole, clock)
         self._fleet: Fleet | None = None
         if board is not None:
             self._fleet = Fleet(
@@ -99,7 +105,9 @@ class GrpcUpstream(PooledCalls):
                 health=settings.health,
                 hearer=self._hearing,
             )
-        places = Places(settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable)
+        places = Places(
+            settings, clock=clock, rng=self._rng, observer=observer, whole=whole, on_usable=self._usable
+        )
         self._breakers = Breakers(
             settings.name,
             clock=clock,
@@ -123,7 +131,9 @@ class GrpcUpstream(PooledCalls):
             feedback=self._feedback,
             outliers=self._outliers,
             on_last=self._last_call_ended,
+            whole=whole,
             slow_s=settings.breaker.slow_call_s,
+            whole_slow_s=None if guard is None else guard.slow_call_s,
         )
         budget = RetryBudget(
             settings.retry.budget_policy(),
@@ -179,8 +189,9 @@ class GrpcUpstream(PooledCalls):
         """Begin to connect to every endpoint; returns at once and never fails, also when all are down."""
         if self._fleet is not None:
             self._fleet.join()
+            self._fleet.expect(WHOLE)
             self._spawn(self._fleet.write_facts())
-            self._spawn(self._hearing.merge_counts(self._fleet))
+        self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
         self._roster.open(self.settings.endpoints)
         self._spawn(
@@ -285,6 +296,8 @@ class GrpcUpstream(PooledCalls):
         """
         Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
 
+        With `guarded.WHOLE` it is that of the upstream as a whole.
+
         Raises:
             KeyError: If there is no such endpoint.
             ValueError: If *state* is another one, or *reason* is too long to be passed on.
@@ -302,6 +315,7 @@ class GrpcUpstream(PooledCalls):
             self._fleet,
             self._endpoints.values(),
             self._roster.membership,
+            self._whole,
         )
 
     def _make(self, settings: EndpointSettings) -> Endpoint:

@@ -31,6 +31,7 @@ class PooledStream:
     """See `contracts.CallStream`."""
 
     __slots__ = (
+        "_begun_s",
         "_begun_times",
         "_clock",
         "_committed",
@@ -79,6 +80,7 @@ class PooledStream:
         self._first_s: float | None = None
         self._generation = 0
         self._repeats = repeats
+        self._begun_s = 0.0
         self._begun_times = 0
         self._pause_s = 0.0
         self._tried = None if steering is None else Tried(steering)
@@ -150,6 +152,7 @@ class PooledStream:
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:
         endpoint, connection = place
+        self._begun_s = self._clock.monotonic_s()
         self._begun_times += 1
         self._generation = endpoint.breaker.generation
         self._stream = connection.stream(self._method, self._messages, self._metadata, self._deadline_s)
@@ -172,14 +175,22 @@ class PooledStream:
         if self._first_s is not None:
             started_s += self._clock.monotonic_s() - self._first_s
         if error is None:
-            self._ledger.answered(endpoint, self._generation, started_s)
+            self._ledger.answered(endpoint, self._generation, started_s, begun_s=self._begun_s)
             return False
         tried = None
         if not self._committed:
             tried = self._places.next_try(self._tried, endpoint, connection, error)
             if tried is None and self._repeats is not None:
                 tried = self._made_again(self._repeats, endpoint, connection, error)
-        self._ledger.failed(endpoint, connection, self._generation, started_s, error, final=tried is None)
+        self._ledger.failed(
+            endpoint,
+            connection,
+            self._generation,
+            started_s,
+            error,
+            final=tried is None,
+            begun_s=self._begun_s,
+        )
         if tried is None:
             return False
         self._tried, self._stream, self._iterator, self._place = tried, None, None, None
