@@ -135,6 +135,7 @@ def upstream_settings(
             unhealthy_after=config.health.unhealthy_after,
             healthy_after=config.health.healthy_after,
             service=config.health.service,
+            watch=config.health.watch,
         ),
         breaker=BreakerSettings(
             failure_ratio=config.breaker.failure_ratio,

@@ -13,7 +13,7 @@ for itself. What is read is untrusted: a value that is no fact is counted and ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from silence_gateway.clock import Clock
@@ -79,6 +79,7 @@ class Fleet:
         unsent: Attempts to write a fact that the store did not take.
         counts: What breakers have in their windows.
         tallies: What outliers are judged by.
+        on_ask: Called with an address that another instance gets no answer from; it wants a second opinion.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class Fleet:
         self._leading: dict[str, int] = {}
         self._stood_down_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
+        self._silent_s: dict[str, float] = {}
+        self.on_ask: Callable[[str], None] = lambda _address: None
         self.counts = SharedCounts("counts", instance, clock, self._write)
         self.tallies = SharedCounts("tally", instance, clock, self._write)
         self._lost_s: float | None = None
@@ -207,12 +210,39 @@ class Fleet:
     def tell_answers(self, address: str) -> None:
         """Tell whoever checks *address* that our calls to it went well, unless somebody just did."""
         if not self.answers_heard(address):
-            count = self._clock.now_us()
-            self._write(f"seen/{address}", written({"by": self._instance, "count": count}), self._fresh_s)
+            self._sign("seen", address, self._fresh_s)
 
     def answers_heard(self, address: str) -> bool:
         """Return whether another instance's calls to *address* went well within the last interval."""
         return self._clock.monotonic_s() - self._seen_s.get(address, -self._fresh_s) < self._fresh_s / 2
+
+    def ask_others(self, address: str) -> None:
+        """Ask whether anybody else gets an answer from *address*: we do not."""
+        self._sign("ask", address, self._lease_s)
+
+    async def may_answer(self, address: str) -> bool:
+        """Return whether a second opinion on *address* is ours to give: one instance does in an interval."""
+        try:
+            return await self._board.lead(self._room, f"second/{address}", self._fresh_s / 2) > 0
+        except StoreFault:
+            return False
+
+    def reached_by_others(self, address: str) -> bool:
+        """Return whether another instance got answers from *address* since about our last check but one."""
+        return self._clock.monotonic_s() - self._seen_s.get(address, -self._lease_s) < self._lease_s
+
+    def tell_silence(self, address: str) -> None:
+        """Tell whoever checks *address* that we get no answer from it either."""
+        self._sign("silent", address, self._lease_s)
+
+    def silence_heard(self, address: str) -> bool:
+        """Return whether another instance got no answer from *address* either, lately."""
+        return self._clock.monotonic_s() - self._silent_s.get(address, -self._lease_s) < self._lease_s
+
+    def _sign(self, kind: str, address: str, ttl_s: float) -> None:
+        # The time makes it a new value, which is pushed, each time.
+        fact = written({"by": self._instance, "count": self._clock.now_us()})
+        self._write(f"{kind}/{address}", fact, ttl_s)
 
     def tell_hold(self, address: str, fact: HoldFact | None, ttl_s: float) -> None:
         """Tell the others what an operator said about a breaker; None takes it back."""
@@ -243,6 +273,7 @@ class Fleet:
         self._unwritten.pop(f"health/{address}", None)
         self._stood_down_s.pop(address, None)
         self._seen_s.pop(address, None)
+        self._silent_s.pop(address, None)
         self.counts.forget(address)
         self.tallies.forget(address)
 
@@ -294,6 +325,12 @@ class Fleet:
             elif kind == "seen":
                 if read_signature(value) != self._instance:
                     self._seen_s[address] = self._clock.monotonic_s()
+            elif kind == "silent":
+                if read_signature(value) != self._instance:
+                    self._silent_s[address] = self._clock.monotonic_s()
+            elif kind == "ask":
+                if read_signature(value) != self._instance:
+                    self.on_ask(address)
             elif kind == "health":
                 self._hear_health(address, read_health(value))
             elif kind == "breaker":

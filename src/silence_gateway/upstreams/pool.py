@@ -164,6 +164,7 @@ class GrpcUpstream(PooledCalls):
                 observer=observer,
                 fleet=self._fleet,
                 on_verdict=places.reconsider,
+                spawn=self._spawn,
             )
         self._roster = Roster(
             settings.name,
@@ -347,6 +348,8 @@ class GrpcUpstream(PooledCalls):
 
     def _lost(self, endpoint: Endpoint, reason: str) -> None:
         """Count the loss of an endpoint's last connection as one failure, however many calls it carried."""
+        if self._watch is not None:
+            self._watch.lost(endpoint)
         if not reason:
             return
         for source in self._sources:

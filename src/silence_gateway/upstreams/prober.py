@@ -11,7 +11,8 @@ from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.guarded import Guarded
-from silence_gateway.upstreams.health import check, check_request
+from silence_gateway.upstreams.health import check
+from silence_gateway.upstreams.health_messages import check_request
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.settings import UpstreamSettings
 

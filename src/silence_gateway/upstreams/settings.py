@@ -82,6 +82,7 @@ class HealthSettings:
         unhealthy_after: Bad checks in a row that take an endpoint out.
         healthy_after: Good checks in a row that bring it back.
         service: Service name to ask for; empty asks for the server as a whole.
+        watch: Whether servers that have `Watch` are watched; otherwise all are asked by `Check`.
 
     Raises:
         ConfigError: If a number is out of range, or a check could outlast its interval.
@@ -92,6 +93,7 @@ class HealthSettings:
     unhealthy_after: int = 3
     healthy_after: int = 2
     service: str = ""
+    watch: bool = True
 
     def __post_init__(self) -> None:
         positive("health", interval_s=self.interval_s, timeout_s=self.timeout_s)

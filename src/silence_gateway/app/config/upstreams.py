@@ -171,6 +171,10 @@ class HealthConfig(Section):
     service: Annotated[str, Kind("text", str, str, {"type": "string"}, ("auth.AuthService",))] = Field(
         default="", description="Service name to ask about; empty asks about the server as a whole."
     )
+    watch: bool = Field(
+        default=True,
+        description="Watch servers that can say when their health changes; `false` asks each by `Check`.",
+    )
 
 
 class BreakerConfig(Section):
