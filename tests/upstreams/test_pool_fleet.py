@@ -26,6 +26,7 @@ from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
+    OutlierSettings,
     UpstreamSettings,
 )
 
@@ -532,5 +533,60 @@ def test_a_second_opinion_is_one_check_of_one_instance_however_many_there_are() 
 
             asked = [fleet.checks()[index] - before[index] for index in others]
             assert sorted(asked) == [0, 0, 0, 1]
+
+    run(scenario)
+
+
+def outlying() -> UpstreamSettings:
+    never = BreakerSettings(consecutive=1_000_000, min_calls=1_000_000)
+    outliers = OutlierSettings(consecutive=1_000_000, interval_s=10)
+    return shop(A, B, breaker=never, outliers=outliers, balancer="round_robin")
+
+
+async def call_a_lot(fleet: Fleet, count: int) -> None:
+    """Make so few calls at each instance that none could judge alone, in each of three intervals."""
+    for _ in range(3):
+        for index in range(count):
+            for _ in range(60):
+                with suppress(RpcError):
+                    await fleet.call(index)
+        await fleet.clock.advance(10)
+
+
+def test_a_low_success_rate_is_seen_over_the_calls_of_the_whole_fleet() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 5) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow((Failure(Code.UNAVAILABLE) + Reply(b"ok")) * 500)
+
+            await call_a_lot(fleet, 5)
+
+            assert [fleet.standing(index, A).ejected for index in range(5)] == [True] * 5
+            assert [fleet.standing(index, B).ejected for index in range(5)] == [False] * 5
+
+    run(scenario)
+
+
+def test_who_sees_no_failure_itself_ejects_nobody_for_the_others_sake() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 5) as fleet:
+            for endpoints in fleet.endpoints[:4]:
+                endpoints[A].follow((Failure(Code.UNAVAILABLE) + Reply(b"ok")) * 500)
+
+            await call_a_lot(fleet, 5)
+
+            assert [fleet.standing(index, A).ejected for index in range(5)] == [True] * 4 + [False]
+
+    run(scenario)
+
+
+def test_nothing_is_told_about_rates_while_nobody_fails() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 2) as fleet:
+            room = fleet.stores[0].board.watch(ROOM)
+
+            await call_a_lot(fleet, 2)
+
+            assert [name for name in room if name.startswith("tally/")] == []
 
     run(scenario)

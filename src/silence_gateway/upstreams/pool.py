@@ -119,7 +119,12 @@ class GrpcUpstream(PooledCalls):
             lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
         )
         self._outliers = Outliers(
-            settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
+            settings,
+            self._endpoints,
+            clock=clock,
+            observer=observer,
+            on_change=places.reconsider,
+            fleet=self._fleet,
         )
         self._hearing.attach(self._breakers, places)
         self._prober.attach(self._breakers, places)

@@ -41,17 +41,18 @@ class SharedCounts:
             counted: Calls and failures.
             term: Counts of different terms are not added.
             window_s: How long they are worth anything.
-            anyway: Whether to tell them although nobody sees failures there.
+            anyway: Whether to tell them although nothing changed and nobody sees failures there.
         """
         calls, failures = counted
         now = (calls, failures, term)
         told = self._told.get(address, (0, 0, 0))
-        worth_it = anyway or failures or told[1] or self.of_others(address, term, window_s)[1]
-        if now == told or not worth_it:
+        worth_it = failures or told[1] or self.of_others(address, term, window_s)[1]
+        if not anyway and (now == told or not worth_it):
             return
         self._told[address] = now
         fact = CountsFact(calls=calls, failures=failures, term=term, by=self._instance)
-        self._write(f"{self._kind}/{address}/{self._instance}", written_counts(fact), window_s)
+        at_us = self._clock.now_us() if anyway else 0
+        self._write(f"{self._kind}/{address}/{self._instance}", written_counts(fact, at_us), window_s)
 
     def hear(self, address: str, by: str, value: bytes) -> bool:
         """

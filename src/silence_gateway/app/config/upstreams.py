@@ -20,6 +20,7 @@ from silence_gateway.app.config.kinds import (
     RATIO,
     EndpointAddress,
     FilePath,
+    Flag,
     Kind,
     Name,
     Text,
@@ -171,7 +172,7 @@ class HealthConfig(Section):
     service: Annotated[str, Kind("text", str, str, {"type": "string"}, ("auth.AuthService",))] = Field(
         default="", description="Service name to ask about; empty asks about the server as a whole."
     )
-    watch: bool = Field(
+    watch: Flag = Field(
         default=True,
         description="Watch servers that can say when their health changes; `false` asks each by `Check`.",
     )
