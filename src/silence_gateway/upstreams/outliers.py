@@ -1,10 +1,10 @@
 """
 Leaves endpoints alone for a while that fail where their peers do not.
 
-Who that is, is decided in `core/outliers.py`. Success rates are compared over the calls of the whole fleet: one
-instance may have too few of them to tell. Who saw no failure itself ejects nobody, because what others see may
-be their network; so rows of failures count for this instance alone. Nothing here runs for a call that went
-well: rows of failures are told by the count of good answers, which the ledger keeps.
+Who that is, is decided in `core/outliers.py`. Success rates are compared over the calls of the whole fleet:
+one instance may have too few of them to tell. Who saw no failure itself ejects nobody, because what others
+see may be their network; so rows of failures count for this instance alone. Nothing here runs for a call that
+went well: rows of failures are told by the count of good answers, which the ledger keeps.
 """
 
 from __future__ import annotations
