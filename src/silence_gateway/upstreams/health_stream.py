@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from silence_gateway.clock import Clock
+from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.health import Check
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault
@@ -22,7 +22,7 @@ from silence_gateway.upstreams.health_messages import says_not_serving
 WATCH = b"/grpc.health.v1.Health/Watch"
 
 WORDS_APART_S = 1.0
-"""A server whose mind changes more often than this is heard, but wakes nobody each time."""
+"""A server whose mind changes more often than this is heard once in that time, with its latest word."""
 
 Said = tuple[Check, str]
 """How asking ended, and what to show for it."""
@@ -44,7 +44,8 @@ class HealthStream:
         self._connection: Connection | None = None
         self._reading: asyncio.Task[None] | None = None
         self._word: Check | None = None
-        self._woke_s = -WORDS_APART_S
+        self._next_s = 0.0
+        self._waking: Timer | None = None
 
     @property
     def live(self) -> bool:
@@ -86,6 +87,9 @@ class HealthStream:
         """Watch no more; harmless when it does not."""
         if self._reading is not None:
             self._reading.cancel()
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
         self._reading = self._connection = self._word = None
 
     async def _read(self, stream: CallStream, first: asyncio.Future[Said | None]) -> None:
@@ -113,7 +117,11 @@ class HealthStream:
 
     def _hear(self, check: Check) -> None:
         self._word = check
-        now_s = self._clock.monotonic_s()
-        if now_s - self._woke_s >= WORDS_APART_S:
-            self._woke_s = now_s
-            self._on_word()
+        if self._waking is None:
+            wait_s = max(0.0, self._next_s - self._clock.monotonic_s())
+            self._waking = self._clock.call_later(wait_s, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._next_s = self._clock.monotonic_s() + WORDS_APART_S
+        self._on_word()
