@@ -1,9 +1,9 @@
 """
 Part o: how long after one instance made up its mind another one acts on it, over a Valkey on loopback.
 
-The two are processes, so that neither waits for the other's loop. One moves again and again: its breaker of an
-endpoint trips on failed calls, an operator holds its breaker of the upstream open, or an endpoint tells it that
-it does not serve. Both write down when they act on that, on the clock that they share (CLOCK_MONOTONIC), and
+The two are processes, so that neither waits for the other's loop. One moves again and again: its breaker of
+an endpoint trips on failed calls, an operator holds its breaker of the upstream open, or an endpoint tells it
+that it does not serve. Both write down when they act on that, on the clock that they share (CLOCK_MONOTONIC), and
 the difference is one measurement. A move that the other one did not follow makes the run void.
 """
 
@@ -79,7 +79,7 @@ async def instance(port: int, fleet: str, kind: str, moves: int) -> list[float]:
         async with GrpcUpstream(
             settings, connector=endpoints.connect, board=store.board, observer=moments
         ) as pool:
-            while not all(one.health == "healthy" for one in pool.statistics.endpoints):
+            while not all(one.health == "healthy" for one in pool.statistics.endpoints):  # noqa: ASYNC110 - pools do not tell
                 await asyncio.sleep(0.01)
             print("ready", flush=True)
             if moves:
@@ -105,11 +105,11 @@ async def move(pool, endpoints, kind: str, moments: Moments) -> None:
     before = len(moments.stopped_s)
     if kind == "health":
         endpoints[A].health.follow(NOT_SERVING)
-        while len(moments.stopped_s) == before:
+        while len(moments.stopped_s) == before:  # noqa: ASYNC110 - pools do not tell
             await asyncio.sleep(0.002)
         await asyncio.sleep(APART_S)
         endpoints[A].health.follow(SERVING)
-        while any(one.health != "healthy" for one in pool.statistics.endpoints):
+        while any(one.health != "healthy" for one in pool.statistics.endpoints):  # noqa: ASYNC110 - pools do not tell
             await asyncio.sleep(0.002)
         await asyncio.sleep(APART_S)
         return
@@ -119,7 +119,7 @@ async def move(pool, endpoints, kind: str, moments: Moments) -> None:
         pool.hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
     else:
         endpoints[A].follow(Failure(14))
-        while len(moments.stopped_s) == before:
+        while len(moments.stopped_s) == before:  # noqa: ASYNC110 - pools do not tell
             try:
                 await pool.unary(b"/shop.Shop/Get", b"")
             except GatewayError:
