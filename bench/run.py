@@ -19,6 +19,8 @@ import grpc_server
 import http_load
 import key_memory
 import latency
+import probes
+import propagation
 import replicas
 from machine import describe_machine, versions
 
@@ -49,6 +51,8 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "m": ("memory per key, a million keys", key_memory.measure),
     "n": ("limits in a FastAPI app", asgi_limits.measure),
     "o": ("streams of small gRPC messages", calls.measure_streams),
+    "p": ("from a move on one instance to another that acts on it", propagation.measure),
+    "q": ("health checks that endpoints see, with 20 gateways", probes.measure),
     "r": ("a replica killed, stopped and drained at 70 % load", replicas.measure),
 }
 PACKAGES = (
@@ -96,6 +100,8 @@ WANTED = {
     },
     **{("k", f"{algorithm}: windows with exactly N"): 1.0 for algorithm in exactness.CHECKS},
     ("m", key_memory.RATIO): 1.0,
+    **{("o", propagation.ratio_of(kind)): 1.0 for kind in propagation.KINDS},
+    **{("p", probes.ratio_of(kind)): 1.0 for kind in probes.KINDS},
     ("h", "silence, memory / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,
     ("h", "silence, valkey / better grpcio, empty (64 connections)"): 2.0,

@@ -170,11 +170,20 @@ class UpstreamUnavailable(UpstreamFault):
     Attributes:
         refused: The endpoint is there and turned this one call away unseen, as servers do that have
             as many as they can take.
+        retry_after_s: Seconds after which it is worth trying again; None if that is not known.
     """
 
-    def __init__(self, message: str, *, sent: bool = True, refused: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        refused: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message, sent=sent)
         self.refused = refused
+        self.retry_after_s = retry_after_s
 
 
 class UpstreamBroken(UpstreamFault):

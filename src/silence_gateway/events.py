@@ -103,7 +103,7 @@ class ProberBlind(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerMoved(Event):
-    """A circuit breaker changed its state."""
+    """A circuit breaker changed its state: that of an endpoint or, as `*`, of the upstream as a whole."""
 
     upstream: str
     endpoint: str

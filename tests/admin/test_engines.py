@@ -77,3 +77,32 @@ def test_a_breaker_can_be_held_and_left_to_itself() -> None:
             await upstream.stop()
 
     asyncio.run(scenario())
+
+
+def test_the_breaker_of_a_whole_upstream_can_be_held_and_left_to_itself() -> None:
+    async def scenario() -> None:
+        upstream = GrpcUpstream(UpstreamSettings.of("127.0.0.1:1", name="shop"), clock=FakeClock())
+        made = instance()
+        serve_upstreams(made, {"shop": upstream}, parse_duration)
+
+        async def put(where: str = "upstreams/shop", **said: str) -> int:
+            return (await made.call(Ask("PUT", where, said))).status
+
+        async def shown() -> tuple[str, str]:
+            (told,) = (await made.call(Ask("GET", "upstreams"))).body
+            assert told["endpoints"][0]["breaker"] == "closed"
+            return told["breaker"], told["hold_reason"]
+
+        await upstream.start()
+        try:
+            assert await put(breaker="open", reason="moving house", ttl="10m") == 200
+            assert await shown() == ("held_open", "moving house")
+            assert await put(breaker="auto") == 200
+            assert await shown() == ("closed", "")
+            assert await put(breaker="ajar") == 400
+            assert await put(state="drain") == 400
+            assert await put("upstreams/none", breaker="open") == 404
+        finally:
+            await upstream.stop()
+
+    asyncio.run(scenario())

@@ -368,3 +368,11 @@ class AnyTrace(RuleBasedStateMachine):
 
 TestAnyTrace = AnyTrace.TestCase
 TestAnyTrace.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_who_counts_elsewhere_is_judged_by_that() -> None:
+    breaker = Breaker(BreakerPolicy(min_calls=10, failure_ratio=0.5), 0)
+
+    assert breaker.on_fleet_counts(0, 0, 1, own=(9, 9)) is None
+    assert breaker.on_fleet_counts(20, 20, 1, own=(5, 0)) is None
+    assert breaker.on_fleet_counts(1, 0, 1, own=(9, 5)) is Event.TOO_MANY_FAILURES

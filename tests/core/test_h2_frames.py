@@ -246,3 +246,24 @@ def test_a_reader_knows_whether_something_is_unfinished() -> None:
     assert reader.unfinished, "the block has not ended"
     reader.feed(h2.frame(h2.CONTINUATION, h2.END_HEADERS, 1) + ping)
     assert not reader.unfinished
+
+
+def test_the_first_frame_is_small_so_that_another_protocol_is_found_out_at_once() -> None:
+    reader = FrameReader(131_072)
+
+    assert reader.feed(b"\x00\xff" * 20) == []
+
+    assert reader.violation is not None
+    assert reader.violation.code is ErrorCode.FRAME_SIZE_ERROR
+
+
+@pytest.mark.parametrize("size", [1, 7, 9, 100, 70_000, 200_000])
+def test_once_greeted_frames_may_be_as_large_as_was_told_however_they_are_read(size: int) -> None:
+    large = frame(DATA, 0, 1, bytes(100_000))
+    sent = frame(SETTINGS, 0, 0, b"") + large
+    reader = FrameReader(131_072)
+
+    read = [one for at in range(0, len(sent), size) for one in reader.feed(sent[at : at + size])]
+
+    assert reader.violation is None
+    assert [one[0] for one in read] == [SETTINGS, DATA]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silence_gateway.core.health import Check, Health, Streak, after_check, on_hearsay
+from silence_gateway.core.health import Check, Health, Streak, after_check, after_word, on_hearsay
 
 GOOD, NO, NOTHING = Check.SERVING, Check.REFUSING, Check.SILENT
 
@@ -55,3 +55,10 @@ def test_silence_heard_of_is_a_doubt_and_a_refusal_is_believed() -> None:
     assert on_hearsay(Health.UNHEALTHY, NOTHING) is Health.DOUBTED
     assert on_hearsay(Health.UNHEALTHY, NO) is Health.UNHEALTHY
     assert on_hearsay(Health.HEALTHY, NO) is Health.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("word", "health"), [(Check.SERVING, Health.HEALTHY), (Check.REFUSING, Health.UNHEALTHY)]
+)
+def test_what_a_watched_endpoint_says_of_itself_counts_at_once(word: Check, health: Health) -> None:
+    assert after_word(word) == Streak(health, 0, word)

@@ -184,3 +184,15 @@ def test_an_answer_passes() -> None:
         assert (await answer_errors(lambda _: None)(fine)(request())).status == 204
 
     asyncio.run(main())
+
+
+def test_a_caller_turned_away_by_a_breaker_is_told_when_to_come_back() -> None:
+    response = problem(UpstreamUnavailable("open", sent=False, retry_after_s=3.2), request())
+
+    assert response.status == 503
+    assert (b"retry-after", b"4") in response.headers
+    assert said(response)["retry_after_s"] == 3.2
+
+
+def test_an_upstream_that_is_gone_for_nobody_knows_how_long_names_no_time() -> None:
+    assert b"retry-after" not in dict(problem(UpstreamUnavailable("gone"), request()).headers)

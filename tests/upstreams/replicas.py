@@ -40,6 +40,11 @@ class Counting(health.HealthServicer):
         checks += 1
         return super().Check(request, context)
 
+    def Watch(self, request, context, *more):
+        global checks
+        checks += 1
+        return super().Watch(request, context, *more)
+
 def say(request, context):
     return b"%d:%b" % (port, request)
 

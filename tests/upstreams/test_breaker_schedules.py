@@ -2,7 +2,8 @@
 A thousand random schedules of kill, pause, delay and clock skew over several instances and one endpoint.
 
 What must hold in each: no two probes of the half-open state are under way at the endpoint at the same time,
-and once the faults are over every instance alive has its breaker closed again.
+and once the faults are over every instance alive has its breaker closed again. As many again are
+about the breaker of an upstream as a whole.
 
 Each instance has a clock of its own: it can be set wrong, and it stands still while the instance is paused.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -26,7 +28,12 @@ from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.pool import GrpcUpstream
-from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
+from silence_gateway.upstreams.settings import (
+    BreakerSettings,
+    EndpointSettings,
+    UpstreamBreakerSettings,
+    UpstreamSettings,
+)
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 ADDRESS = "10.0.0.1:1"
@@ -38,13 +45,20 @@ SETTINGS = UpstreamSettings(
     timeout_s=TIMEOUT_S,
     breaker=BreakerSettings(consecutive=2, cool_down_s=1.5),
 )
+WHOLE_SETTINGS = replace(
+    SETTINGS,
+    endpoints=tuple(EndpointSettings(address=f"10.0.0.{number}:1") for number in (1, 2)),
+    # Endpoints' own breakers have no part in these.
+    breaker=BreakerSettings(consecutive=1_000_000, min_calls=1_000_000),
+    upstream_breaker=UpstreamBreakerSettings(min_calls=2, cool_down_s=1.5),
+)
 HEALING_S = 25.0
 """Longest time from the last fault to a closed breaker: several rounds of right, probe and cool-down."""
 
 
 class World:
     """
-    One endpoint and what is going on there.
+    The endpoints, which are well or not together, and what is going on there.
 
     Attributes:
         answers: Whether calls go well.
@@ -65,7 +79,7 @@ class World:
 
     async def serve(self, caller: Instance, deadline_s: float) -> None:
         """Take a call: it ends when it is done or its deadline, which was sent along, has passed."""
-        probe = caller.pool.statistics.endpoints[0].breaker == State.HALF_OPEN.value
+        probe = caller.breaker == State.HALF_OPEN.value
         if probe:
             self.probed += 1
             self.violations += bool(self.probes)
@@ -210,21 +224,28 @@ class Line:
 class Instance:
     """A gateway: its pool, its clock, and callers that call without end."""
 
-    def __init__(self, world: World, hub: MemoryHub, number: int) -> None:
+    def __init__(self, world: World, hub: MemoryHub, number: int, settings: UpstreamSettings) -> None:
         self.world = world
+        self.settings = settings
         self.rng = Random(world.rng.getrandbits(64))
         self.clock = OwnClock(world.clock)
         self.alive = True
         self.calls: set[asyncio.Future[None]] = set()
         store = MemoryStore(hub, instance_id=f"i{number}")
         self.pool = GrpcUpstream(
-            SETTINGS,
+            settings,
             clock=self.clock,
             rng=self.rng,
             board=SlowBoard(store.board, self.clock, self.rng),
             connector=self.connect,
         )
         self.caller: asyncio.Task[None] | None = None
+
+    @property
+    def breaker(self) -> str:
+        """The state of the breaker that this is about."""
+        told = self.pool.statistics
+        return told.endpoints[0].breaker if self.settings is SETTINGS else told.breaker
 
     async def connect(
         self, address: str, *, on_lost: Callable[[str], None], on_capacity: Callable[[], None]
@@ -268,13 +289,13 @@ class Instance:
         await self.pool.stop(drain_s=0)
 
 
-async def one_schedule(seed: int) -> World:
+async def one_schedule(seed: int, settings: UpstreamSettings) -> World:
     """Live through the schedule of *seed*, and check that everybody is well in the end."""
     rng = Random(seed)
     clock = FakeClock()
     world = World(clock, rng)
     hub = MemoryHub(clock)
-    instances = [Instance(world, hub, number) for number in range(rng.randint(2, 4))]
+    instances = [Instance(world, hub, number, settings) for number in range(rng.randint(2, 4))]
     for instance in instances:
         await instance.start()
     world.answers = False
@@ -295,7 +316,7 @@ async def one_schedule(seed: int) -> World:
             case "kill" if sum(one.alive for one in instances) > 1:
                 instance.kill()
             case "new" if len(instances) < 6:
-                instances.append(Instance(world, hub, len(instances)))
+                instances.append(Instance(world, hub, len(instances), settings))
                 await instances[-1].start()
             case _:
                 pass
@@ -305,7 +326,7 @@ async def one_schedule(seed: int) -> World:
             instance.clock.go_on()
     try:
         await clock.advance(HEALING_S)
-        states = [one.pool.statistics.endpoints[0].breaker for one in instances if one.alive]
+        states = [one.breaker for one in instances if one.alive]
         assert set(states) == {"closed"}, f"schedule {seed}: {states}"
         assert world.violations == 0, f"schedule {seed}: {world.violations} second probes"
     finally:
@@ -314,21 +335,27 @@ async def one_schedule(seed: int) -> World:
     return world
 
 
-def live_through(seeds: range) -> int:
+def live_through(seeds: range, settings: UpstreamSettings) -> int:
     """Live through every schedule of *seeds* and return how many probes there were."""
 
     async def all_of_them() -> int:
-        return sum([(await one_schedule(seed)).probed for seed in seeds])
+        return sum([(await one_schedule(seed, settings)).probed for seed in seeds])
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_schedule_of_faults_sees_one_probe_at_a_time_and_ends_closed(seed: int) -> None:
-    live_through(range(seed, seed + 1))
+@pytest.mark.parametrize("settings", [SETTINGS, WHOLE_SETTINGS], ids=["endpoint", "upstream"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_schedule_of_faults_sees_one_probe_at_a_time_and_ends_closed(
+    seed: int, settings: UpstreamSettings
+) -> None:
+    live_through(range(seed, seed + 1), settings)
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("settings", [SETTINGS, WHOLE_SETTINGS], ids=["endpoint", "upstream"])
 @pytest.mark.parametrize("first", range(0, 1000, 100))
-def test_a_thousand_schedules_see_one_probe_at_a_time_and_end_closed(first: int) -> None:
-    assert live_through(range(first, first + 100)) > 100
+def test_a_thousand_schedules_see_one_probe_at_a_time_and_end_closed(
+    first: int, settings: UpstreamSettings
+) -> None:
+    assert live_through(range(first, first + 100), settings) > 100

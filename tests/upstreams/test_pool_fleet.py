@@ -26,6 +26,7 @@ from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,
     HealthSettings,
+    OutlierSettings,
     UpstreamSettings,
 )
 
@@ -124,8 +125,8 @@ def test_an_endpoint_that_says_no_to_the_checker_is_left_out_by_all() -> None:
     run(scenario)
 
 
-def test_silence_towards_the_checker_is_a_doubt_for_the_others_and_no_outage() -> None:
-    """One gateway's broken network must not take the service away from all gateways."""
+def test_silence_towards_the_checker_alone_is_held_against_the_checker_who_lets_another_check() -> None:
+    """One gateway's broken network must not take the service away from anybody, not even itself."""
 
     async def scenario() -> None:
         async with fleet_of(shop(A)) as fleet:
@@ -135,12 +136,15 @@ def test_silence_towards_the_checker_is_a_doubt_for_the_others_and_no_outage() -
 
             fleet.endpoints[checker][A].health.follow(Silence())
             await fleet.clock.advance(3 * INTERVAL_S)
+            assert fleet.standing(checker).health == "doubted"
+            assert fleet.standing(other).health == "healthy"
+            for index in (0, 1):
+                assert await fleet.call(index) == b"ok"
 
-            assert fleet.standing(checker).health == "unhealthy"
-            assert fleet.standing(other).health == "doubted"
-            with pytest.raises(UpstreamUnavailable):
-                await fleet.call(checker)
-            assert await fleet.call(other) == b"ok"
+            await fleet.clock.advance(LEASE_S + 2 * INTERVAL_S)
+
+            assert [fleet.standing(index).health for index in (0, 1)] == ["healthy", "healthy"]
+            assert fleet.checks()[other] > 1
 
     run(scenario)
 
@@ -150,7 +154,8 @@ def test_a_doubted_endpoint_gets_no_calls_while_there_is_a_better_one() -> None:
         async with fleet_of(shop(A, B)) as fleet:
             await fleet.clock.advance(5)
             checker = fleet.checks(A).index(max(fleet.checks(A)))
-            fleet.endpoints[checker][A].health.follow(Silence())
+            for endpoints in fleet.endpoints:
+                endpoints[A].health.follow(Silence())
             await fleet.clock.advance(3 * INTERVAL_S)
 
             for _ in range(10):
@@ -461,5 +466,127 @@ def test_an_instance_that_cannot_reach_what_the_checker_can_says_so() -> None:
             assert (told.state, told.health, told.vetoed) == ("out", "healthy", True)
             assert "another instance reaches it" in told.reason
             assert not fleet.standing(1 - cut_off).vetoed
+
+    run(scenario)
+
+
+def test_silence_towards_everybody_takes_an_only_endpoint_out() -> None:
+    """Two who find the same are believed, as far as each can tell for itself."""
+
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            await fleet.clock.advance(5)
+            checker = fleet.checks().index(max(fleet.checks()))
+            for endpoints in fleet.endpoints:
+                endpoints[A].health.follow(Silence())
+
+            await fleet.clock.advance(4 * INTERVAL_S)
+
+            assert fleet.standing(checker).health == "unhealthy"
+            assert fleet.standing(1 - checker).health == "doubted"
+
+    run(scenario)
+
+
+def test_everything_silent_towards_two_instances_is_not_held_against_the_checker() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, B), apart_s=3.0) as fleet:
+            await fleet.clock.advance(2)
+            assert fleet.checks(A)[1] == fleet.checks(B)[1] == 0
+            for endpoints in fleet.endpoints:
+                for name in (A, B):
+                    endpoints[name].health.follow(Silence())
+
+            await fleet.clock.advance(4 * INTERVAL_S)
+
+            assert [fleet.standing(0, name).health for name in (A, B)] == ["unhealthy", "unhealthy"]
+
+    run(scenario)
+
+
+def test_who_answers_calls_is_there_whatever_became_of_its_health_service() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A), 1) as fleet:
+            await fleet.clock.advance(5)
+            fleet.endpoints[0][A].health.follow(Silence())
+
+            for _ in range(30):
+                await fleet.call(0)
+                await fleet.clock.advance(0.5)
+
+            assert fleet.standing(0).health == "doubted"
+            assert await fleet.call(0) == b"ok"
+
+    run(scenario)
+
+
+def test_a_second_opinion_is_one_check_of_one_instance_however_many_there_are() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A), 5) as fleet:
+            await fleet.clock.advance(5)
+            checker = fleet.checks().index(max(fleet.checks()))
+            fleet.endpoints[checker][A].health.follow(Silence())
+            others = [index for index in range(5) if index != checker]
+            before = fleet.checks()
+
+            await fleet.clock.advance(1.1 * INTERVAL_S)
+
+            asked = [fleet.checks()[index] - before[index] for index in others]
+            assert sorted(asked) == [0, 0, 0, 1]
+
+    run(scenario)
+
+
+def outlying() -> UpstreamSettings:
+    never = BreakerSettings(consecutive=1_000_000, min_calls=1_000_000)
+    outliers = OutlierSettings(consecutive=1_000_000, interval_s=10)
+    return shop(A, B, breaker=never, outliers=outliers, balancer="round_robin")
+
+
+async def call_a_lot(fleet: Fleet, count: int) -> None:
+    """Make so few calls at each instance that none could judge alone, in each of three intervals."""
+    for _ in range(3):
+        for index in range(count):
+            for _ in range(60):
+                with suppress(RpcError):
+                    await fleet.call(index)
+        await fleet.clock.advance(10)
+
+
+def test_a_low_success_rate_is_seen_over_the_calls_of_the_whole_fleet() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 5) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow((Failure(Code.UNAVAILABLE) + Reply(b"ok")) * 500)
+
+            await call_a_lot(fleet, 5)
+
+            assert [fleet.standing(index, A).ejected for index in range(5)] == [True] * 5
+            assert [fleet.standing(index, B).ejected for index in range(5)] == [False] * 5
+
+    run(scenario)
+
+
+def test_who_sees_no_failure_itself_ejects_nobody_for_the_others_sake() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 5) as fleet:
+            for endpoints in fleet.endpoints[:4]:
+                endpoints[A].follow((Failure(Code.UNAVAILABLE) + Reply(b"ok")) * 500)
+
+            await call_a_lot(fleet, 5)
+
+            assert [fleet.standing(index, A).ejected for index in range(5)] == [True] * 4 + [False]
+
+    run(scenario)
+
+
+def test_nothing_is_told_about_rates_while_nobody_fails() -> None:
+    async def scenario() -> None:
+        async with fleet_of(outlying(), 2) as fleet:
+            room = fleet.stores[0].board.watch(ROOM)
+
+            await call_a_lot(fleet, 2)
+
+            assert [name for name in room if name.startswith("tally/")] == []
 
     run(scenario)

@@ -21,7 +21,8 @@ from silence_gateway.testing.scripted_upstream import (
     ScriptedUpstream,
     Silence,
 )
-from silence_gateway.upstreams.grpc_health import CHECK, check, check_request, says_not_serving
+from silence_gateway.upstreams.grpc_health import CHECK, check
+from silence_gateway.upstreams.health_messages import check_request, says_not_serving
 
 
 @given(st.text(max_size=300))

@@ -126,7 +126,9 @@ def test_two_gateways_on_one_board_check_a_server_once_per_interval(
         (only,) = replicas(1)
         hub = MemoryHub()
         settings = settings_for(
-            [only], health=HealthSettings(interval_s=0.3, timeout_s=0.3, unhealthy_after=2)
+            # Asking how often it was checked is a call that goes well: watched, it would not be asked at all.
+            [only],
+            health=HealthSettings(interval_s=0.3, timeout_s=0.3, unhealthy_after=2, watch=False),
         )
         async with (
             running(settings, board=MemoryStore(hub).board) as one,
@@ -158,3 +160,22 @@ def checks_reach(checks: Callable[[], Awaitable[int]], goal: int) -> Callable[[]
         return await checks() >= goal
 
     return reached
+
+
+def test_a_server_that_is_watched_is_left_alone_at_once_when_it_says_so(
+    replicas: Callable[..., list[Replica]],
+) -> None:
+    async def scenario() -> None:
+        (only,) = replicas(1)
+        health = HealthSettings(interval_s=30.0, timeout_s=1.0)
+        async with running(settings_for([only], health=health)) as watched:
+            await until(lambda: watched.standing(only).health == "healthy")
+
+            only.tell("sick")
+            took_s = await until(lambda: watched.standing(only).health == "unhealthy")
+            assert took_s < 5
+
+            only.tell("well")
+            await until(lambda: watched.standing(only).health == "healthy")
+
+    run(scenario)

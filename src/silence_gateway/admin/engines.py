@@ -16,6 +16,7 @@ from silence_gateway.admin.upstreams import serve_statistics
 from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
+from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.pool import Pool
 
 DEFAULT_PAGE = 100
@@ -30,15 +31,19 @@ BREAKERS = {"open": State.HELD_OPEN, "closed": State.HELD_CLOSED, "auto": State.
 def serve_upstreams(
     instance: LocalInstance, upstreams: Mapping[str, Pool], read_duration: ReadDuration
 ) -> None:
-    """Serve `upstreams` and the state of their endpoints; *read_duration* reads `ttl` as seconds."""
+    """Serve `upstreams`, and what may be said about them; *read_duration* reads `ttl` as seconds."""
     serve_statistics(instance, upstreams)
+
+    def named(name: str) -> Pool:
+        upstream = upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"there is no upstream {name!r}; there are {', '.join(upstreams) or 'none'}")
+        return upstream
 
     async def change(ask: Ask) -> object:
         name, address = ask.captured["name"], ask.captured["address"]
         state = ask.query.get("state", "")
-        upstream = upstreams.get(name)
-        if upstream is None:
-            raise NotFound(f"there is no upstream {name!r}; there are {', '.join(upstreams) or 'none'}")
+        upstream = named(name)
         if "breaker" in ask.query and "state" not in ask.query:
             return hold(upstream, name, address, ask.query)
         if state not in {"drain", "active"} or "breaker" in ask.query:
@@ -66,6 +71,14 @@ def serve_upstreams(
             raise BadRequest(str(exc)) from exc
         return {"upstream": name, "endpoint": address, "breaker": word, "reason": reason}
 
+    async def hold_whole(ask: Ask) -> object:
+        name = ask.captured["name"]
+        upstream = named(name)
+        if "breaker" not in ask.query:
+            raise BadRequest('say {"breaker": "open"}, "closed" or "auto"')
+        return hold(upstream, name, WHOLE, ask.query)
+
+    instance.serve("PUT", "upstreams/{name}", hold_whole)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)
 
 

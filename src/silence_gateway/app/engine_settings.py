@@ -40,6 +40,7 @@ from silence_gateway.upstreams.settings import (
     HealthSettings,
     OutlierSettings,
     PoolSettings,
+    UpstreamBreakerSettings,
     UpstreamSettings,
 )
 
@@ -149,6 +150,15 @@ def upstream_settings(
             cool_down_s=config.breaker.cool_down_s,
             slow_call_s=config.breaker.slow_call_s,
         ),
+        upstream_breaker=None
+        if config.upstream_breaker is None
+        else UpstreamBreakerSettings(
+            failure_ratio=config.upstream_breaker.failure_ratio,
+            min_calls=config.upstream_breaker.min_calls,
+            window_s=config.upstream_breaker.window_s,
+            cool_down_s=config.upstream_breaker.cool_down_s,
+            slow_call_s=config.upstream_breaker.slow_call_s,
+        ),
         outliers=None
         if config.outliers is None
         else OutlierSettings(
@@ -175,6 +185,7 @@ def health_settings(config: UpstreamConfig) -> HealthSettings:
         unhealthy_after=health.unhealthy_after,
         healthy_after=health.healthy_after,
         service=health.service,
+        watch=health.watch,
         path=health.path or "",
         host="" if health.host in {None, OF_ENDPOINT} else str(health.host),
         statuses=health.expect,

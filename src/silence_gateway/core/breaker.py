@@ -145,7 +145,8 @@ class BreakerPolicy:
 
 class Breaker:
     """
-    One endpoint's breaker. Methods that can move it return the event that did, or None.
+    The breaker of one endpoint, or of a whole upstream. Methods that can move it return the event that did,
+    or None.
 
     Attributes:
         state: Whether calls may go through.
@@ -253,14 +254,17 @@ class Breaker:
         if generation == self.generation:
             self.probing = False
 
-    def on_fleet_counts(self, calls: int, failures: int, now_us: int) -> Event | None:
+    def on_fleet_counts(
+        self, calls: int, failures: int, now_us: int, own: tuple[int, int] | None = None
+    ) -> Event | None:
         """
         Judge by our own window and what the other instances have counted in theirs.
 
         Only the ratio is judged so. An instance that has not seen a single failure does not open for others'
-        sake; if they are right they open and say so.
+        sake; if they are right they open and say so. *own* is what `counted` would say, for whoever counts
+        elsewhere.
         """
-        own_calls, own_failures = self.counted(now_us)
+        own_calls, own_failures = self.counted(now_us) if own is None else own
         if self.state is not State.CLOSED or not own_failures:
             return None
         total = own_calls + calls

@@ -106,9 +106,10 @@ def written_hold(fact: HoldFact) -> bytes:
     )
 
 
-def written_counts(fact: CountsFact) -> bytes:
-    """Return *fact* as it goes on the board."""
-    return written({"calls": fact.calls, "failures": fact.failures, "term": fact.term, "by": fact.by})
+def written_counts(fact: CountsFact, at_us: int = 0) -> bytes:
+    """Return *fact* as it goes on the board; *at_us* tells it from an equal one of another time."""
+    fields: dict[str, str | int] = {"calls": fact.calls, "failures": fact.failures}
+    return written(fields | {"term": fact.term, "by": fact.by, "at_us": at_us})
 
 
 def read_hold(value: bytes) -> HoldFact:

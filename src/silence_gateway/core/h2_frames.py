@@ -102,7 +102,9 @@ class FrameReader:
     Memory is bounded by one frame plus one header block.
 
     Args:
-        max_frame_size: The largest frame that we told the peer it may send.
+        max_frame_size: The largest frame that we told the peer it may send. Its first one is no larger than
+            the usual 16 KiB: nothing but SETTINGS may come first, and whoever speaks another protocol is found
+            out at once.
 
     Attributes:
         violation: Set once the peer breaks a rule; whatever follows is not read any more.
@@ -115,6 +117,7 @@ class FrameReader:
         "_block_pieces",
         "_block_stream",
         "_held",
+        "_limit",
         "_max_frame_size",
         "_needed",
         "_pieces",
@@ -123,6 +126,7 @@ class FrameReader:
 
     def __init__(self, max_frame_size: int = DEFAULT_FRAME_SIZE) -> None:
         self._max_frame_size = max_frame_size
+        self._limit = min(DEFAULT_FRAME_SIZE, max_frame_size)
         self._pieces: list[bytes] = []
         self._held = 0
         self._needed = 0
@@ -144,18 +148,18 @@ class FrameReader:
             frames = self.feed(whole)
             if self.violation is not None:
                 return frames
-        end, limit = len(data), self._max_frame_size
+        end, limit, needed = len(data), self._limit, _HEAD_BYTES
         unpack = frame_head.unpack_from
         while end - at >= 9:
             high, low, kind, flags, stream = unpack(data, at)
             length = high << 8 | low
-            if length > limit:
+            if length > limit and (not at or length > self._max_frame_size):
                 self._break(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes is above {limit}")
                 return frames
             stop = at + 9 + length
             if stop > end:
-                self._keep(data[at:], 9 + length)
-                return frames
+                needed += length
+                break
             if (
                 self._block is None
                 and 0 < stream <= MAX_STREAM_ID
@@ -173,8 +177,10 @@ class FrameReader:
                 if frame is not None:
                     frames.append(frame)
             at = stop
+        if at:
+            self._limit = self._max_frame_size
         if at < end:
-            self._keep(data[at:], 9)
+            self._keep(data[at:], needed)
         return frames
 
     @property
@@ -189,7 +195,7 @@ class FrameReader:
         if self._needed == _HEAD_BYTES and taken <= len(data):
             head = b"".join((*pieces, data[:taken]))
             self._needed += int.from_bytes(head[:3], "big")
-            if self._needed > _HEAD_BYTES + self._max_frame_size:
+            if self._needed > _HEAD_BYTES + self._limit:
                 pieces.clear()
                 return head, taken
             taken = self._needed - self._held

@@ -69,6 +69,11 @@ def after_check(streak: Streak, check: Check, unhealthy_after: int, healthy_afte
     return Streak(Health.HEALTHY if good else Health.UNHEALTHY, 0, check)
 
 
+def after_word(word: Check) -> Streak:
+    """Return the verdict once an endpoint that is watched said of itself that its mind has changed."""
+    return Streak(Health.HEALTHY if word is Check.SERVING else Health.UNHEALTHY, 0, word)
+
+
 def on_hearsay(said: Health, last: Check | None) -> Health:
     """
     Return what another instance's verdict means to this one.

@@ -8,6 +8,7 @@ kind and the request id, and the text goes to the observer's log line only.
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from http import HTTPStatus
 
@@ -73,6 +74,9 @@ def problem(error: BaseException, request: Request | None = None) -> Response:
         headers.append((b"www-authenticate", error.challenge.encode("latin-1", "replace")))
     elif isinstance(error, Rejected):
         headers.extend(error.headers)
+    elif isinstance(error, UpstreamUnavailable) and error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        said["retry_after_s"] = round(error.retry_after_s, 3)
     if request is not None and request.request_id:
         said["request_id"] = request.request_id
     return Response(status, headers, json.dumps(said, ensure_ascii=False).encode(errors="replace"))

@@ -23,6 +23,7 @@ from silence_gateway.upstreams.contracts import Metadata
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 CHECK = b"/grpc.health.v1.Health/Check"
+WATCH = b"/grpc.health.v1.Health/Watch"
 SERVING = Reply(b"\x08\x01")
 NOT_SERVING = Reply(b"\x08\x02")
 
@@ -91,7 +92,9 @@ class ScriptedConnection:
         deadline_s: float | None = None,
     ) -> ScriptedStream:
         """Meet the endpoint's next step; streams are not counted here."""
-        return self._endpoint.script.stream(method, messages, metadata, deadline_s)
+        watching = method == WATCH
+        caller = self._endpoint.health if watching else self._endpoint.script
+        return caller.stream(method, messages, metadata, deadline_s)
 
     def lose(self, reason: str = "connection reset") -> None:
         """Break it: calls in flight fail as sent."""

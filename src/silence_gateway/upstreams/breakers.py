@@ -15,8 +15,9 @@ from silence_gateway.core.breaker import JUDGEMENTS, NO_END_US, Event, State
 from silence_gateway.core.endpoints import Link
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.events import BreakerMoved, Observer
-from silence_gateway.upstreams.endpoint import Endpoint, Spawn
+from silence_gateway.upstreams.endpoint import Spawn
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.guarded import Guarded
 from silence_gateway.upstreams.record import MAX_REASON_TEXT, BreakerMove
 
 MAX_NUDGE_S = 1.0
@@ -28,10 +29,10 @@ MAX_LOOK_S = 1.0
 
 class Breakers:
     """
-    Carries out what breakers decide.
+    Carries out what the breakers of endpoints, and that of the upstream, decide.
 
-    *probe* asks an endpoint's health as a probe; *on_move* is called after every move. *instance* is how this
-    one signs.
+    *probe* asks for health as a probe; *on_move* is called after every move. *instance* is how this one
+    signs.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Breakers:
         observer: Observer,
         fleet: Fleet | None,
         spawn: Spawn,
-        probe: Callable[[Endpoint], Coroutine[Any, Any, None]],
+        probe: Callable[[Guarded], Coroutine[Any, Any, None]],
         on_move: Callable[[], None],
         lease_s: float,
         instance: str = "",
@@ -57,7 +58,7 @@ class Breakers:
         self._lease_s = lease_s
         self._instance = instance
 
-    def moved(self, endpoint: Endpoint, old: State, event: Event, by: str = "") -> None:
+    def moved(self, endpoint: Guarded, old: State, event: Event, by: str = "") -> None:
         """
         Carry out a move: write it down, tell who watches and the fleet, and see to what comes next.
 
@@ -104,17 +105,20 @@ class Breakers:
             self.nudge_later(endpoint)
         self._on_move()
 
-    def counts_changed(self, endpoint: Endpoint) -> None:
+    def counts_changed(self, endpoint: Guarded) -> None:
         """Judge *endpoint* by what all instances have counted."""
-        if self._fleet is None:
-            return
         breaker, old = endpoint.breaker, endpoint.breaker.state
-        calls, failures = self._fleet.counts_of_others(endpoint.address, breaker)
-        event = breaker.on_fleet_counts(calls, failures, self._now_us())
+        now_us = self._now_us()
+        calls = failures = 0
+        if self._fleet is not None:
+            calls, failures = self._fleet.counts.of_others(
+                endpoint.address, breaker.term, breaker.policy.window_us / 1e6
+            )
+        event = breaker.on_fleet_counts(calls, failures, now_us, endpoint.counted(now_us))
         if event is not None:
             self.moved(endpoint, old, event)
 
-    def hold(self, endpoint: Endpoint, fact: HoldFact | None) -> None:
+    def hold(self, endpoint: Guarded, fact: HoldFact | None) -> None:
         """Hold the breaker of *endpoint* as an operator said, until then; None lets go of it."""
         if fact is not None and fact.until_us <= self._clock.now_us():
             fact = None
@@ -133,7 +137,7 @@ class Breakers:
         if event is not None:
             self.moved(endpoint, old, event)
 
-    def _look_again(self, endpoint: Endpoint, wait_s: float) -> None:
+    def _look_again(self, endpoint: Guarded, wait_s: float) -> None:
         generation = endpoint.breaker.generation
 
         def cool_down_over() -> None:
@@ -147,7 +151,7 @@ class Breakers:
 
         self._clock.call_later(wait_s, cool_down_over)
 
-    async def _claim(self, fleet: Fleet, endpoint: Endpoint, generation: int) -> None:
+    async def _claim(self, fleet: Fleet, endpoint: Guarded, generation: int) -> None:
         until_s: float | None = None
         # Without a connection the right would be of no use here, and kept from those who have one.
         if endpoint.link is Link.CONNECTED:
@@ -159,14 +163,14 @@ class Breakers:
         else:
             self._look_again(endpoint, min(MAX_LOOK_S, self._lease_s / 2))
 
-    def _half_open(self, endpoint: Endpoint, until_us: int = NO_END_US) -> None:
+    def _half_open(self, endpoint: Guarded, until_us: int = NO_END_US) -> None:
         # A timer may fire a rounding error early; the cool-down is over when it has fired.
         now_us = max(self._now_us(), endpoint.breaker.reopens_us)
         event = endpoint.breaker.on_cool_down_over(now_us, until_us)
         if event is not None:
             self.moved(endpoint, State.OPEN, event)
 
-    def nudge_later(self, endpoint: Endpoint) -> None:
+    def nudge_later(self, endpoint: Guarded) -> None:
         """Probe a half-open endpoint ourselves if no call has by then: traffic may have gone elsewhere."""
         breaker = endpoint.breaker
         generation = breaker.generation

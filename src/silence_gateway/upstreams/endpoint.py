@@ -189,6 +189,10 @@ class Endpoint:
     def _open(self) -> tuple[Connection, ...]:
         return (*self.connections, *self.retiring)
 
+    def counted(self, now_us: int) -> tuple[int, int]:
+        """Return the calls in the breaker's window, and how many of them failed."""
+        return self.breaker.counted(now_us)
+
     def update(self, settings: EndpointSettings) -> None:
         """Be what *settings* say of this address from the pool's next `reconsider` on."""
         self.weight = settings.weight

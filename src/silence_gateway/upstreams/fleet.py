@@ -13,24 +13,21 @@ for itself. What is read is untrusted: a value that is no fact is counted and ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import Breaker, State
 from silence_gateway.core.fleet_facts import (
     BreakerFact,
-    CountsFact,
     HealthFact,
     HoldFact,
     read_breaker,
-    read_counts,
     read_health,
     read_hold,
     read_signature,
     written,
     written_breaker,
-    written_counts,
     written_health,
     written_hold,
 )
@@ -38,16 +35,13 @@ from silence_gateway.core.health import Health, Streak, on_hearsay
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.settings import HealthSettings
+from silence_gateway.upstreams.shared_counts import SharedCounts
 
 RESEND_S = 1.0
 """Wait before facts that could not be written are written again, unless newer ones replaced them."""
 
 BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
-
-
-MAX_COUNTING = 1000
-"""Instances whose counts of one endpoint are remembered."""
 
 
 class Hearer(Protocol):
@@ -83,6 +77,9 @@ class Fleet:
     Attributes:
         malformed: Values on the board that were refused.
         unsent: Attempts to write a fact that the store did not take.
+        counts: What breakers have in their windows.
+        tallies: What outliers are judged by.
+        on_ask: Called with an address that another instance gets no answer from; it wants a second opinion.
     """
 
     def __init__(
@@ -124,8 +121,10 @@ class Fleet:
         self._leading: dict[str, int] = {}
         self._stood_down_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
-        self._counts: dict[str, dict[str, tuple[CountsFact, float]]] = {}
-        self._told_counts: dict[str, tuple[int, int, int]] = {}
+        self._silent_s: dict[str, float] = {}
+        self.on_ask: Callable[[str], None] = lambda _address: None
+        self.counts = SharedCounts("counts", instance, clock, self._write)
+        self.tallies = SharedCounts("tally", instance, clock, self._write)
         self._lost_s: float | None = None
         self._unwritten: dict[str, tuple[bytes | None, float]] = {}
         self._wake = asyncio.Event()
@@ -211,40 +210,43 @@ class Fleet:
     def tell_answers(self, address: str) -> None:
         """Tell whoever checks *address* that our calls to it went well, unless somebody just did."""
         if not self.answers_heard(address):
-            count = self._clock.now_us()
-            self._write(f"seen/{address}", written({"by": self._instance, "count": count}), self._fresh_s)
+            self._sign("seen", address, self._fresh_s)
 
     def answers_heard(self, address: str) -> bool:
         """Return whether another instance's calls to *address* went well within the last interval."""
         return self._clock.monotonic_s() - self._seen_s.get(address, -self._fresh_s) < self._fresh_s / 2
 
+    def ask_others(self, address: str) -> None:
+        """Ask whether anybody else gets an answer from *address*: we do not."""
+        self._sign("ask", address, self._lease_s)
+
+    async def may_answer(self, address: str) -> bool:
+        """Return whether a second opinion on *address* is ours to give: one instance does in an interval."""
+        try:
+            return await self._board.lead(self._room, f"second/{address}", self._fresh_s / 2) > 0
+        except StoreFault:
+            return False
+
+    def reached_by_others(self, address: str) -> bool:
+        """Return whether another instance got answers from *address* since about our last check but one."""
+        return self._clock.monotonic_s() - self._seen_s.get(address, -self._lease_s) < self._lease_s
+
+    def tell_silence(self, address: str) -> None:
+        """Tell whoever checks *address* that we get no answer from it either."""
+        self._sign("silent", address, self._lease_s)
+
+    def silence_heard(self, address: str) -> bool:
+        """Return whether another instance got no answer from *address* either, lately."""
+        return self._clock.monotonic_s() - self._silent_s.get(address, -self._lease_s) < self._lease_s
+
+    def _sign(self, kind: str, address: str, ttl_s: float) -> None:
+        # The time makes it a new value, which is pushed, each time.
+        fact = written({"by": self._instance, "count": self._clock.now_us()})
+        self._write(f"{kind}/{address}", fact, ttl_s)
+
     def tell_hold(self, address: str, fact: HoldFact | None, ttl_s: float) -> None:
         """Tell the others what an operator said about a breaker; None takes it back."""
         self._write(f"hold/{address}", None if fact is None else written_hold(fact), ttl_s)
-
-    def share_counts(self, address: str, breaker: Breaker) -> None:
-        """Tell the others what our breaker has counted, if anybody sees failures and it changed."""
-        calls, failures = breaker.counted(round(self._clock.monotonic_s() * 1e6))
-        now = (calls, failures, breaker.term)
-        told = self._told_counts.get(address, (0, 0, 0))
-        worth_it = failures or told[1] or self.counts_of_others(address, breaker)[1]
-        if now == told or not worth_it:
-            return
-        self._told_counts[address] = now
-        fact = CountsFact(calls=calls, failures=failures, term=breaker.term, by=self._instance)
-        self._write(
-            f"counts/{address}/{self._instance}", written_counts(fact), breaker.policy.window_us / 1e6
-        )
-
-    def counts_of_others(self, address: str, breaker: Breaker) -> tuple[int, int]:
-        """Return the calls and failures that the other instances counted since the same judgement."""
-        oldest_s = self._clock.monotonic_s() - breaker.policy.window_us / 1e6
-        facts = [
-            fact
-            for fact, at_s in self._counts.get(address, {}).values()
-            if fact.term == breaker.term and at_s >= oldest_s
-        ]
-        return sum(fact.calls for fact in facts), sum(fact.failures for fact in facts)
 
     def tell_health(
         self,
@@ -288,8 +290,9 @@ class Fleet:
         self._unwritten.pop(f"health/{address}", None)
         self._stood_down_s.pop(address, None)
         self._seen_s.pop(address, None)
-        self._counts.pop(address, None)
-        self._told_counts.pop(address, None)
+        self._silent_s.pop(address, None)
+        self.counts.forget(address)
+        self.tallies.forget(address)
 
     async def write_facts(self) -> None:
         """Write what is told, newest per endpoint, until cancelled."""
@@ -320,7 +323,7 @@ class Fleet:
             return
         kind, _, address = name.partition("/")
         by = ""
-        if kind == "counts":
+        if kind in ("counts", "tally"):
             address, _, by = address.rpartition("/")
         if address not in self._expected:
             return
@@ -330,12 +333,21 @@ class Fleet:
             return
         try:
             if kind == "counts":
-                self._hear_counts(address, by, read_counts(value))
+                if self.counts.hear(address, by, value):
+                    self._hearer.on_counts(address)
+            elif kind == "tally":
+                self.tallies.hear(address, by, value)
             elif kind == "hold":
                 self._hearer.on_hold(address, read_hold(value))
             elif kind == "seen":
                 if read_signature(value) != self._instance:
                     self._seen_s[address] = self._clock.monotonic_s()
+            elif kind == "silent":
+                if read_signature(value) != self._instance:
+                    self._silent_s[address] = self._clock.monotonic_s()
+            elif kind == "ask":
+                if read_signature(value) != self._instance:
+                    self.on_ask(address)
             elif kind == "health":
                 self._hear_health(address, read_health(value))
             elif kind == "breaker":
@@ -355,17 +367,6 @@ class Fleet:
             return
         self._heard[address] = Heard(now_s, fact.fence)
         self._hearer.on_health(address, on_hearsay(fact.health, fact.last), fact)
-
-    def _hear_counts(self, address: str, by: str, fact: CountsFact) -> None:
-        if by == self._instance:
-            return
-        counts = self._counts.setdefault(address, {})
-        # Instances come and go, so the one silent for longest is forgotten first.
-        counts.pop(by, None)
-        counts[by] = (fact, self._clock.monotonic_s())
-        if len(counts) > MAX_COUNTING:
-            del counts[next(iter(counts))]
-        self._hearer.on_counts(address)
 
     def _hear_breaker(self, address: str, fact: BreakerFact) -> None:
         if fact.by != self._instance:

@@ -16,8 +16,10 @@ from silence_gateway.core.health import Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.guarded import WHOLE, Guarded
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import LastCheck
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 MERGE_S = 0.25
 """How often what breakers have counted is shared; only while somebody sees failures."""
@@ -26,8 +28,9 @@ MERGE_S = 0.25
 class Hearing:
     """Carries out what the fleet says about *endpoints*, by address. `attach` it before the fleet speaks."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], clock: Clock) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], whole: UpstreamBreaker, clock: Clock) -> None:
         self._endpoints = endpoints
+        self._whole = whole
         self._clock = clock
         self._breakers: Breakers
         self._places: Places
@@ -52,7 +55,9 @@ class Hearing:
 
     def on_breaker(self, address: str, state: State, term: int, age_us: int, by: str) -> None:
         """Follow another instance's breaker if it knows better."""
-        endpoint = self._endpoints[address]
+        endpoint = self._guarded(address)
+        if endpoint is self._whole and not self._whole.automatic:
+            return
         old = endpoint.breaker.state
         event = endpoint.breaker.adopt(state, term, age_us, int(self._clock.monotonic_s() * 1e6))
         if event is not None:
@@ -60,13 +65,15 @@ class Hearing:
 
     def on_hold(self, address: str, fact: HoldFact | None) -> None:
         """Hold a breaker as an operator told another instance, or let go of it."""
-        self._breakers.hold(self._endpoints[address], fact)
+        self._breakers.hold(self._guarded(address), fact)
 
     def hold(
         self, address: str, state: State, reason: str, ttl_s: float, *, by: str, fleet: Fleet | None
     ) -> None:
         """
         Hold a breaker here and, if there is a *fleet*, everywhere; CLOSED lets go of it.
+
+        *address* is that of an endpoint, or WHOLE.
 
         Raises:
             KeyError: If there is no such endpoint.
@@ -76,18 +83,32 @@ class Hearing:
         if state is not State.CLOSED:
             until_us = self._clock.now_us() + round(ttl_s * 1e6)
             fact = read_hold(written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=by)))
-        self._breakers.hold(self._endpoints[address], fact)
+        self._breakers.hold(self._guarded(address), fact)
         if fleet is not None:
             fleet.tell_hold(address, fact, ttl_s)
 
     def on_counts(self, address: str) -> None:
         """Judge by everybody's counts, which changed."""
-        self._breakers.counts_changed(self._endpoints[address])
+        self._breakers.counts_changed(self._guarded(address))
 
-    async def merge_counts(self, fleet: Fleet) -> None:
-        """Share what our breakers have counted and judge by everybody's counts, until cancelled."""
-        while True:
+    async def merge_counts(self, fleet: Fleet | None) -> None:
+        """
+        Share what our breakers have counted and judge by everybody's counts, until cancelled.
+
+        Returns at once if nobody is to be judged so: an endpoint's own counts are judged call by call.
+        """
+        while fleet is not None or self._whole.automatic:
             await self._clock.sleep(MERGE_S)
-            for endpoint in tuple(self._endpoints.values()):
-                fleet.share_counts(endpoint.address, endpoint.breaker)
-                self._breakers.counts_changed(endpoint)
+            guarded: list[Guarded] = [self._whole] if self._whole.automatic else []
+            if fleet is not None:
+                guarded += self._endpoints.values()
+                now_us = int(self._clock.monotonic_s() * 1e6)
+                for one in guarded:
+                    breaker = one.breaker
+                    window_s = breaker.policy.window_us / 1e6
+                    fleet.counts.tell(one.address, one.counted(now_us), term=breaker.term, window_s=window_s)
+            for one in guarded:
+                self._breakers.counts_changed(one)
+
+    def _guarded(self, address: str) -> Guarded:
+        return self._whole if address == WHOLE else self._endpoints[address]

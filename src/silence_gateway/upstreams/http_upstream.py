@@ -43,7 +43,8 @@ class HttpUpstream(Pool, HttpCalls):
         pool = replace(settings.pool, max_streams=settings.pool.max_connections)
         connector = connector or http_connector(settings, clock)
         pool = replace(pool, min_connections=1, max_connections=1, max_connection_age_s=None)
-        settings = replace(settings, pool=pool)
+        health = settings.health and replace(settings.health, watch=False)
+        settings = replace(settings, pool=pool, health=health)
         Pool.__init__(
             self,
             settings,

@@ -27,6 +27,7 @@ from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import MAX_DEPARTURES, Departure, faults_of
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 
 class Ledger:
@@ -54,7 +55,9 @@ class Ledger:
         feedback: Feedback,
         outliers: Outliers,
         on_last: Callable[[Endpoint], None],
+        whole: UpstreamBreaker,
         slow_s: float | None = None,
+        whole_slow_s: float | None = None,
     ) -> None:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
@@ -71,15 +74,22 @@ class Ledger:
         self._outliers = outliers
         self._on_last = on_last
         self._slow_s = math.inf if slow_s is None else slow_s
+        self._whole = whole if whole.automatic else None
+        self._whole_slow_s = math.inf if whole_slow_s is None else whole_slow_s
 
     def answered(
-        self, endpoint: Endpoint, generation: int, started_s: float, sent_s: float | None = None
+        self,
+        endpoint: Endpoint,
+        generation: int,
+        started_s: float,
+        sent_s: float | None = None,
+        begun_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with OK, begun at *started_s* in the breaker's *generation*.
 
-        *sent_s* is when a unary call got its place at this endpoint; a stream has none, because how long
-        it lasted says nothing about its endpoint.
+        *sent_s* is when a unary call got its place at this endpoint. A stream has *begun_s* instead, because
+        how long it lasted says nothing about its endpoint.
         """
         now_s = self._monotonic_s()
         slow = False
@@ -106,6 +116,10 @@ class Ledger:
             event = endpoint.breaker.on_success(generation, int(now_s * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+        if self._whole is not None:
+            late = sent_s is not None and now_s - sent_s > self._whole_slow_s
+            evidence = Evidence.FAILURE if late else Evidence.ANSWER
+            self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -120,19 +134,20 @@ class Ledger:
         *,
         final: bool,
         sent_s: float | None = None,
+        begun_s: float | None = None,
     ) -> None:
         """
         Write down a call that ended with *error*, and take from it what it says about the endpoint.
 
         Unless it is *final* the call goes on elsewhere: its duration is written down when it ends. *sent_s*
-        is as for `answered`.
+        and *begun_s* are as for `answered`.
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
         endpoint.codes[code_of(error)] += 1
         if final:
             self.timed(now_s - started_s)
-        self._judge(endpoint, connection, generation, started_s, sent_s, error)
+        self._judge(endpoint, connection, generation, started_s, sent_s, error, begun_s)
         if endpoint.leaving:
             self._left(endpoint)
         self._places.give_back()
@@ -168,6 +183,10 @@ class Ledger:
         event = on_end(generation, int(now_s * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+        if self._whole is not None:
+            late = sent_s is not None and now_s - sent_s > self._whole_slow_s
+            evidence = Evidence.FAILURE if late else Evidence.ANSWER
+            self._on_whole(self._whole, endpoint, sent_s or started_s, now_s, evidence)
 
     def ended(self, endpoint: Endpoint, code: int) -> None:
         """Write down the end of a call whose answer was `heard`."""
@@ -207,6 +226,7 @@ class Ledger:
         started_s: float,
         sent_s: float | None,
         error: BaseException,
+        begun_s: float | None = None,
     ) -> None:
         """Take from *error* what it says about *endpoint*."""
         now_s = self._monotonic_s()
@@ -245,6 +265,20 @@ class Ledger:
             error.endpoint = endpoint.address
         if event is not None:
             self._breakers.moved(endpoint, old, event)
+        if self._whole is not None:
+            self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
+
+    def _on_whole(
+        self, whole: UpstreamBreaker, endpoint: Endpoint, begun_s: float, now_s: float, evidence: Evidence
+    ) -> None:
+        """Take from a call's end what it says about the upstream as a whole."""
+        old, probing = whole.breaker.state, whole.breaker.probing
+        event = whole.on_end(endpoint, begun_s, now_s, evidence)
+        if event is not None:
+            self._breakers.moved(whole, old, event)
+        elif probing and not whole.breaker.probing:
+            self._breakers.nudge_later(whole)
+            self._places.reconsider()
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

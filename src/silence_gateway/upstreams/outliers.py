@@ -1,8 +1,10 @@
 """
 Leaves endpoints alone for a while that fail where their peers do not.
 
-Who that is, is decided in `core/outliers.py`. Everything is counted by this instance alone. Nothing here runs
-for a call that went well: rows of failures are told by the count of good answers, which the ledger keeps.
+Who that is, is decided in `core/outliers.py`. Success rates are compared over the calls of the whole fleet:
+one instance may have too few of them to tell. Who saw no failure itself ejects nobody, because what others
+see may be their network; so rows of failures count for this instance alone. Nothing here runs for a call that
+went well: rows of failures are told by the count of good answers, which the ledger keeps.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.outliers import Tally, below_the_mean, ejection_us, may_eject
 from silence_gateway.events import EndpointEjected, EndpointReturned, Observer
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.settings import OutlierSettings, UpstreamSettings
 
 
@@ -41,7 +44,9 @@ class Outliers:
         clock: Clock,
         observer: Observer,
         on_change: Callable[[], None],
+        fleet: Fleet | None = None,
     ) -> None:
+        self._fleet = fleet
         self._upstream = settings.name
         self._settings = settings.outliers
         self._endpoints = endpoints
@@ -86,10 +91,30 @@ class Outliers:
             if not endpoint.ejected and not record.was_out:
                 record.times = max(0, record.times - 1)
             record.was_out = endpoint.ejected
-        for index in below_the_mean(tallies):
-            endpoint, share = endpoints[index], tallies[index].success
+        everybodys = self._with_others(self._fleet, settings, tallies) if self._fleet is not None else tallies
+        for index in below_the_mean(everybodys):
+            if not tallies[index].failures:
+                continue
+            endpoint, share = endpoints[index], everybodys[index].success
             reason = f"{share:.0%} of its calls went well, fewer than those of its peers"
             self._eject(settings, endpoint, self._records[endpoint], reason)
+
+    def _with_others(self, fleet: Fleet, settings: OutlierSettings, own: list[Tally]) -> list[Tally]:
+        """Return *own* tallies and what the other instances counted lately, added up; tell them ours."""
+        # Each instance compares at moments of its own: the others' last word is up to an interval old.
+        window_s = 1.5 * settings.interval_s
+        others = [Tally(*fleet.tallies.of_others(address, 0, window_s)) for address in self._endpoints]
+        # Rates are compared, so if anybody fails the counts of those that do not are wanted too.
+        anybody_fails = any(tally.failures for tally in (*own, *others))
+        for address, tally in zip(self._endpoints, own, strict=True):
+            if anybody_fails:
+                fleet.tallies.tell(
+                    address, (tally.calls, tally.failures), term=0, window_s=window_s, anyway=True
+                )
+        return [
+            Tally(mine.calls + theirs.calls, mine.failures + theirs.failures)
+            for mine, theirs in zip(own, others, strict=True)
+        ]
 
     def _eject(self, settings: OutlierSettings, endpoint: Endpoint, record: Record, reason: str) -> None:
         ejected = sum(one.ejected for one in self._endpoints.values())

@@ -23,9 +23,11 @@ from silence_gateway.upstreams.balancer import Balancer, Candidates
 from silence_gateway.upstreams.connectivity import Connectivity, News
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.nobody import nobody
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.settings import UpstreamSettings
 from silence_gateway.upstreams.steering import Steering
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 from silence_gateway.upstreams.waiting_line import WaitingLine
 
 NO_LIMIT = sys.maxsize
@@ -36,9 +38,6 @@ USABLE = frozenset({Verdict.READY, Verdict.DOUBTFUL})
 MAX_REFUSALS = 8
 FIRST_PAUSE_S = 0.002
 """A call turned away waits this long, then twice as long, and so on: half a second in all."""
-
-MAX_NAMED = 5
-"""Endpoints named in an error; a caller of hundreds is not helped by hundreds."""
 
 
 class Tried:
@@ -110,6 +109,7 @@ class Places:
         clock: Clock,
         rng: Random,
         observer: Observer,
+        whole: UpstreamBreaker,
         on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
     ) -> None:
         self.codes = [0] * 17
@@ -125,6 +125,7 @@ class Places:
         self._clock = clock
         self._draw = rng.random
         self._observer = observer
+        self._whole = whole
         self._on_usable = on_usable
         self._endpoints: list[Endpoint] = []
         self._balancer = Balancer(
@@ -245,6 +246,8 @@ class Places:
                     taken = self.take(tried, deadline_s if may_probe else inf)
                 else:
                     taken = self.take_ready(tried)
+                if taken is None and may_probe and self._whole.shut:
+                    taken = self._probe_whole(tried, deadline_s)
                 if taken is None and tried is not None and tried.pause_s:
                     pause_s, tried.pause_s = tried.pause_s, 0.0
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
@@ -256,7 +259,9 @@ class Places:
                     return taken
                 all_full = self._ring if tried is None else tried.left(self._ring, self._spare)
                 if not all_full and not self._hopeful:
-                    raise UpstreamUnavailable(self._nobody(), sent=False)
+                    raise nobody(
+                        self._settings.name, self._endpoints, self._whole, self._clock, is_open=self._open
+                    )
                 if all_full and patience_ends_s is None:
                     patience_ends_s = self._line.patience_ends_s(importance)
                 await self._line.wait(
@@ -316,6 +321,7 @@ class Places:
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
         endpoints = self._endpoints
+        self._whole.refresh()
         standings = [endpoint.standing for endpoint in endpoints]
         fresh: list[Endpoint] = []
         for endpoint, standing in zip(endpoints, standings, strict=True):
@@ -340,7 +346,7 @@ class Places:
             self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
             self._hopeful = answer.hopeful
-        else:
+        if self._whole.shut or not self._open:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self._line.waiting and (self._ring or self._probes or not self._hopeful):
             self._line.tell_all()
@@ -360,6 +366,20 @@ class Places:
                 return endpoint, connection
         return None
 
+    def _probe_whole(self, tried: Tried | None, deadline_s: float) -> tuple[Endpoint, Connection] | None:
+        """Return a place for the one call that probes the upstream as a whole, if it is time for it."""
+        breaker, ready = self._whole.breaker, self._balancer.ready
+        if tried is not None:
+            ready = tried.left(ready, ())
+        if not ready or breaker.probing or deadline_s * 1e6 > breaker.probe_until_us:
+            return None
+        endpoint = self._balancer.pick_among(ready)
+        connection = endpoint.with_room()
+        if connection is None or not breaker.claim_probe():
+            return None
+        self.in_flight += 1
+        return endpoint, connection
+
     def _announce(self, endpoint: Endpoint, reason: str) -> None:
         name = self._settings.name
         if endpoint.verdict is Verdict.OUT and endpoint.active and not endpoint.down:
@@ -369,20 +389,9 @@ class Places:
             endpoint.down = False
             self._observer(EndpointUp(upstream=name, endpoint=endpoint.address))
 
-    def _nobody(self) -> str:
-        name = self._settings.name
-        if not self._open:
-            return f"upstream {name!r} is not running"
-        if not self._endpoints:
-            return f"upstream {name!r} has no endpoints"
-        reasons = [f"{one.address}: {why_out(one.standing, one.last_error)}" for one in self._endpoints]
-        if len(reasons) > MAX_NAMED:
-            reasons[MAX_NAMED:] = [f"and {len(reasons) - MAX_NAMED} more"]
-        return f"upstream {name!r}: no endpoint can take the call ({'; '.join(reasons)})"
-
     def _prepare(self) -> None:
         self._balancer.prepare(self._groups)
-        self._ring = self._balancer.ready
+        self._ring = () if self._whole.shut or not self._open else self._balancer.ready
 
     def _share_out(self) -> bool:
         """Work out how far each endpoint has come with its slow start; return whether anything changed."""

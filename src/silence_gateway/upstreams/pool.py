@@ -29,6 +29,7 @@ from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.grpc_health import grpc_checker
+from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.health import Checker, HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
@@ -45,6 +46,7 @@ from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.roster import Roster
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 from silence_gateway.upstreams.statistics_since import StatisticsSince
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 PROBE_SPARE_S = 0.5
 """How much longer than one wait and one call the right to probe lasts."""
@@ -92,7 +94,11 @@ class Pool:
         self._prober = Prober(settings, check, clock)
         # As `silence nodes` lists us, where there is such a list: others are told who checks and who trips.
         self._instance = instance = settings.balancing.instance or f"{self._rng.getrandbits(64):016x}"
-        self._hearing = Hearing(self._endpoints, clock)
+        guard = settings.upstream_breaker
+        self._whole = whole = UpstreamBreaker(
+            None if guard is None else guard.policy(), self._endpoints, clock
+        )
+        self._hearing = Hearing(self._endpoints, whole, clock)
         self._fleet: Fleet | None = None
         if board is not None:
             self._fleet = Fleet(
@@ -104,7 +110,7 @@ class Pool:
                 hearer=self._hearing,
             )
         self._places = places = Places(
-            settings, clock=clock, rng=self._rng, observer=observer, on_usable=self._usable
+            settings, clock=clock, rng=self._rng, observer=observer, whole=whole, on_usable=self._usable
         )
         self._breakers = Breakers(
             settings.name,
@@ -118,7 +124,12 @@ class Pool:
             instance=instance,
         )
         self._outliers = Outliers(
-            settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
+            settings,
+            self._endpoints,
+            clock=clock,
+            observer=observer,
+            on_change=places.reconsider,
+            fleet=self._fleet,
         )
         self._hearing.attach(self._breakers, places)
         self._prober.attach(self._breakers, places)
@@ -130,7 +141,9 @@ class Pool:
             feedback=self._feedback,
             outliers=self._outliers,
             on_last=self._last_call_ended,
+            whole=whole,
             slow_s=settings.breaker.slow_call_s,
+            whole_slow_s=None if guard is None else guard.slow_call_s,
         )
         budget = RetryBudget(
             settings.retry.budget_policy(),
@@ -155,6 +168,7 @@ class Pool:
                 fleet=self._fleet,
                 on_verdict=places.reconsider,
                 instance=instance,
+                spawn=self._spawn,
             )
         self._roster = Roster(
             settings.name,
@@ -183,8 +197,9 @@ class Pool:
         """Begin to connect to every endpoint; returns at once and never fails, also when all are down."""
         if self._fleet is not None:
             self._fleet.join()
+            self._fleet.expect(WHOLE)
             self._spawn(self._fleet.write_facts())
-            self._spawn(self._hearing.merge_counts(self._fleet))
+        self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
         self._since.join()
         self._roster.open(self.settings.endpoints)
@@ -289,6 +304,8 @@ class Pool:
         """
         Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
 
+        With `guarded.WHOLE` it is that of the upstream as a whole.
+
         Raises:
             KeyError: If there is no such endpoint.
             ValueError: If *state* is another one, or *reason* is too long to be passed on.
@@ -319,6 +336,7 @@ class Pool:
             self._fleet,
             self._endpoints.values(),
             self._roster.membership,
+            self._whole,
             clock=self._clock,
             instance=self._instance,
         )
@@ -352,6 +370,8 @@ class Pool:
 
     def _lost(self, endpoint: Endpoint, reason: str) -> None:
         """Count the loss of an endpoint's last connection as one failure, however many calls it carried."""
+        if self._watch is not None:
+            self._watch.lost(endpoint)
         if not reason:
             return
         for source in self._sources:

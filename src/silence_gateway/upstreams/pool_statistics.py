@@ -23,6 +23,7 @@ from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import BreakerMove, Departure
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.settings import UpstreamSettings
+from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 
 SHARES = (0.5, 0.9, 0.99)
 
@@ -179,6 +180,9 @@ class UpstreamStatistics:
         shed: Calls refused to keep the line short, by importance.
         concurrency_limit: Most unary calls in flight at once, as found out; 0 if they are not limited.
         panic: Whether endpoints are used although they are judged unfit.
+        breaker: State of the breaker of the upstream as a whole; `closed` also where none was asked for.
+        hold_reason: Why an operator holds that breaker; empty if nobody does, or said nothing.
+        hold_until_us: When that ends, microseconds since the Unix epoch; 0 if nobody holds it.
         known_endpoints: How many endpoints there are; with a subset, more than are used.
         failovers: Calls offered to a further endpoint because they had provably never left.
         retries: Attempts made because one before had failed.
@@ -206,6 +210,9 @@ class UpstreamStatistics:
     shed: dict[str, int]
     concurrency_limit: int
     panic: bool
+    breaker: str
+    hold_reason: str
+    hold_until_us: int
     known_endpoints: int
     failovers: int
     retries: int
@@ -231,6 +238,7 @@ def upstream_statistics(
     fleet: Fleet | None,
     endpoints: Collection[Endpoint],
     membership: Membership,
+    whole: UpstreamBreaker,
     *,
     clock: Clock,
     instance: str,
@@ -259,6 +267,9 @@ def upstream_statistics(
         shed={one.name.lower(): places.shed[one] for one in Importance},
         concurrency_limit=places.limit if settings.concurrency is not None else 0,
         panic=places.panic,
+        breaker=whole.breaker.state.value,
+        hold_reason=whole.hold.reason if whole.hold is not None else "",
+        hold_until_us=whole.hold.until_us if whole.hold is not None else 0,
         known_endpoints=len(membership.known),
         failovers=places.failovers,
         retries=repeats.retries,

@@ -285,7 +285,7 @@ class PooledStream:
         if self._first_s is not None:
             started_s += self._clock.monotonic_s() - self._first_s
         if error is None:
-            self._ledger.answered(endpoint, self._generation, started_s)
+            self._ledger.answered(endpoint, self._generation, started_s, begun_s=self._begun_s)
             self._close()
             return False
         tried = None
@@ -293,8 +293,15 @@ class PooledStream:
             tried = self._places.next_try(self._tried, endpoint, connection, error)
         attempt_of = self._attempt_of
         final = tried is None and attempt_of is None
-        since_s = started_s if final else self._begun_s
-        self._ledger.failed(endpoint, connection, self._generation, since_s, error, final=final)
+        self._ledger.failed(
+            endpoint,
+            connection,
+            self._generation,
+            started_s if final else self._begun_s,
+            error,
+            final=final,
+            begun_s=self._begun_s,
+        )
         if tried is None:
             if attempt_of is None:
                 self._close()

@@ -10,7 +10,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import State
 from silence_gateway.core.health import Check
 from silence_gateway.upstreams.breakers import Breakers
-from silence_gateway.upstreams.endpoint import Endpoint
+from silence_gateway.upstreams.guarded import Guarded
 from silence_gateway.upstreams.health import Checker
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.settings import UpstreamSettings
@@ -32,7 +32,7 @@ class Prober:
         self._breakers = breakers
         self._places = places
 
-    async def probe(self, endpoint: Endpoint) -> None:
+    async def probe(self, endpoint: Guarded) -> None:
         """Probe *endpoint* if nobody does; its breaker moves by the answer."""
         breaker = endpoint.breaker
         connection = endpoint.any_connection()

@@ -17,7 +17,8 @@ from silence_gateway.errors import ConfigError, UpstreamFault
 from silence_gateway.upstreams.addresses import Address, parse_address
 from silence_gateway.upstreams.connection import connect
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
-from silence_gateway.upstreams.grpc_health import check, check_request
+from silence_gateway.upstreams.grpc_health import check
+from silence_gateway.upstreams.health_messages import check_request
 
 SelfCheck: TypeAlias = Callable[[], Awaitable[str]]
 """Returns what is wrong; empty if nothing is."""

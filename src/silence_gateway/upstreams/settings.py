@@ -87,6 +87,8 @@ class HealthSettings:
         unhealthy_after: Bad checks in a row that take an endpoint out.
         healthy_after: Good checks in a row that bring it back.
         service: Service name to ask for; empty asks for the server as a whole. Of gRPC upstreams only.
+        watch: Whether servers that have `Watch` are watched; otherwise all are asked by `Check`. Of gRPC
+            upstreams only.
         path: What to GET, query included; empty only connects. Of HTTP upstreams only, as what follows.
         host: What Host says then; empty for the endpoint's own address.
         statuses: The statuses that say that all is well.
@@ -100,6 +102,7 @@ class HealthSettings:
     unhealthy_after: int = 3
     healthy_after: int = 2
     service: str = ""
+    watch: bool = True
     path: str = ""
     host: str = ""
     statuses: tuple[range, ...] = (range(200, 400),)
@@ -169,6 +172,49 @@ class BreakerSettings:
             patience_us=round(self.patience_s * 1e6),
             failure_codes=self.failure_codes,
             slow_call_us=0 if self.slow_call_s is None else round(self.slow_call_s * 1e6),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamBreakerSettings:
+    """
+    When to stop calling an upstream as a whole, because calls fail wherever they go.
+
+    Calls of the endpoint with the most failures are left out; that one has a breaker of its own.
+
+    Attributes:
+        failure_ratio: Share of failed calls in the window that opens the breaker, in (0, 1].
+        min_calls: Calls needed in the window before the ratio counts, in the whole fleet.
+        window_s: How far back the ratio looks.
+        cool_down_s: How long it stays open before one probe.
+        slow_call_s: Unary answers that took longer count as failed; None: none do.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    failure_ratio: float = 0.5
+    min_calls: int = 50
+    window_s: float = 10.0
+    cool_down_s: float = 5.0
+    slow_call_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.slow_call_s is not None:
+            positive("upstream_breaker", slow_call_s=self.slow_call_s)
+        positive("upstream_breaker", window_s=self.window_s, cool_down_s=self.cool_down_s)
+        try:
+            self.policy()
+        except ValueError as error:
+            raise ConfigError(f"upstream_breaker: {error}") from error
+
+    def policy(self) -> BreakerPolicy:
+        """Return the same in the integer microseconds of the core."""
+        return BreakerPolicy(
+            failure_ratio=self.failure_ratio,
+            min_calls=self.min_calls,
+            window_us=round(self.window_s * 1e6),
+            cool_down_us=round(self.cool_down_s * 1e6),
         )
 
 
@@ -267,6 +313,7 @@ class UpstreamSettings:
         shedding: How long calls may stand in line for a place; None lets them wait until their deadline.
         timeout_s: Deadline of a unary call that brings none, and the longest any call waits for a place.
         health: Active checks; None never asks.
+        upstream_breaker: When to stop calling all of them; None leaves that to operators.
         outliers: When to leave endpoints alone that do worse than their peers; None never does.
         tls: TLS client context; None speaks plain text.
         server_name: Name to verify and to send as authority; None takes the endpoint's host.
@@ -287,6 +334,7 @@ class UpstreamSettings:
     timeout_s: float = 5.0
     health: HealthSettings | None = field(default_factory=HealthSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    upstream_breaker: UpstreamBreakerSettings | None = None
     outliers: OutlierSettings | None = None
     pool: PoolSettings = field(default_factory=PoolSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)

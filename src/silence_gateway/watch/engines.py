@@ -144,6 +144,13 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "max",
         ),
         Family(
+            "silence_upstream_breaker_state",
+            "gauge",
+            "0 closed, 1 half open, 2 open: the breaker of the upstream as a whole.",
+            counts("upstream", {one.name: BREAKER_VALUES[one.breaker] for one in upstreams}),
+            "max",
+        ),
+        Family(
             "silence_endpoint_vetoed",
             "gauge",
             "1 if the endpoint is out of reach here although another instance says that it is well, else 0.",

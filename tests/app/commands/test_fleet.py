@@ -62,3 +62,23 @@ def test_failures_exit_by_who_must_act(admin: ScriptedAdmin, capsys: pytest.Capt
     assert "answers 404: nothing here" in capsys.readouterr().err
     assert run_command(["nodes", "--admin", "ftp://x"]) == 1
     assert "is not an admin URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        pytest.param(["shop"], "upstreams/shop", id="of-the-upstream"),
+        pytest.param(["shop", "10.0.0.1:1"], "upstreams/shop/endpoints/10.0.0.1%3A1", id="of-one-endpoint"),
+    ],
+)
+def test_a_breaker_is_held_by_naming_what_it_guards(
+    names: list[str], path: str, admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = f"PUT /api/v1/{path}?breaker=open&reason=moving&ttl=10m"
+    admin.answers[asked] = (200, b"{}")
+    given = ["--reason", "moving", "--ttl", "10m", "--admin", admin.url]
+
+    assert run_command(["upstreams", "breaker", *names, "open", *given]) == 0
+
+    assert admin.asked == [(asked, None)]
+    assert capsys.readouterr().out == f"{' '.join(names)}: circuit breaker open\n"

@@ -50,14 +50,14 @@ def sessions(
 
 @click.command()
 @click.argument("upstream")
-@click.argument("endpoint")
+@click.argument("endpoint", required=False)
 @click.argument("word", metavar="open|closed|auto", type=click.Choice(["open", "closed", "auto"]))
 @click.option("--reason", default="", show_default="none", help="Why; shown to whoever looks.")
 @click.option("--ttl", default="1h", show_default=True, help="How long, such as 10m; then as with auto.")
 @admin_options
 def breaker(
     upstream: str,
-    endpoint: str,
+    endpoint: str | None,
     word: str,
     reason: str,
     ttl: str,
@@ -65,11 +65,17 @@ def breaker(
     admin_token: str,
     timeout_s: float,
 ) -> int:
-    """Hold an endpoint's circuit breaker open or closed in the whole fleet, or leave it to itself again."""
-    path = f"upstreams/{quote(upstream, safe='')}/endpoints/{quote(endpoint, safe='')}"
+    """
+    Hold a circuit breaker open or closed in the whole fleet, or leave it to itself again.
+
+    It is that of one endpoint or, without ENDPOINT, that of the upstream as a whole.
+    """
+    path = f"upstreams/{quote(upstream, safe='')}"
+    if endpoint is not None:
+        path += f"/endpoints/{quote(endpoint, safe='')}"
     asked = urlencode({"breaker": word, "reason": reason, "ttl": ttl})
     client(admin_url, admin_token, timeout_s).ask_json("PUT", f"/api/v1/{path}?{asked}")
-    click.echo(f"{upstream} {endpoint}: circuit breaker {word}")
+    click.echo(f"{upstream}{f' {endpoint}' if endpoint is not None else ''}: circuit breaker {word}")
     return OK
 
 

@@ -21,6 +21,7 @@ from silence_gateway.app.config.kinds import (
     RATIO,
     EndpointAddress,
     FilePath,
+    Flag,
     Kind,
     Name,
     Text,
@@ -184,6 +185,10 @@ class HealthConfig(Section):
     host: Annotated[str, HOST] | None = Field(
         default=None, description="HTTP: what Host says in a check; absent: the endpoint's address."
     )
+    watch: Flag = Field(
+        default=True,
+        description="Watch servers that can say when their health changes; `false` asks each by `Check`.",
+    )
 
 
 class BreakerConfig(Section):
@@ -208,6 +213,28 @@ class BreakerConfig(Section):
         default=None,
         alias="slow_call",
         description="Answers that took longer count as failed in the ratio; absent: only failures do.",
+    )
+
+
+class UpstreamBreakerConfig(Section):
+    """When to stop calling an upstream whose calls fail wherever they go; its worst endpoint is left out."""
+
+    failure_ratio: Annotated[float, RATIO] = Field(
+        default=0.5, description="Share of failed calls in the window that opens the breaker."
+    )
+    min_calls: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=50, description="Calls needed in the window, in the whole fleet, before the ratio counts."
+    )
+    window_s: Annotated[float, duration("100ms", "1h")] = Field(
+        default=10.0, alias="window", description="How far back calls are counted."
+    )
+    cool_down_s: Annotated[float, duration("10ms", "1h")] = Field(
+        default=5.0, alias="cool_down", description="How long the breaker stays open before one trial call."
+    )
+    slow_call_s: Annotated[float, duration("1ms", "1h")] | None = Field(
+        default=None,
+        alias="slow_call",
+        description="Answers that took longer count as failed; absent: only failures do.",
     )
 
 
@@ -324,6 +351,12 @@ class UpstreamConfig(Section):
     health: HealthConfig = Field(default=HealthConfig(), description="Active health checks.")
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When to stop calling a failing endpoint."
+    )
+    upstream_breaker: UpstreamBreakerConfig | None = Field(
+        default=None,
+        description=(
+            "When to stop calling the service as a whole; absent: only an operator does. `{}` turns it on."
+        ),
     )
     retry: RetryConfig = Field(default=RetryConfig(), description="Calls that are made more than once.")
     outliers: OutliersConfig | None = Field(

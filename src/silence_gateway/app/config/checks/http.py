@@ -23,6 +23,7 @@ ONLY_GRPC: tuple[tuple[str, str, str], ...] = (
     ("pool", "min_connections", "connections of HTTP/1.1 are opened by requests, and unused ones close soon"),
     ("pool", "max_connection_age_s", "connections of HTTP/1.1 close when they are not used for seconds"),
     ("health", "service", "health is asked for with `path`"),
+    ("health", "watch", "HTTP servers cannot say when their health changes"),
     ("retry", "methods", "requests may run twice by their HTTP method, or by `idempotent` of a route"),
     ("retry", "hedge_after", "requests are not hedged"),
     ("retry", "streams", "an answer goes on as soon as its head is here"),
