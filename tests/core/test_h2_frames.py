@@ -259,11 +259,11 @@ def test_the_first_frame_is_small_so_that_another_protocol_is_found_out_at_once(
 
 @pytest.mark.parametrize("size", [1, 7, 9, 100, 70_000, 200_000])
 def test_once_greeted_frames_may_be_as_large_as_was_told_however_they_are_read(size: int) -> None:
-    large = frame(DATA, 0, 1, bytes(100_000))
-    sent = frame(SETTINGS, 0, 0, b"") + large
+    large = h2.frame(h2.DATA, 0, 1, bytes(100_000))
+    sent = h2.frame(h2.SETTINGS, 0, 0, b"") + large
     reader = FrameReader(131_072)
 
     read = [one for at in range(0, len(sent), size) for one in reader.feed(sent[at : at + size])]
 
     assert reader.violation is None
-    assert [one[0] for one in read] == [SETTINGS, DATA]
+    assert [one[0] for one in read] == [h2.SETTINGS, h2.DATA]

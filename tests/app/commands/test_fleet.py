@@ -82,3 +82,9 @@ def test_a_breaker_is_held_by_naming_what_it_guards(
 
     assert admin.asked == [(asked, None)]
     assert capsys.readouterr().out == f"{' '.join(names)}: circuit breaker open\n"
+
+
+@pytest.mark.parametrize("given", [["ajar"], ["10.0.0.1:1", "10.0.0.2:1", "open"], ["open", "10.0.0.1:1"]])
+def test_a_breaker_is_told_one_word_at_the_end(given: list[str], admin: ScriptedAdmin) -> None:
+    assert run_command(["upstreams", "breaker", "shop", *given, "--admin", admin.url]) == 2
+    assert admin.asked == []

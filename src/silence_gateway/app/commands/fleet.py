@@ -16,6 +16,9 @@ from silence_gateway.app.tables import cell
 from silence_gateway.clock import SystemClock
 
 
+BREAKER_WORDS = ("open", "closed", "auto")
+
+
 def show(admin: AdminClient, path: str, *, as_json: bool) -> int:
     """Print what the admin API answers at *path*."""
     body: Any = admin.ask_json("GET", f"/api/v1/{path}")
@@ -50,15 +53,13 @@ def sessions(
 
 @click.command()
 @click.argument("upstream")
-@click.argument("endpoint", required=False)
-@click.argument("word", metavar="open|closed|auto", type=click.Choice(["open", "closed", "auto"]))
+@click.argument("which", metavar="[ENDPOINT] open|closed|auto", nargs=-1, required=True)
 @click.option("--reason", default="", show_default="none", help="Why; shown to whoever looks.")
 @click.option("--ttl", default="1h", show_default=True, help="How long, such as 10m; then as with auto.")
 @admin_options
 def breaker(
     upstream: str,
-    endpoint: str | None,
-    word: str,
+    which: tuple[str, ...],
     reason: str,
     ttl: str,
     admin_url: str,
@@ -70,6 +71,12 @@ def breaker(
 
     It is that of one endpoint or, without ENDPOINT, that of the upstream as a whole.
     """
+    *endpoints, word = which
+    if word not in BREAKER_WORDS or len(endpoints) > 1:
+        raise click.UsageError(
+            f"say {', '.join(BREAKER_WORDS)} at the end, and at most one endpoint before it"
+        )
+    endpoint = endpoints[0] if endpoints else None
     path = f"upstreams/{quote(upstream, safe='')}"
     if endpoint is not None:
         path += f"/endpoints/{quote(endpoint, safe='')}"
