@@ -70,7 +70,8 @@ def main() -> None:
         if fault.needs_another_clock and faketime() is None:
             print(f"{fault.name}: not measured, there is no libfaketime", file=sys.stderr)
             continue
-        rows[fault.name] = uvloop.run(measure(fault, options.runs, options.hold))
+        found = uvloop.run(measure(fault, options.runs, options.hold))
+        rows[fault.name] = {"opens": fault.opens, **found}
         print(f"{fault.name}: {rows[fault.name]}", file=sys.stderr)
         document = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from silence_gateway.asgi.routes import LimitDependency, limited
     from silence_gateway.asgi.spent import Spent
     from silence_gateway.core.limits import Decision
-    from silence_gateway.core.status import Code
     from silence_gateway.edge.listen import open_sockets
     from silence_gateway.edge.server import HttpServer
     from silence_gateway.edge.settings import ServerSettings
@@ -36,14 +35,17 @@ if TYPE_CHECKING:
     from silence_gateway.limiting.rate_limiter import RateLimiter
     from silence_gateway.realtime.door import SessionHub
     from silence_gateway.realtime.settings import NamespaceSettings, RealtimeSettings, TokenSettings
+    from silence_gateway.rpc_words import Code
     from silence_gateway.stores.open import open_store
     from silence_gateway.stores.settings import StoreSettings
     from silence_gateway.stores.valkey import ValkeyStore
     from silence_gateway.upstreams.channel import Channel
     from silence_gateway.upstreams.connection import GrpcConnection, connect
+    from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall
     from silence_gateway.upstreams.pool import GrpcUpstream
     from silence_gateway.upstreams.registry import Registration
     from silence_gateway.upstreams.retry_settings import RetrySettings
+    from silence_gateway.upstreams.service_client import ServiceClient
     from silence_gateway.upstreams.settings import (
         BreakerSettings,
         EndpointSettings,
@@ -79,6 +81,9 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "RetrySettings",
     "Registration",
     "Channel",
+    "ServiceClient",
+    "Interceptor",
+    "OutgoingCall",
     "GrpcConnection",
     "connect",
     "Code",
@@ -109,7 +114,6 @@ _HOMES = {
     "asgi.routes": ("LimitDependency", "limited"),
     "asgi.spent": ("Spent",),
     "core.limits": ("Decision",),
-    "core.status": ("Code",),
     "edge.listen": ("open_sockets",),
     "edge.server": ("HttpServer",),
     "edge.settings": ("ServerSettings",),
@@ -129,14 +133,17 @@ _HOMES = {
     "limiting.rate_limiter": ("RateLimiter",),
     "realtime.door": ("SessionHub",),
     "realtime.settings": ("NamespaceSettings", "RealtimeSettings", "TokenSettings"),
+    "rpc_words": ("Code",),
     "stores.open": ("open_store",),
     "stores.settings": ("StoreSettings",),
     "stores.valkey": ("ValkeyStore",),
     "upstreams.channel": ("Channel",),
     "upstreams.connection": ("GrpcConnection", "connect"),
+    "upstreams.interceptors": ("Interceptor", "OutgoingCall"),
     "upstreams.pool": ("GrpcUpstream",),
     "upstreams.registry": ("Registration",),
     "upstreams.retry_settings": ("RetrySettings",),
+    "upstreams.service_client": ("ServiceClient",),
     "upstreams.settings": (
         "BreakerSettings",
         "EndpointSettings",

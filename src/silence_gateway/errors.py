@@ -21,6 +21,7 @@ Everything this package raises on purpose.
         * UpstreamTimeout
         * UpstreamProtocolError
     * RpcError                 the service behind us answered, and its answer is a gRPC error
+        * RpcError.NotFound ...  one for each status
     * StoreFault               Valkey or Redis cannot be used
         * StoreUnavailable
         * StoreMisconfigured
@@ -31,6 +32,12 @@ How each looks on the wire is decided in one table, `edge/codes.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar, Self, TypeVar
+
+from silence_gateway.rpc_details import details_in
+from silence_gateway.rpc_words import Code, Said, TextPairs, WirePairs, as_text, code_of_number
+
+T = TypeVar("T")
 
 
 class GatewayError(Exception):
@@ -145,7 +152,10 @@ class UpstreamFault(GatewayError):
     Attributes:
         sent: Whether the upstream may have seen the call. Only a call that was provably never sent
             may be tried again without asking whether it is idempotent.
+        endpoint: Which address was called, once a pool has written the end of the call down.
     """
+
+    endpoint = ""
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
@@ -178,29 +188,101 @@ class RpcError(GatewayError):
     """
     The upstream answered with a gRPC error.
 
+    Each status has a class of its own: `except RpcError.NotFound` catches that one alone. `code` and
+    `details` may also be called, as those of grpcio's errors are.
+
     Attributes:
-        code: The gRPC status code, 1 to 16 (`core.status.Code`).
+        code: The gRPC status; a number that cannot be one counts as UNKNOWN.
         details: The text of `grpc-message`, decoded.
         initial_metadata: Header pairs sent before the status.
         trailing_metadata: Header pairs sent with the status.
         status_details: The bytes of `grpc-status-details-bin` (google.rpc.Status), or empty.
+        method: What was called, `shop.v1.Shop/GetItem`, if a `Channel` called it.
+        upstream: The name of the upstream, likewise.
+        endpoint: Which address was called, once a pool has written the end of the call down.
     """
+
+    Cancelled: ClassVar[type[RpcError]]
+    Unknown: ClassVar[type[RpcError]]
+    InvalidArgument: ClassVar[type[RpcError]]
+    DeadlineExceeded: ClassVar[type[RpcError]]
+    NotFound: ClassVar[type[RpcError]]
+    AlreadyExists: ClassVar[type[RpcError]]
+    PermissionDenied: ClassVar[type[RpcError]]
+    ResourceExhausted: ClassVar[type[RpcError]]
+    FailedPrecondition: ClassVar[type[RpcError]]
+    Aborted: ClassVar[type[RpcError]]
+    OutOfRange: ClassVar[type[RpcError]]
+    Unimplemented: ClassVar[type[RpcError]]
+    Internal: ClassVar[type[RpcError]]
+    Unavailable: ClassVar[type[RpcError]]
+    DataLoss: ClassVar[type[RpcError]]
+    Unauthenticated: ClassVar[type[RpcError]]
+
+    method = ""
+    upstream = ""
+    endpoint = ""
+
+    def __new__(cls, code: int, *_args: object, **_more: object) -> Self:
+        """Make an error of the class of its status."""
+        kind: Any = _OF_STATUS.get(code_of_number(code), cls) if cls is RpcError else cls
+        made: Self = super().__new__(kind)
+        return made
 
     def __init__(
         self,
         code: int,
         details: str = "",
         *,
-        initial_metadata: Sequence[tuple[bytes, bytes]] = (),
-        trailing_metadata: Sequence[tuple[bytes, bytes]] = (),
+        initial_metadata: WirePairs = (),
+        trailing_metadata: WirePairs = (),
         status_details: bytes = b"",
     ) -> None:
-        super().__init__(f"gRPC status {code}: {details}")
-        self.code = code
-        self.details = details
+        super().__init__(code, details)
+        self.code: Code = code_of_number(code)
+        self.details = Said(details)
         self.initial_metadata = initial_metadata
         self.trailing_metadata = trailing_metadata
         self.status_details = status_details
+
+    def __str__(self) -> str:
+        where = [self.method, self.endpoint and f"at {self.endpoint}"]
+        where.append(self.upstream and f"of upstream {self.upstream!r}")
+        place = " ".join(filter(None, where))
+        text = f"{self.code.name}: {self.details}" if self.details else self.code.name
+        return f"{text} ({place})" if place else text
+
+    def __reduce__(self) -> tuple[type[RpcError], tuple[int, str], dict[str, Any]]:
+        # The class follows from the code.
+        kind = RpcError if type(self) in _OF_STATUS.values() else type(self)
+        return kind, (int(self.code), str(self.details)), self.__dict__
+
+    @property
+    def metadata(self) -> TextPairs:
+        """What came with the status, as people read it."""
+        return as_text(self.trailing_metadata)
+
+    def rich_details(self, kind: type[T]) -> list[T]:
+        """
+        Return the rich details of a type, `google.rpc.QuotaFailure` for example, that the upstream sent.
+
+        *kind* is a message class of protobuf-py or google.protobuf.
+
+        Raises:
+            TypeError: It is none.
+        """
+        return details_in(self.status_details, kind)
+
+
+def _class_of(code: Code) -> type[RpcError]:
+    name = "".join(word.capitalize() for word in code.name.split("_"))
+    words = {"__doc__": f"A call that ended with {code.name}.", "__module__": __name__}
+    kind = type(name, (RpcError,), words | {"__qualname__": f"RpcError.{name}"})
+    setattr(RpcError, name, kind)
+    return kind
+
+
+_OF_STATUS = {code: _class_of(code) for code in Code if code}
 
 
 class StoreFault(GatewayError):

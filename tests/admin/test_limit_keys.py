@@ -36,6 +36,7 @@ class Desk:
 
     def __init__(self, hub: MemoryHub, clock: FakeClock, key: tuple[str, ...]) -> None:
         self.hub = hub
+        self.clock = clock
         self.store = MemoryStore(hub)
         self.engine = limit_engine(self.store, "fleet", clock)
         login = LimitRule(name="login", algorithm=Algorithm.SLIDING_WINDOW, rate=parse_rate("2/minute"))
@@ -186,6 +187,43 @@ def test_what_is_given_back_ends_no_block_and_says_so() -> None:
     at_desk(work)
 
 
+def test_a_key_says_whether_one_more_use_passes_and_saying_so_spends_nothing() -> None:
+    async def work(desk: Desk) -> None:
+        for passes in (True, True, False):
+            for _ in range(2):
+                state = await desk.ask("GET")
+                assert state["allowed"] is passes
+            assert await desk.passes() is passes
+        assert (state["cost"], state["retry_after_s"]) == (1, 60)
+        assert state["verdict"].startswith("one more use is refused; retry after 60 s, at ")
+        await desk.clock.advance(59)
+        assert (await desk.ask("GET"))["retry_after_s"] == 1
+        await desk.clock.advance(1)
+        assert (await desk.ask("GET"))["verdict"] == "one more use passes"
+        assert (await desk.ask("GET", cost="3"))["verdict"].endswith("; no retry will pass")
+        assert (await desk.ask("GET", "limits/open/keys/192.0.2.1"))["verdict"] == "one more at once passes"
+
+    at_desk(work)
+
+
+def test_looking_at_a_key_begins_no_block_and_tells_of_one() -> None:
+    async def work(desk: Desk) -> None:
+        place = "limits/guess/keys/192.0.2.1"
+        await desk.ask("PUT", unlimited="true")
+        assert [await desk.passes(path="/guess") for _ in range(2)] == [True, True]
+        for _ in range(2):
+            state = await desk.ask("GET", place)
+            assert (state["blocked"], state["retry_after_s"]) == (None, 600), "as a caller would be told"
+        await desk.clock.advance(60)
+        assert (await desk.ask("GET", place))["allowed"], "nobody asked, so nobody is blocked"
+        assert [await desk.passes(path="/guess") for _ in range(3)] == [True, True, False]
+        await desk.clock.advance(100)
+        state = await desk.ask("GET", place)
+        assert (state["blocked"]["by"], state["blocked"]["left_s"]) == ("block_for", 500)
+
+    at_desk(work)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "query", "status", "said"),
     [
@@ -203,6 +241,9 @@ def test_what_is_given_back_ends_no_block_and_says_so() -> None:
         ("DELETE", f"{KEY}/override", {}, 404, "nothing special holds"),
         ("PUT", "limits/login/keys/999.1.1.1", {"blocked": "true"}, 400, "counts by address"),
         ("GET", "limits/login/keys/2001:db8::%2F48", {}, 400, "2001:db8::/64 as one client"),
+        ("GET", KEY, {"cost": "0"}, 400, "a cost is 1 to 1000000, not 0"),
+        ("GET", KEY, {"cost": "x"}, 400, "'x' is no whole number"),
+        ("GET", "limits/open/keys/192.0.2.1", {"cost": "2"}, 400, "gives places, and a request takes one"),
         ("POST", f"{KEY}/grant", {"uses": "0"}, 400, "at least one"),
         ("POST", f"{KEY}/grant", {"uses": "many"}, 400, "'many' is no whole number"),
         ("POST", "limits/open/keys/192.0.2.1/grant", {"uses": "1"}, 400, "places"),

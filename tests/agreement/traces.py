@@ -14,7 +14,15 @@ from typing import Any, TypeAlias
 import redis
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
-from silence_gateway.stores.limit_batch import deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.core.prospect import Prospect
+from silence_gateway.stores.limit_batch import (
+    deliver,
+    pack_changes,
+    pack_looks,
+    pack_requests,
+    read_changes,
+    read_looks,
+)
 from silence_gateway.stores.limits_memory import Key, MemoryLimitStore, Table
 
 START_US = 1_764_000_000_000_000
@@ -28,6 +36,10 @@ class SetClock:
     def __init__(self) -> None:
         self.at_us = START_US
 
+    def now_us(self) -> int:
+        """The same: the store counts in microseconds since the epoch."""
+        return self.at_us
+
     def monotonic_s(self) -> Fraction:
         """A fraction, because a float cannot hold every microsecond of such a large number."""
         return Fraction(self.at_us, 1_000_000)
@@ -37,7 +49,7 @@ class SteppedStore(MemoryLimitStore):
     """The memory store on a clock that may step back."""
 
     def __init__(self, clock: SetClock) -> None:
-        super().__init__(clock)  # type: ignore[arg-type]  # nothing but `monotonic_s` is ever asked
+        super().__init__(clock)  # type: ignore[arg-type]  # no timer is ever asked for
 
     def forget(self, rule: LimitRule, table: Table, now_us: int) -> None:
         """Keep everything: what was forgotten in time does not come back when time does."""
@@ -79,6 +91,9 @@ class Twin:
         packed = pack_requests([(asks, None) for asks in requests], name_of)  # type: ignore[misc]
         return asyncio.run(read(self.call(packed, now_us)))
 
+    def look(self, asks: Request, now_us: int) -> list[Prospect]:
+        return read_looks(asks, self.call(pack_looks(asks, name_of), now_us))
+
     def adjust(self, changes: Sequence[Change], now_us: int) -> list[Changed]:
         return read_changes(self.call(pack_changes(changes, name_of), now_us))
 
@@ -119,6 +134,9 @@ def check_trace(valkey: redis.Redis, rules: Sequence[LimitRule], trace: list[tup
         moments.append(clock.at_us)
         if what == "decide":
             requests = [asks_of(rules, asked, key) for asked, key in said]
+            # Looked at before, so that a look which changed anything would show in what is decided.
+            for asks in requests:
+                assert twin.look(asks, clock.at_us) == store.look_now(asks)
             assert twin.decide(requests, clock.at_us) == [store.decide_now(asks) for asks in requests]
         else:
             changes = [change_of(rules, moments, change) for change in said]

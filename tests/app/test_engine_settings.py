@@ -36,9 +36,12 @@ upstreams:
     shedding: {target: 10ms, interval: 200ms}
     timeout: 2s
     max_message: 1MiB
+    compression: zstd
+    compress_over: 2KiB
     health: {interval: 2s, timeout: 1s, unhealthy_after: 5, healthy_after: 4, service: shop.Shop}
     breaker: {failure_ratio: 0.25, min_calls: 7, window: 3s, consecutive: 9, cool_down: 4s}
-    pool: {max_connections: 2, max_streams: 50, keepalive: 60s, idle_timeout: 1m}
+    pool: {min_connections: 0, max_connections: 2, max_streams: 50, keepalive: 60s, idle_timeout: 1m,
+           max_connection_age: 1h}
 routes:
   - {match: {path: /v1/**, methods: [GET]}, upstream: shop, timeout: 250ms, importance: high}
 limits:
@@ -84,12 +87,14 @@ def test_an_upstream_is_told_everything(config: GatewayConfig) -> None:
 
     assert [endpoint.address for endpoint in told.endpoints] == ["a:1", "[::1]:2", "unix:/run/shop.sock"]
     assert (told.balancer, told.timeout_s, told.max_message_bytes) == ("round_robin", 2.0, 1024 * 1024)
+    assert (told.compression, told.compress_over_bytes) == ("zstd", 2048)
     assert told.health is not None
     assert (told.health.interval_s, told.health.unhealthy_after, told.health.healthy_after) == (2.0, 5, 4)
     assert told.health.service == "shop.Shop"
     assert (told.breaker.failure_ratio, told.breaker.min_calls, told.breaker.consecutive) == (0.25, 7, 9)
     assert (told.breaker.window_s, told.breaker.cool_down_s) == (3.0, 4.0)
-    assert (told.pool.max_connections, told.pool.max_streams) == (2, 50)
+    assert (told.pool.min_connections, told.pool.max_connections, told.pool.max_streams) == (0, 2, 50)
+    assert told.pool.max_connection_age_s == 3600.0
     assert (told.pool.keepalive_s, told.pool.idle_timeout_s) == (60.0, 60.0)
     assert told.tls is None
 

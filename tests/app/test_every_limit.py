@@ -149,6 +149,12 @@ def test_explain_tells_what_a_request_would_meet_at_every_limit() -> None:
         said = await get("limits/explain", path="/v1/things", ip="192.0.2.1")
         assert [limit["name"] for limit in said["limits"]] == NAMES
         assert "None" not in explained(said)
+        outcomes = {limit["name"]: limit["outcome"] for limit in said["limits"] if not limit["allowed"]}
+        assert outcomes.keys() == {"jail", "places", "watched"}
+        assert "block_for blocks its key for " in outcomes["jail"]
+        assert outcomes["places"].startswith("refuses: all ")
+        assert outcomes["watched"].startswith("would refuse, in shadow: ")
+        assert said["refused_by"] == ["jail", "places"]
         steps = await explain_request(
             LOADED.config, gateway.services, Request("GET", "/v1/things", {}, peer="192.0.2.1")
         )

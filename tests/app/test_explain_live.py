@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_what_each_limit_would_make_of_it_is_said_in_words() -> None:
             return {limit["name"]: limit["outcome"] for limit in body["limits"]}
 
         assert set((await outcomes()).values()) == {"passes"}
-        assert (await outcomes(x_cost="11"))["costly"] == "refuses: costs 11, the whole limit is 10"
+        never = "refuses: costs 11, the whole limit is 10; it can never pass"
+        assert (await outcomes(x_cost="11"))["costly"] == never
         assert (await outcomes(x_cost="many"))["costly"].startswith("answers 400: the header x-cost")
         matched = limiter.match("GET", "/v1/drinks/tea", "")
         assert matched is not None
@@ -83,8 +85,8 @@ def test_what_each_limit_would_make_of_it_is_said_in_words() -> None:
                 Request("GET", "/v1/drinks/tea", {b"x-cost": b"1"}, peer="198.51.100.7"), matched
             )
         after = await outcomes(x_cost="6")
-        assert after["costly"] == "refuses: costs 6, 5 left"
-        assert after["drinks"] == "would refuse, in shadow: costs 1, 0 left"
+        assert after["costly"].startswith("refuses: costs 6, 5 left; passes in 1m, at 20")
+        assert after["drinks"].startswith("would refuse, in shadow: costs 1, 0 left; passes in 1m, at 20")
         await limiter.put_override("all", "198.51.100.7", {"blocked": True}, "test")
         await limiter.put_override("costly", "198.51.100.7", {"unlimited": True}, "test")
         after = await outcomes(x_cost="6")
@@ -92,6 +94,72 @@ def test_what_each_limit_would_make_of_it_is_said_in_words() -> None:
             "refuses: its key is blocked for ever",
             "passes: its key is unlimited",
         )
+
+    asking(work)
+
+
+def test_the_verdict_is_what_the_caller_would_be_answered_and_when_it_passes() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        limiter = gateway.limiter
+        assert limiter is not None
+        assert gateway.limit_engine is not None
+        gateway.limit_engine.start()
+
+        async def verdict(path: str = "/v1/drinks/tea", *, method: str = "GET", cost: str = "1") -> Any:
+            return await explained(
+                instance, method=method, path=path, ip="198.51.100.7", header=f"X-Cost: {cost}"
+            )
+
+        said = await verdict()
+        assert (said["verdict"], said["allowed"], said["status"]) == ("allowed by its limits", True, None)
+        assert (said["refused_by"], said["retry_after_s"], said["retry_at_us"]) == ([], None, None)
+        said = await verdict(cost="many")
+        assert (said["status"], said["allowed"], said["limits"][2]["cost"]) == (400, False, None)
+        assert said["verdict"].startswith("answered 400 bad request: the header x-cost")
+        said = await verdict("/nowhere")
+        assert (said["status"], said["verdict"]) == (
+            404,
+            "allowed by its limits; then answered 404 nothing is served here",
+        )
+        for path in ("/v1/drinks/tea", "/api/publish"):
+            said = await verdict(path, method="DELETE")
+            assert (said["status"], said["allowed"]) == (405, False)
+
+        matched = limiter.match("GET", "/v1/drinks/tea", "")
+        assert matched is not None
+        request = Request("GET", "/v1/drinks/tea", {b"x-cost": b"2"}, peer="198.51.100.7")
+        for _ in range(5):
+            await limiter.admit(request, matched)
+        said = await verdict()
+        assert (said["status"], said["allowed"], said["refused_by"]) == (429, False, ["costly"])
+        assert 59 < said["retry_after_s"] <= 60
+        assert said["verdict"].startswith("refused by costly; retry after 60 s, at 20")
+        assert [limit["allowed"] for limit in said["limits"][:3]] == [True, False, False]
+        await limiter.put_override("costly", "198.51.100.7", {"unlimited": True}, "test")
+        said = await verdict()
+        assert said["verdict"] == "allowed by its limits (drinks would refuse it, in shadow)"
+        await limiter.put_override("costly", "198.51.100.7", {"blocked": True, "ttl": 600}, "test")
+        said = await verdict()
+        assert (said["limits"][2]["rate"], said["limits"][2]["own_rate"]) == ("blocked", "10/m")
+        assert 599 < said["limits"][2]["blocked"]["left_s"] <= 600
+        await limiter.put_override("all", "198.51.100.7", {"blocked": True}, "test")
+        said = await verdict()
+        assert (said["verdict"], said["retry_after_s"]) == (
+            "refused by all, costly; no retry will pass",
+            None,
+        )
+
+    asking(work)
+
+
+def test_while_an_upstreams_methods_are_not_known_a_path_may_be_its_own() -> None:
+    async def work(gateway: Gateway, instance: LocalInstance) -> None:
+        assert gateway.routes is not None
+        gateway.routes.now = replace(gateway.routes.now, unknown=("cafe",))
+        said = await explained(instance, path="/nowhere")
+
+        assert (said["status"], said["allowed"]) == (503, False)
+        assert "cafe are not known yet" in said["steps"][1]["why"]
 
     asking(work)
 
@@ -141,6 +209,8 @@ def test_lists_changed_at_run_time_decide() -> None:
         allowed = await explained(instance, path="/v1/drinks", ip="198.51.100.9")
 
         assert denied["limits"] == allowed["limits"] == []
+        assert (denied["verdict"], denied["status"]) == ("answered 403 access denied", 403)
+        assert allowed["verdict"] == "allowed: its address is on access.allow, so no limit applies"
         assert "403 access denied" in [step["decided"] for step in denied["steps"]]
         assert "let in, no limit applies" in [step["decided"] for step in allowed["steps"]]
 

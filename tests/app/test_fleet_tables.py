@@ -17,37 +17,6 @@ def shown(what: str, body: Any) -> list[str]:
     return VIEWS[what](body, NOW_US).splitlines()
 
 
-def endpoint(address: str, **more: Any) -> dict[str, Any]:
-    return {
-        "address": address, "state": "ready", "reason": "", "active": True, "health": "healthy",
-        "breaker": "closed", "calls": 5, "in_flight": 1, "failures": {}, "connections": 1,
-    } | more  # fmt: skip
-
-
-def test_upstreams_are_a_row_for_each_endpoint() -> None:
-    body = [
-        {
-            "name": "cafe",
-            "calls_by_code": {"OK": 9, "UNAVAILABLE": 1},
-            "failovers": 2,
-            "waiting": 0,
-            "endpoints": [
-                endpoint("127.0.0.1:1", failures={"UNAVAILABLE": 1, "INTERNAL": 2}),
-                endpoint("127.0.0.1:2", state="out", reason="not connected", connections=0),
-                endpoint("127.0.0.1:3", active=False),
-            ],
-        }
-    ]
-
-    assert shown("upstreams", body) == [
-        "UPSTREAM  ENDPOINT     STATE    HEALTH   BREAKER  CALLS  FAILED  NOW  CONNS  WHY",
-        "cafe      127.0.0.1:1  ready    healthy  closed   5      3       1    1      -",
-        "cafe      127.0.0.1:2  out      healthy  closed   5      0       1    0      not connected",
-        "cafe      127.0.0.1:3  drained  healthy  closed   5      0       1    1      -",
-        "cafe: 9 OK, 1 UNAVAILABLE, 2 offered to another endpoint",
-    ]
-
-
 def limit(**more: Any) -> dict[str, Any]:
     return {
         "name": "login", "rate": "100/m", "algorithm": "sliding_window", "burst": None, "key": ["client_ip"],

@@ -60,7 +60,11 @@ def test_a_limit_says_since_when_it_counts_and_in_whose_name() -> None:
     ],
 )
 def test_an_exception_of_a_key_says_what_until_when_and_why(held: Any, text: str) -> None:
-    assert VIEWS["key"]({"override": held}).splitlines()[-1] == f"override: {text}"
+    body = {"name": "a", "override": held}
+    assert VIEWS["key"](body).splitlines()[-1] == f"a has an exception for this key: {text}"
+    told = VIEWS["key"]({**body, "own_rate": "3/m", "rate": "9/m"}).splitlines()
+    assert told[-1].endswith(f"{text}; all other keys have 3/m")
+    assert "9/m (exception)" in told[1]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +88,38 @@ def test_a_wait_is_in_whole_seconds_and_never_too_short(reset_s: Any, text: str)
 
 
 def test_what_is_never_free_again_says_never() -> None:
-    assert VIEWS["key"]({"name": "a", "key": "k", "remaining": 0, "limit": 2, "reset_s": None}).endswith(
-        "never"
-    )
-    assert not VIEWS["key"]({"name": "a", "key": "k"}).endswith("never"), "another version says nothing"
+    body = {"name": "a", "key": "k", "remaining": 0, "limit": 2}
+    assert "never" in VIEWS["key"]({**body, "reset_s": None}).splitlines()[1]
+    assert "never" not in VIEWS["key"](body), "another version says nothing"
+
+
+def test_the_verdict_comes_first_and_why_a_limit_refuses_last() -> None:
+    body = {
+        "verdict": "refused by a; retry after 9 s, at 2027-01-15 08:00:00 UTC",
+        "steps": [{"what": "client", "decided": "::1", "why": "the peer", "status": None}],
+        "limits": [
+            {
+                "name": "a", "rate": "20/m", "burst": 15, "by": ["client_ip"], "key": "::1", "limit": 15,
+                "remaining": 0, "reset_s": 45, "allowed": False, "outcome": "refuses: costs 1, 0 left",
+                "why": "any request", "counted_by": "this instance",
+            },
+            {"name": "b", "outcome": "passes", "allowed": True, "counted_by": "fleet"},
+        ],
+    }  # fmt: skip
+
+    assert VIEWS["explain"](body).splitlines() == [
+        "refused by a; retry after 9 s, at 2027-01-15 08:00:00 UTC",
+        "",
+        "STEP    DECIDED  WHY",
+        "client  ::1      the peer",
+        "",
+        "LIMIT  RATE                BY         KEY  LEFT  OF  FULL AGAIN IN  PASSES  COUNTS",
+        "a      20/m, bucket of 15  client_ip  ::1  0     15  45s            no      any request",
+        "b      -                   -          -    -     -   -              yes     -",
+        "",
+        "a refuses: costs 1, 0 left",
+        "told by this instance alone: the store is away, or not shared",
+    ]
 
 
 def test_a_request_that_no_limit_counts_says_so() -> None:
@@ -98,6 +130,7 @@ NAMES = [
     "name", "limit", "key", "remaining", "reset_s", "override", "top", "requests", "denied", "by", "window",
     "windows", "1m", "1h", "unique_clients", "steps", "limits", "what", "decided", "why", "rate", "match",
     "counted_by", "since_us", "top_denied", "allowed", "reset", "until_us", "reason", "outcome", "cost",
+    "verdict", "own_rate", "burst",
 ]  # fmt: skip
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5)
 anything = st.recursive(

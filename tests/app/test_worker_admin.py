@@ -131,12 +131,35 @@ def test_statistics_without_a_shared_store_are_reset_by_every_worker(tmp_path: P
     assert of_one == (Answer(200, {"reset": ["a"]}), [0])
 
 
-def test_counts_are_added_and_descriptions_are_not() -> None:
-    def endpoint(calls: int) -> dict[str, object]:
-        return {"address": "a:1", "calls": calls, "weight": 2, "priority": 1, "since_us": 7, "active": True}
+def test_totals_are_added_and_words_are_not() -> None:
+    one = {"requests": {"total": 1, "by_status": {"200": 1}}, "store": {"state": "up"}}
+    two = {"requests": {"total": 2, "by_status": {"404": 2}}, "store": {"state": "up"}}
 
-    together = added(
-        [[{"name": "x", "endpoints": [endpoint(1)]}], [{"name": "x", "endpoints": [endpoint(2)]}]]
-    )
+    assert added([one, two]) == {
+        "requests": {"total": 3, "by_status": {"200": 1, "404": 2}},
+        "store": {"state": "up"},
+    }
 
-    assert together == [{"name": "x", "endpoints": [endpoint(3)]}]
+
+@pytest.mark.parametrize("wanted", [{}, {"histograms": "false"}, {"histograms": "true"}])
+def test_upstreams_are_put_together_from_histograms_whoever_wants_them(
+    wanted: dict[str, str], tmp_path: Path
+) -> None:
+    told = {
+        "name": "shop", "since_us": 5, "instances": ["i"], "departed": [], "endpoints": [],
+        "latency": {"calls": 2, "p50_s": 0.1, "p90_s": 0.1, "p99_s": 0.1, "counts": {"0.1": 2}},
+    }  # fmt: skip
+    answers = [said(200, json.dumps([told]).encode())] * 3
+
+    answer, asked = of_workers(tmp_path, Ask("GET", "upstreams", wanted), answers)
+
+    (shop,) = answer.body
+    assert asked == [0, 1, 2]
+    assert (shop["instances"], shop["latency"]["calls"]) == (["i"] * 3, 6)
+    assert shop["latency"].get("counts") == ({"0.1": 6} if wanted.get("histograms") == "true" else None)
+
+
+def test_what_every_worker_refuses_is_refused(tmp_path: Path) -> None:
+    answer, _ = of_workers(tmp_path, Ask("GET", "upstreams/x"), [said(404, b'{"error": "no x"}')] * 2)
+
+    assert answer == Answer(404, {"error": "no x"})

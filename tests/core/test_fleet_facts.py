@@ -43,6 +43,8 @@ names = st.text("0123456789abcdef", max_size=16)
         fence=numbers,
         count=numbers,
         by=names,
+        since_us=numbers,
+        checked_us=numbers,
     )
 )
 def test_a_health_fact_survives_the_trip(fact: HealthFact) -> None:
@@ -111,10 +113,18 @@ GOOD_HEALTH: dict[str, Any] = {"health": "healthy", "last": "serving", "fence": 
 GOOD_BREAKER: dict[str, Any] = {"state": "open", "term": 1, "at_us": 1, "by": "a"}
 
 
+def test_a_prober_that_does_not_say_since_when_is_understood() -> None:
+    fact = read_health(json.dumps(GOOD_HEALTH).encode())
+
+    assert (fact.since_us, fact.checked_us) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"health": "doubted"},
+        {"since_us": -1},
+        {"checked_us": "now"},
         {"health": "unknown"},
         {"health": 1},
         {"last": "maybe"},

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gzip
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.grpc_messages import (
+    APART_BYTES,
     Fault,
     MessageFault,
     MessageInbox,
     RawMessage,
     framed,
     gunzip,
+    in_pieces,
+    pack,
     unzstd,
 )
 
@@ -37,13 +41,15 @@ def all_of(inbox: MessageInbox) -> list[RawMessage]:
 @given(
     messages=st.lists(st.tuples(st.binary(max_size=200), st.booleans()), max_size=6),
     cuts=st.lists(st.integers(1, 50), max_size=40),
+    encoding=st.sampled_from([b"gzip", b"zstd"]),
 )
-def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: list[int]) -> None:
+def test_messages_survive_any_cutting(
+    messages: list[tuple[bytes, bool]], cuts: list[int], encoding: bytes
+) -> None:
     wire = b""
     for message, packed in messages:
-        content = gzip.compress(message) if packed else message
-        wire += bytes((packed,)) + framed(content)[1:]
-    reader = MessageInbox(b"gzip", 1_000)
+        wire += framed(pack(encoding, message) if packed else message, packed=packed)
+    reader = MessageInbox(encoding, 1_000)
     got = []
     for cut in [*cuts, len(wire) + 1]:
         reader.put(wire[:cut])
@@ -52,6 +58,52 @@ def test_messages_survive_any_cutting(messages: list[tuple[bytes, bool]], cuts: 
 
     assert got == [message for message, _ in messages]
     assert reader.pending == reader.missing == 0
+
+
+@pytest.mark.parametrize("size", [0, 5, APART_BYTES - 1, APART_BYTES, 100_000])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_large_message_stays_beside_what_goes_before_it(size: int, *, packed: bool) -> None:
+    message = bytes(size)
+
+    pieces = in_pieces(message, packed=packed)
+
+    assert b"".join(pieces) == framed(message, packed=packed)
+    assert (pieces[-1] is message) is (size >= APART_BYTES)
+
+
+@given(cuts=st.lists(st.integers(1, 30_000), min_size=1, max_size=12), first=st.integers(0, 70_000))
+def test_a_message_in_pieces_is_put_together_with_what_follows_left_alone(
+    cuts: list[int], first: int
+) -> None:
+    """Pieces large and small, kept as they came or put together, and ends of messages anywhere in them."""
+    messages = [bytes([number]) * size for number, size in enumerate((first, 3, 40_000), 1)]
+    wire = b"".join(framed(message) for message in messages)
+    inbox = MessageInbox(b"", 100_000)
+    got: list[RawMessage] = []
+    at = turn = 0
+    while at < len(wire):
+        inbox.put(wire[at : at + cuts[turn % len(cuts)]])
+        at += cuts[turn % len(cuts)]
+        turn += 1
+        if turn % 3 == 0:
+            got += all_of(inbox)
+
+    got += all_of(inbox)
+    assert [message for _, message in got] == messages
+    assert inbox.pending == inbox.missing == 0
+
+
+@pytest.mark.parametrize("unpack", [gunzip, unzstd])
+def test_a_bomb_is_not_unfolded(unpack: Callable[[bytes, int], bytes]) -> None:
+    packed = pack(b"gzip" if unpack is gunzip else b"zstd", bytes(1_000_000))
+    with pytest.raises(MessageFault, match="more than 999999 bytes"):
+        unpack(packed, 999_999)
+    assert unpack(packed, 1_000_000) == bytes(1_000_000)
+
+
+def test_what_nobody_knows_is_not_packed() -> None:
+    with pytest.raises(ValueError, match="nothing is packed by b'br'"):
+        pack(b"br", b"message")
 
 
 def test_single_bytes_do_not_become_objects_of_their_own() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from tests.edge.http2_scene import BROKEN, ECHO, LATER, run, scene
 
 from silence_gateway.core import h2_frames as h2
-from silence_gateway.core.grpc_messages import framed
+from silence_gateway.core.grpc_messages import framed, pack
 from silence_gateway.edge.grpc_server import UnaryCall, unary
 from silence_gateway.errors import (
     AccessDenied,
@@ -30,8 +29,8 @@ from silence_gateway.testing.h2_client import call, data, head_of, headers
 TRY = b"/test.Echo/Try"
 
 
-def packed(message: bytes) -> bytes:
-    content = gzip.compress(message)
+def packed(message: bytes, encoding: bytes = b"gzip") -> bytes:
+    content = pack(encoding, message)
     return b"\x01" + len(content).to_bytes(4, "big") + content
 
 
@@ -58,6 +57,8 @@ def test_a_message_may_come_in_pieces(step: int) -> None:
     ("encoding", "wire", "status"),
     [
         pytest.param(b"gzip", packed(b"hello"), 0, id="gzip"),
+        pytest.param(b"zstd", packed(b"hello", b"zstd"), 0, id="zstd"),
+        pytest.param(b"zstd", packed(b"hello", b"gzip"), 13, id="not-zstd"),
         pytest.param(b"gzip", framed(b"hello"), 0, id="not-packed-although-it-could-be"),
         pytest.param(b"gzip", packed(bytes(2_000)), 8, id="a-bomb"),
         pytest.param(b"gzip", b"\x01\0\0\0\x05hello", 13, id="not-gzip"),
@@ -110,7 +111,7 @@ def test_an_unknown_encoding_is_told_which_are_known() -> None:
             )
 
             (block,) = await client.blocks(1)
-            assert block[b"grpc-accept-encoding"] == b"identity,gzip"
+            assert block[b"grpc-accept-encoding"] == b"identity,gzip,zstd"
             assert b"'br'" in block[b"grpc-message"]
 
     run(scenario())

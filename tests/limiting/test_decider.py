@@ -23,6 +23,7 @@ from silence_gateway.core.limits import (
     Mode,
     Op,
 )
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.limiting.decider import Decider
@@ -370,3 +371,59 @@ def test_without_exceptions_nothing_is_looked_up() -> None:
 
     assert decider.counts([Ask(RULE, "k")]) == [True]
     assert decider.rule_of(RULE, "k") is RULE
+
+
+# -- looking ------------------------------------------------------------------------------------------
+
+
+async def look(decider: Decider, cost: int = 1, rule: LimitRule = RULE) -> Prospect:
+    [prospect] = await decider.look([Ask(rule, "k", cost)])
+    return prospect
+
+
+def test_looking_tells_what_would_be_decided_whatever_holds_for_the_key_and_spends_nothing() -> None:
+    async def scenario() -> None:
+        fleet = Instances(1)
+        [decider] = fleet.deciders
+        overrides = decider.overrides
+        assert overrides is not None
+        for said in (
+            {"rate": "2/minute"},
+            {"unlimited": True},
+            {"blocked": True},
+            {"blocked": True, "ttl": 9},
+        ):
+            await overrides.put(RULE, "k", "k", said, "test")
+            told = [await look(decider) for _ in range(4)][-1]
+            [decision] = await ask(decider, Ask(RULE, "k"))
+            assert (told.passes, told.limit) == (decision.allowed, decision.limit), said
+            assert told.retry_after_us == decision.retry_after_us, said
+            assert (await look(decider, 0)).passes, "a look at what is left always passes"
+        assert fleet.store.used(RULE, "k") == 1, "and nothing but what was decided has been spent"
+
+    run(scenario)
+
+
+def test_looking_tells_of_a_refusal_that_is_remembered_here_though_the_store_has_forgotten() -> None:
+    """Somebody removed the key by hand: this instance goes on to refuse for a while, and says so."""
+
+    async def scenario() -> None:
+        fleet = Instances(1)
+        [decider] = fleet.deciders
+        await ask(decider, Ask(RULE, "k", 5))
+        assert not (await ask(decider, Ask(RULE, "k")))[0].allowed
+        await fleet.store.reset(RULE, "k")
+        await fleet.clock.advance(20)
+
+        [refused] = await ask(decider, Ask(RULE, "k"))
+        told = await look(decider)
+        assert (told.passes, refused.allowed) == (False, False)
+        assert (told.retry_after_us, told.remaining) == (refused.retry_after_us, 0)
+        assert (await look(decider, 2)).passes, "of another cost nothing is remembered"
+        assert (await look(decider, 6)).retry_after_us == NEVER
+        assert (await look(decider, rule=rule_of(mode=Mode.SHADOW))).passes
+        await fleet.clock.advance(40)
+        assert (await look(decider)).passes
+        assert decider.denials.answered == 1, "looking is not counted as an answer"
+
+    run(scenario)

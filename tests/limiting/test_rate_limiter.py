@@ -32,10 +32,11 @@ def test_ten_lines_limit_anything() -> None:
 
 
 def test_what_is_counted_here_is_decided_without_an_event_loop() -> None:
-    limiter = RateLimiter(clock=FakeClock())
+    clock = FakeClock()
+    limiter = RateLimiter(clock=clock)
     login = limiter.limit("login", "2/hour")
 
-    assert login.try_acquire_now("ann", 2) == Decision(True, 2, 0, 0, 3_600_000_000)
+    assert login.try_acquire_now("ann", 2) == Decision(True, 2, 0, 0, 3_600_000_000, clock.now_us())
     refused = login.try_acquire_now("ann")
     assert refused is not None
     assert not refused.allowed
@@ -47,11 +48,12 @@ def test_what_is_counted_here_is_decided_without_an_event_loop() -> None:
 
 def test_limits_are_declared_once_and_asked_by_name() -> None:
     async def scenario() -> None:
-        limiter = RateLimiter(clock=FakeClock())
+        clock = FakeClock()
+        limiter = RateLimiter(clock=clock)
         bucket = limiter.limit("api", "10/s", algorithm="token_bucket", burst=3)
 
         assert limiter.limit("api", "10/s", algorithm="token_bucket", burst=3) is bucket
-        assert await limiter.acquire("api", "k", 2) == Decision(True, 3, 1, 0, 200_000)
+        assert await limiter.acquire("api", "k", 2) == Decision(True, 3, 1, 0, 200_000, clock.now_us())
         assert not (await limiter.try_acquire("api", "k", 2)).allowed
         with pytest.raises(ValueError, match="declared already"):
             limiter.limit("api", "11/s")

@@ -235,6 +235,38 @@ def test_a_refused_connection_fails_what_waits_at_once() -> None:
     asyncio.run(scenario())
 
 
+def test_a_lane_that_may_not_connect_soon_speaks_against_the_server_and_one_that_soon_may_does_not() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.lane.connect()
+        turn = asyncio.Event()
+
+        async def wait() -> None:
+            await turn.wait()
+
+        bench.lane.turn = wait
+        bench.wire.close("cut")
+        await settle()
+        early = bench.lane.call(b"GET", b"a")
+        await settle()
+        assert isinstance(early.exception(), StoreUnavailable)
+        assert bench.witness.faults == [], "a moment without a connection is no trouble yet"
+        await bench.clock.advance(0.025)
+        late = bench.lane.call(b"GET", b"a")
+        await settle()
+        assert isinstance(late.exception(), StoreUnavailable)
+        assert bench.witness.faults == [Fault.UNREACHABLE]
+        turn.set()
+        await settle()
+        fine = bench.lane.call(b"GET", b"a")
+        await settle()
+        bench.wire.answer(bulk(b"v"))
+        assert await fine == b"v"
+        assert bench.witness.faults == [Fault.UNREACHABLE]
+
+    asyncio.run(scenario())
+
+
 def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
     async def scenario() -> None:
         bench = Bench()

@@ -34,9 +34,14 @@ class Knocks:
 
     def __init__(self, draw: Callable[[], float] = lambda: 0.0) -> None:
         self.clock = FakeClock()
+        self.draw = draw
         self.pace = Pace(self.clock, draw)
         self.went: list[tuple[str, float]] = []
         self.tasks: list[asyncio.Task[None]] = []
+
+    def join(self) -> None:
+        """The server joins a store that is in use."""
+        self.pace = Pace(self.clock, self.draw, joins=True)
 
     def ask(self, *lanes: str) -> None:
         for lane in lanes:
@@ -79,6 +84,20 @@ def test_the_first_connection_of_each_lane_waits_for_nothing() -> None:
         await settle()
 
         assert set(knocks.names) == set(LANES)
+
+    knocking(scenario)
+
+
+def test_at_a_server_that_joins_the_first_connections_count_and_the_request_path_goes_at_once() -> None:
+    async def scenario(knocks: Knocks) -> None:
+        knocks.join()
+        knocks.ask(GENERAL, SUBSCRIBER, HOT, PROBE)
+        await settle()
+        assert knocks.names == [HOT, PROBE]
+        await knocks.clock.advance(0.9)
+        assert knocks.names == [HOT, PROBE]
+        await knocks.clock.advance(0.2)
+        assert knocks.names == [HOT, PROBE, GENERAL, SUBSCRIBER]
 
     knocking(scenario)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.limits import Algorithm, Ask, Change, Decision, LimitRule, Mode, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.contracts import Script
@@ -77,6 +78,9 @@ class Servers(ClusterLimitStore):
         [number] = {self.server_of(change.rule, change.key) for change in changes}
         self.given_back += len(changes)
         self.servers[number].adjust_now(changes)
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        return [self.servers[self.server_of(ask.rule, ask.key)].look_now([ask])[0] for ask in asks]
 
     async def adjust(self, changes: Sequence[Change]) -> Any:
         return [

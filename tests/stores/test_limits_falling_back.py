@@ -21,6 +21,7 @@ from silence_gateway.core.limits import (
     Op,
     WhenDown,
 )
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.core.rates import Rate
 from silence_gateway.errors import StoreMisconfigured, StoreUnavailable
 from silence_gateway.stores import limits_falling_back
@@ -60,6 +61,13 @@ class Fleet:
             raise self.fault
         assert not any(ask.key in self.away for ask in asks), "who is known to be away is not asked"
         return self.shared.decide_now(asks)
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        self.asked += 1
+        if self.fault:
+            raise self.fault
+        assert not any(ask.key in self.away for ask in asks), "who is known to be away is not asked"
+        return self.shared.look_now(asks)
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         self.adjusted += changes
@@ -408,6 +416,54 @@ def test_together_they_admit_at_most_the_stated_bound_in_any_window(
             assert sum(end_us - 1_000_000 < at_us <= end_us for at_us in granted) <= count + max(
                 count, instances
             )
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("when_down", "told"),
+    [
+        (WhenDown.LOCAL_SHARE, (5, 5, True)),
+        (WhenDown.LOCAL_FULL, (10, 10, True)),
+        (WhenDown.ALLOW, (10, 10, True)),
+        (WhenDown.DENY, (10, 0, False)),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_while_the_store_is_away_it_is_told_what_is_met_here(
+    when_down: WhenDown, told: tuple[int, int, bool], known: bool
+) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock, instances=2)
+        store = FallingBackLimitStore(fleet, fleet, clock)
+        ask = Ask(rule_of(when_down=when_down), "k")
+        [before] = await store.look([ask])
+        assert (before.remaining, before.at_us >= 0) == (10, True)
+
+        fleet.up = not known
+        fleet.fault = StoreUnavailable("away")
+        [prospect] = await store.look([ask])
+        assert (prospect.limit, prospect.remaining, prospect.passes) == told
+        assert prospect.at_us < 0, "it says that the fleet was not asked"
+        assert store.owed == {}, "looking owes nothing"
+        [decision] = await store.decide([ask])
+        assert decision.allowed is prospect.passes
+        assert decision.retry_after_us == prospect.retry_after_us
+
+    asyncio.run(scenario())
+
+
+def test_of_limits_on_several_servers_each_is_told_by_whoever_would_decide_it() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        fleet = Fleet(clock, instances=2)
+        store = spread_store(fleet, clock)
+        fleet.away = {"b"}
+        rule = rule_of()
+        prospects = await store.look([Ask(rule, "a"), Ask(rule, "b"), Ask(rule, "c")])
+        assert [one.remaining for one in prospects] == [10, 5, 10]
+        assert [one.at_us < 0 for one in prospects] == [False, True, False]
 
     asyncio.run(scenario())
 

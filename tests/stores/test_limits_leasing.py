@@ -83,6 +83,28 @@ def test_it_keeps_every_promise_of_a_limit_store() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_held_here_is_told_as_left_and_is_not_spent_by_telling() -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        store = LeasingLimitStore(DistantLimitStore(clock), clock)
+        rule = rule_of(1000, 20)
+        await warm(store, rule)
+        await spend(store, rule)
+        mine = held(store)
+        assert mine > 0
+        # Somebody else takes all that the store has left.
+        left = 1000 - store.shared.used(rule, "k")  # type: ignore[attr-defined]
+        await store.shared.adjust([Change(Op.CHARGE, rule, "k", left)])
+
+        told = await store.look([Ask(rule, "k", cost) for cost in (1, mine, mine + 1)])
+        assert [one.remaining for one in told] == [mine] * 3
+        assert [one.passes for one in told] == [True, True, False]
+        assert held(store) == mine
+        assert [await spend(store, rule) for _ in range(mine + 1)] == [True] * mine + [False]
+
+    asyncio.run(scenario())
+
+
 class Fleet:
     """Some instances over one store, whatever happens to them, and when what they let through passed."""
 

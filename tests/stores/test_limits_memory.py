@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from dataclasses import replace
 
+import pytest
+
 from silence_gateway.core.limits import Algorithm, Ask, Change, LimitRule, Op
-from silence_gateway.core.rates import Rate
+from silence_gateway.core.rates import Rate, parse_rate
 from silence_gateway.stores.limits_memory import MAX_KEY_CHARS, MemoryLimitStore, kept_as
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.limit_checks import check_limit_store
@@ -21,6 +24,30 @@ def test_it_keeps_every_promise() -> None:
         await check_limit_store(MemoryLimitStore(clock), clock.advance)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("rate", "now", "ends"),
+    [
+        ("3/hour", "2026-11-28T21:12:00", "2026-11-28T22:00:00"),
+        ("3/day", "2026-11-28T21:12:00", "2026-11-29T00:00:00"),
+        ("3/week", "2026-11-28T21:12:00", "2026-11-30T00:00:00"),
+        ("3/month", "2026-11-28T21:12:00", "2026-12-01T00:00:00"),
+    ],
+)
+def test_calendar_windows_end_when_the_calendar_says(rate: str, now: str, ends: str) -> None:
+    """And not a whole window after this machine was started."""
+    now_us, ends_us = (
+        int(dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).timestamp()) * 1_000_000
+        for text in (now, ends)
+    )
+    clock = FakeClock(now_us)
+    store = MemoryLimitStore(clock)
+    rule = LimitRule(name="f", algorithm=Algorithm.FIXED_WINDOW, rate=parse_rate(rate))
+
+    assert store.decide_now([Ask(rule, "k")])[0].reset_us == ends_us - now_us
+    clock.step_wall(-86_400)
+    assert store.decide_now([Ask(rule, "k")])[0].remaining == 1, "a clock that is set gives nothing back"
 
 
 def test_keys_that_are_over_are_forgotten_as_others_are_used() -> None:

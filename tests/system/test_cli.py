@@ -78,24 +78,35 @@ def place(shared_yard: Yard) -> Place:
 
 def test_upstreams_are_one_row_for_each_endpoint(place: Place) -> None:
     one, two = (cafe.address for cafe in place.cafes)
-    until(lambda: place.admin("upstreams").out.count("healthy") == 2, "both are healthy")
+    checked = "health       healthy; last check "
+    until(lambda: place.admin("upstreams", "show", "cafe").out.count(checked) == 2, "both are healthy")
     said = place.admin("upstreams")
 
     assert said.code == 0
-    assert said.rows()[0][:5] == ["UPSTREAM", "ENDPOINT", "STATE", "HEALTH", "BREAKER"]
-    assert [row[:5] for row in said.rows()[1:3]] == [
-        ["cafe", one, "ready", "healthy", "closed"],
-        ["cafe", two, "ready", "healthy", "closed"],
-    ]
+    assert said.out.startswith("cafe: 2 of 2 ready; ")
+    assert said.rows()[1] == ["ENDPOINT", "STATE", "FOR", "/MIN", "FAILED", "NOW", "P50", "P99", "CONNS"]
+    assert [row[:2] for row in said.rows()[2:4]] == [[one, "ready"], [two, "ready"]]
     assert "{" not in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
 
     place.cafes[1].signal(signal.SIGKILL)
     until(lambda: " out " in place.admin("upstreams").out, "one is out")
-    row = next(line for line in place.admin("upstreams").out.splitlines() if two in line)
-    assert "not connected" in row
-    assert len(row) <= MAX_WIDTH
+    said = place.admin("upstreams")
+    lines = said.out.splitlines()
+    below = lines[next(number for number, line in enumerate(lines) if two in line) + 1]
+    assert "not connected" in below
+    assert max(map(len, lines)) <= 80
     (told,) = json.loads(place.admin("upstreams", "--json").out)
     assert {each["address"] for each in told["endpoints"]} == {one, two}
+
+
+def test_statistics_of_an_upstream_are_begun_anew(place: Place) -> None:
+    assert place.admin("upstreams", "reset-stats", "cafe").out == "begun anew: cafe\n"
+    told = json.loads(place.admin("upstreams", "show", "cafe", "--json").out)
+    nodes = json.loads(place.admin("nodes", "--json").out)["nodes"]
+
+    assert told["endpoints"][0]["prober"] in {node["id"] for node in nodes}
+    assert place.admin("upstreams", "show", "nothing").code == 1
 
 
 def test_limits_are_one_row_each(place: Place) -> None:

@@ -318,6 +318,20 @@ def test_a_running_gateway_explains_what_a_request_would_meet(pair: Pair) -> Non
         ("large", client, 8),
     ]
     assert said["steps"][0]["decided"] == client
+    assert (said["verdict"], said["allowed"]) == ("allowed by its limits", True)
+
+    answers = pair.spread(2, "GET", "/v1/orders/tea-S1", headers)
+    assert max(answer.status for answer in answers) == 429, "five a minute, and the sixth is refused"
+    for gateway in (pair.one, pair.two):
+        # What it says is what the caller is told, at whichever of the two.
+        said = gateway.admin(
+            "GET", f"/api/v1/limits/explain?path=/v1/orders/tea-S1&header=X-Tenant:{tenant}"
+        ).json()
+        refused = gateway.ask("GET", "/v1/orders/tea-S1", None, headers)
+        assert (said["status"], said["refused_by"], refused.status) == (429, ["small"], 429)
+        assert abs(said["retry_after_s"] - int(refused.headers["retry-after"])) < 2
+        state = gateway.admin("GET", f"/api/v1/limits/small/keys/{tenant}").json()
+        assert (state["allowed"], state["remaining"], state["counted_by"]) == (False, 0, "fleet")
 
 
 def test_one_key_can_be_looked_at_and_reset(pair: Pair) -> None:

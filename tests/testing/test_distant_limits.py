@@ -35,7 +35,7 @@ def test_an_answer_takes_both_ways() -> None:
         await clock.advance(0.005)
 
         assert (await answer)[0].remaining == 3
-        assert (await answer)[0].at_us == 10_000
+        assert (await answer)[0].at_us == clock.now_us() - 5_000, "it was decided there"
 
     asyncio.run(scenario())
 

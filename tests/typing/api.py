@@ -1,19 +1,26 @@
 """Never run: it must type-check. What a user of the library writes has the types that it looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+from protobuf.wkt.google.protobuf.wrappers_pb import Int64Value, StringValue
 
 from silence_gateway import (
     Channel,
+    Code,
     Decision,
     GrpcConnection,
     GrpcUpstream,
+    Interceptor,
     Limit,
     LimitDependency,
     LimitMiddleware,
     MessageLimit,
+    OutgoingCall,
     RateLimiter,
     RealtimeSettings,
     RouteLimit,
+    RpcError,
+    ServiceClient,
     SessionHub,
     Spent,
     StoreSettings,
@@ -96,8 +103,47 @@ async def upstreams() -> None:
         reply = await upstream.unary(b"/a.B/C", b"")
         message: bytes = reply.message
         assert message
+        told = upstream.statistics
+        slow: list[str] = [one.address for one in told.endpoints if (one.latency.quantiles_s[2] or 0) > 0.5]
+        assert not slow
+        everybody_knows: bool = await upstream.reset_statistics()
+        codes: dict[str, int] = upstream.statistics_since_reset.endpoints[0].codes
+        assert everybody_knows
+        assert not codes
     connection: GrpcConnection = await connect("127.0.0.1:9001")
     await connection.close(graceful=True)
+
+
+Proceed = Callable[[OutgoingCall], Awaitable[object]]
+
+
+class Timed(Interceptor):
+    async def unary_unary(self, call: OutgoingCall, proceed: Proceed) -> object:
+        call.timeout = 1.0
+        return await proceed(call)
+
+
+class Shop(ServiceClient):
+    get = ServiceClient.unary_unary("shop.v1.Shop/Get", StringValue, Int64Value)
+    watch = ServiceClient.unary_stream("shop.v1.Shop/Watch", StringValue, Int64Value)
+    put = ServiceClient.stream_unary("shop.v1.Shop/Put", StringValue, Int64Value)
+
+
+async def channels() -> None:
+    async with Channel(["127.0.0.1:9001", "127.0.0.1:9002"], interceptors=[Timed()]) as channel:
+        shop = Shop(channel)
+        try:
+            count: Int64Value = await shop.get(StringValue(value="a"), timeout=1, metadata={"x": "1"})
+            assert count
+            counts: list[Int64Value] = [each async for each in shop.watch(StringValue())]
+            total: Int64Value = await shop.put([StringValue()])
+            assert counts != [total]
+        except RpcError.NotFound as error:
+            code: Code = error.code
+            same: Code = error.code()
+            text: str = error.details
+            found: list[StringValue] = error.rich_details(StringValue)
+            print(code, same, text, found)
 
 
 async def sessions() -> None:

@@ -118,24 +118,36 @@ def start_server(echo: SimpleNamespace) -> Iterator[StartServer]:
     """A function that starts a server; all are stopped after the test."""
     with ExitStack() as stack:
 
-        def start(credentials: Any = None, path: Path | None = None, **options: Any) -> RealServer:
-            return stack.enter_context(_running(echo, credentials, path, options))
+        def start(
+            credentials: Any = None,
+            path: Path | None = None,
+            service: type[EchoService] = EchoService,
+            host: str = "127.0.0.1",
+            port: int = 0,
+            **options: Any,
+        ) -> RealServer:
+            where = f"{host}:{port}" if path is None else f"unix:{path}"
+            return stack.enter_context(_running(echo, credentials, where, service(echo.pb2), options))
 
         yield start
 
 
 @contextmanager
 def _running(
-    echo: SimpleNamespace, credentials: Any, path: Path | None, options: dict[str, Any]
+    echo: SimpleNamespace,
+    credentials: Any,
+    where: str,
+    service: EchoService,
+    options: dict[str, Any],
 ) -> Iterator[RealServer]:
     server = grpc.server(ThreadPoolExecutor(16), **options)
-    service = EchoService(echo.pb2)
     echo.grpc.add_EchoServicer_to_server(service, server)
-    where = "127.0.0.1:0" if path is None else f"unix:{path}"
     port = server.add_secure_port(where, credentials) if credentials else server.add_insecure_port(where)
     server.start()
     try:
-        yield RealServer(server, service, f"127.0.0.1:{port}" if path is None else where)
+        yield RealServer(
+            server, service, where if where.startswith("unix:") else f"{where.rpartition(':')[0]}:{port}"
+        )
     finally:
         service.release.set()
         server.stop(0).wait(5)

@@ -150,6 +150,16 @@ def status_in_trailers(peer: H2Peer, stream: int) -> None:
     peer.send_headers(stream, [(b":status", b"200"), *OK, (b":status", b"200")], end_stream=True)
 
 
+def a_second_http_status(peer: H2Peer, stream: int) -> None:
+    peer.send_headers(stream)
+    peer.send_message(stream, b"x")
+    peer.send_headers(stream, [(b":status", b"200"), *OK], end_stream=True)
+
+
+def trailers_of_no_answer(peer: H2Peer, stream: int) -> None:
+    peer.send_headers(stream, OK, end_stream=True)
+
+
 def too_many_headers(peer: H2Peer, stream: int) -> None:
     peer.send_headers(stream, [*HEAD, *((b"x-many", b"y" * 1_000) for _ in range(70))])
 
@@ -178,6 +188,8 @@ def too_many_headers(peer: H2Peer, stream: int) -> None:
         connection_header,
         late_pseudo_header,
         status_in_trailers,
+        a_second_http_status,
+        trailers_of_no_answer,
         too_many_headers,
     ],
 )
@@ -355,6 +367,17 @@ def test_odd_but_legal_answers_are_understood() -> None:
         pytest.param(h2.frame(h2.DATA, 0, 1) * 5_000, ErrorCode.ENHANCE_YOUR_CALM, id="empty-data-flood"),
         pytest.param(h2.frame(h2.PRIORITY, 0, 1, bytes(5)) * 5_000, 11, id="priority-flood"),
         pytest.param(h2.window_update_frame(1, 1) * 40_000, 11, id="window-flood"),
+        pytest.param(h2.window_update_frame(0, 1) * 40_000, 11, id="window-flood-of-the-connection"),
+        pytest.param(h2.frame(h2.SETTINGS, h2.ACK, 0) * 5_000, 11, id="acknowledgement-flood"),
+        pytest.param(h2.ping_frame(b"12345678", ack=True) * 5_000, 11, id="pong-flood"),
+        pytest.param(h2.frame(0xAA, 0, 1, b"?") * 5_000, 11, id="flood-of-unknown-frames"),
+        pytest.param(h2.goaway_frame(h2.MAX_STREAM_ID, 0) * 5_000, 11, id="goaway-flood"),
+        pytest.param(
+            h2.headers_frames(5, b"\x48\x03103", end_stream=False, max_frame_size=100) * 5_000,
+            ErrorCode.ENHANCE_YOUR_CALM,
+            id="flood-of-informational-headers",
+        ),
+        pytest.param(h2.settings_frame([(4, 2**31)]), ErrorCode.FLOW_CONTROL_ERROR, id="window-too-large"),
         pytest.param(
             HEADERS_ON_1[:4] + b"\0" + HEADERS_ON_1[5:] + h2.frame(h2.CONTINUATION, 0, 1) * 100,
             ErrorCode.ENHANCE_YOUR_CALM,
@@ -385,6 +408,36 @@ def test_a_broken_connection_is_ended_with_a_reason_for_every_call(wire: bytes, 
             with pytest.raises(UpstreamUnavailable) as caught:
                 await connection.unary(METHOD, b"hello")
             assert not caught.value.sent
+            await connection.wait_closed()
+
+    within_seconds(scenario())
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(h2.rst_stream_frame(3, ErrorCode.CANCEL), id="resets"),
+        pytest.param(h2.frame(h2.DATA, 0, 3, b"x"), id="data"),
+        pytest.param(h2.headers_frames(3, b"\x88", end_stream=False, max_frame_size=100), id="headers"),
+    ],
+)
+def test_a_flood_for_a_call_that_is_over_ends_the_connection(late: bytes) -> None:
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        for _ in range(2):
+            await peer.request()
+        peer.send(h2.rst_stream_frame(3, ErrorCode.CANCEL), late * 5_000)
+        goaway = await peer.frame(h2.GOAWAY)
+        assert h2.read_goaway(goaway[3])[1] == ErrorCode.ENHANCE_YOUR_CALM
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address)
+            calls = [connection.unary(METHOD, b"hello") for _ in range(2)]
+            first, second = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(first, UpstreamProtocolError)
+            assert "a flood of strays" in str(first)
+            assert isinstance(second, RpcError)
             await connection.wait_closed()
 
     within_seconds(scenario())

@@ -27,6 +27,7 @@ from silence_gateway.testing.clock import FakeClock
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
+from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 ADDRESS = "10.0.0.1:1"
 TIMEOUT_S = 1.0
@@ -174,6 +175,7 @@ class Line:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.accepting = True
+        self.statistics = ConnectionStatistics()
 
     async def unary(
         self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
+import trustme
 
 from silence_gateway.core.status import Code
 from silence_gateway.errors import BadRequest, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import GrpcConnection, connect
+from silence_gateway.upstreams.interceptors import Interceptor
 from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
@@ -220,3 +226,130 @@ def test_the_code_of_a_call_that_could_not_be_made_does_not_keep_anybody_waiting
                 await call
 
     run(scenario)
+
+
+def test_random_cancels_at_any_moment_leave_nothing_behind(echo: SimpleNamespace, real_server: Any) -> None:
+    rng = Random(7)
+    text = echo.pb2.Text
+
+    async def requests() -> AsyncIterator[Any]:
+        for _ in range(5):
+            await asyncio.sleep(0)
+            yield text(text="a")
+
+    async def use(stub: Any, kind: int, ticks: int, how: int) -> None:
+        if kind == 0:
+            call = stub.Unary(text(text="a"))
+        elif kind == 1:
+            call = stub.Join(requests())
+        else:
+            call = stub.Split(text(count=5)) if kind == 2 else stub.Chat(requests())
+        awaited = asyncio.ensure_future(call if kind < 2 else _read_all(call))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        awaited.cancel() if how else call.cancel()
+        await asyncio.wait((awaited,))
+        code = await call.code()
+        assert code in (Code.OK, Code.CANCELLED)
+        assert awaited.cancelled() or code is Code.OK
+
+    async def scenario() -> None:
+        connection = await connect(real_server.address)
+        async with GrpcUpstream(UpstreamSettings.of(real_server.address)) as upstream:
+            for caller in (connection, upstream):
+                async with Channel(caller, interceptors=[Interceptor()]) as channel:
+                    stub = echo.grpc.EchoStub(channel)
+                    for _ in range(10):
+                        await asyncio.gather(
+                            *(
+                                use(stub, rng.randrange(4), rng.randrange(12), rng.randrange(2))
+                                for _ in range(30)
+                            )
+                        )
+                    assert channel._unary == set()
+            assert upstream.statistics.endpoints[0].in_flight == 0
+        assert connection.open_streams == 0
+        await connection.close()
+        gc.collect()  # a coroutine that was never awaited would warn, which fails the test
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+async def _read_all(stream: Any) -> list[Any]:
+    return [message async for message in stream]
+
+
+def test_the_iterator_of_a_call_that_ended_early_is_let_go_of(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        let_go = asyncio.Event()
+
+        async def forever() -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield echo.pb2.Text(payload=bytes(1_000))
+                    await asyncio.sleep(0)
+            finally:
+                let_go.set()
+
+        call = stub.Join(forever(), timeout=0.1)
+
+        with pytest.raises(RpcError.DeadlineExceeded):
+            await call
+        await let_go.wait()
+
+    run(scenario)
+
+
+def test_an_infinite_timeout_is_one_that_can_be_sent(echo: SimpleNamespace, run: Run) -> None:
+    async def scenario(stub: Any, _: GrpcConnection) -> None:
+        assert (await stub.Unary(echo.pb2.Text(text="a"), timeout=math.inf)).text == "a"
+        assert [each async for each in stub.Split(echo.pb2.Text(), timeout=math.inf)] == []
+
+    run(scenario)
+
+
+def test_a_channel_that_was_never_used_closes(echo: SimpleNamespace) -> None:
+    async def scenario() -> None:
+        channel = Channel(["127.0.0.1:1", "127.0.0.1:2"])
+        echo.grpc.EchoStub(channel)
+        await channel.close()
+        async with Channel("127.0.0.1:1"):
+            pass
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_tls_to_one_address(start_server: Any, echo: SimpleNamespace) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("shop.test")
+    key, chain = certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+    server = start_server(credentials=grpc.ssl_server_credentials([(key, chain)]))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def scenario() -> None:
+        async with Channel(server.address, tls=context, server_name="shop.test") as channel:
+            assert (await echo.grpc.EchoStub(channel).Unary(echo.pb2.Text(text="a"))).text == "a"
+
+        async with Channel(server.address, tls=ssl.create_default_context()) as distrusting:
+            with pytest.raises(RpcError.Unavailable, match=r"(?i)certificate"):
+                await echo.grpc.EchoStub(distrusting).Unary(echo.pb2.Text(text="a"))
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_several_addresses_are_all_used_and_one_that_is_dead_costs_no_call(
+    start_server: Any, echo: SimpleNamespace
+) -> None:
+    servers = [start_server(), start_server()]
+    addresses = [*(server.address for server in servers), "127.0.0.1:1"]
+
+    async def scenario() -> None:
+        async with Channel(addresses) as channel:
+            stub = echo.grpc.EchoStub(channel)
+            for _ in range(40):
+                await stub.Unary(echo.pb2.Text(text="a"))
+
+        assert all(server.service.deadlines_s for server in servers)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

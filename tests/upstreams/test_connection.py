@@ -75,6 +75,28 @@ def test_every_status_arrives_with_its_text(echo: SimpleNamespace, real_server: 
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("code", range(1, 17))
+@pytest.mark.parametrize("count", [0, 2])
+def test_every_status_of_a_stream_arrives_after_its_messages(
+    echo: SimpleNamespace, real_server: Any, code: int, count: int
+) -> None:
+    async def scenario() -> None:
+        connection = await connect(real_server.address)
+        request = echo.pb2.Text(count=count, status=code).SerializeToString()
+        stream = connection.stream(SPLIT, request)
+
+        for _ in range(count):
+            await anext(stream)
+        with pytest.raises(RpcError, match="after the last") as caught:
+            await anext(stream)
+
+        assert caught.value.code == code
+        assert connection.statistics.by_code[code] == 1
+        await connection.close()
+
+    asyncio.run(scenario())
+
+
 def test_metadata_travels_both_ways(real_server: Any) -> None:
     async def scenario() -> None:
         connection = await connect(real_server.address)

@@ -719,6 +719,38 @@ def test_a_server_that_does_not_read_is_not_fed_for_ever() -> None:
     within_seconds(scenario())
 
 
+def test_a_server_that_asks_and_does_not_read_the_answers_is_left() -> None:
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet([(Setting.INITIAL_WINDOW_SIZE, 1_000_000)])
+        peer.send(frames.window_update_frame(0, 1_000_000_000))
+        await asked.wait()
+        peer.send(frames.ping_frame(b"are you?"))
+        await done.wait()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address)
+            calls: list[asyncio.Future[Any]] = []
+            while not (calls and calls[-1].done()):
+                calls.append(
+                    asyncio.ensure_future(connection.unary(METHOD, bytes(16_000), [(b"x", b"y" * 10_000)]))
+                )
+                await asyncio.sleep(0)
+                if len(calls) > 50:
+                    calls.pop(0).cancel()
+            asked.set()
+            await connection.wait_closed()
+            assert "answers are not read" in connection.stopped_because
+            assert all(
+                isinstance(end, Exception) for end in await asyncio.gather(*calls, return_exceptions=True)
+            )
+            done.set()
+
+    within_seconds(scenario())
+
+
 def test_stream_numbers_run_out() -> None:
     async def scenario() -> None:
         lost: list[str] = []

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from silence_gateway.core.grpc_messages import framed
 from silence_gateway.errors import RpcError, UpstreamProtocolError
-from silence_gateway.upstreams.grpc_messages import MessageReader, framed
+from silence_gateway.upstreams.grpc_messages import MessageReader
 
 
 def packed(content: bytes) -> bytes:
     """Frame *content* as a compressed message."""
-    return b"\x01" + framed(content)[1:]
+    return framed(content, packed=True)
 
 
 @settings(deadline=None)

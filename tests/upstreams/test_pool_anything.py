@@ -74,14 +74,46 @@ steps = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(trace=steps, seed=st.integers(0, 99), balancer=st.sampled_from(BALANCERS))
+@given(
+    trace=steps,
+    seed=st.integers(0, 99),
+    balancer=st.sampled_from(BALANCERS),
+    least=st.integers(0, 2),
+    idle_s=st.sampled_from([2.0, 300.0]),
+    age_s=st.sampled_from([None, 1.0, 5.0]),
+    checked=st.booleans(),
+)
 def test_every_call_ends_by_its_deadline_and_the_pool_recovers(
-    trace: list[tuple[str, str | int | float]], seed: int, balancer: str
+    trace: list[tuple[str, str | int | float]],
+    seed: int,
+    balancer: str,
+    least: int,
+    idle_s: float,
+    age_s: float | None,
+    *,
+    checked: bool,
 ) -> None:
-    asyncio.run(scenario(trace, seed, balancer))
+    kept = PoolSettings(
+        min_connections=least,
+        max_connections=2,
+        max_streams=2,
+        max_waiting=5,
+        idle_timeout_s=idle_s,
+        max_connection_age_s=age_s,
+    )
+    health = HealthSettings(interval_s=1, timeout_s=0.5, unhealthy_after=2, healthy_after=1)
+    work = scenario(trace, seed, balancer, kept, health if checked else None)
+    # The clock is a fake: what waits for it although nobody turns it on would wait for ever.
+    asyncio.run(asyncio.wait_for(work, 5))
 
 
-async def scenario(trace: list[tuple[str, str | int | float]], seed: int, balancer: str) -> None:
+async def scenario(
+    trace: list[tuple[str, str | int | float]],
+    seed: int,
+    balancer: str,
+    kept: PoolSettings,
+    health: HealthSettings | None,
+) -> None:
     clock = FakeClock()
     endpoints = ScriptedEndpoints(clock)
     pool = GrpcUpstream(
@@ -90,9 +122,9 @@ async def scenario(trace: list[tuple[str, str | int | float]], seed: int, balanc
             endpoints=tuple(EndpointSettings(address=name) for name in NAMES),
             balancer=balancer,
             timeout_s=TIMEOUT_S,
-            health=HealthSettings(interval_s=1, timeout_s=0.5, unhealthy_after=2, healthy_after=1),
+            health=health,
             breaker=BreakerSettings(consecutive=2, cool_down_s=1),
-            pool=PoolSettings(max_connections=2, max_streams=2, max_waiting=5),
+            pool=kept,
         ),
         clock=clock,
         rng=Random(seed),
@@ -134,6 +166,7 @@ async def scenario(trace: list[tuple[str, str | int | float]], seed: int, balanc
             FATES[fate](endpoints[name])
     await clock.advance(30)
     assert [one.state for one in pool.statistics.endpoints] == ["ready"] * 3
+    assert all(len(endpoints[name].connections) >= kept.min_connections for name in NAMES)
     assert (await pool.unary(b"/shop.Orders/Get", b"")).message == b"ok"
     await pool.stop()
     assert [endpoints[name].connections for name in NAMES] == [[], [], []]

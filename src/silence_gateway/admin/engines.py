@@ -12,6 +12,7 @@ from dataclasses import asdict
 from silence_gateway.admin.access_lists import ReadDuration, check_known, ttl_of
 from silence_gateway.admin.contracts import Ask, whole
 from silence_gateway.admin.local import LocalInstance
+from silence_gateway.admin.upstreams import serve_statistics
 from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
@@ -30,9 +31,7 @@ def serve_upstreams(
     instance: LocalInstance, upstreams: Mapping[str, GrpcUpstream], read_duration: ReadDuration
 ) -> None:
     """Serve `upstreams` and the state of their endpoints; *read_duration* reads `ttl` as seconds."""
-
-    async def everything(_ask: Ask) -> object:
-        return [asdict(upstream.statistics) for upstream in upstreams.values()]
+    serve_statistics(instance, upstreams)
 
     async def change(ask: Ask) -> object:
         name, address = ask.captured["name"], ask.captured["address"]
@@ -67,7 +66,6 @@ def serve_upstreams(
             raise BadRequest(str(exc)) from exc
         return {"upstream": name, "endpoint": address, "breaker": word, "reason": reason}
 
-    instance.serve("GET", "upstreams", everything)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)
 
 

@@ -28,7 +28,7 @@ GET  /metrics                            Prometheus
 GET  /api/v1/stats                       totals
 GET  /api/v1/limits                      limits and how they are used; /api/v1/limits/{name} for all of one
 GET  /api/v1/sessions?user=&channel=     WebSocket sessions
-GET  /api/v1/upstreams                   endpoints, their health and their calls
+GET  /api/v1/upstreams                   endpoints, their health and calls; /api/v1/upstreams/{name} for all
 GET  /api/v1/nodes                       live instances
 GET  /api/v1/rls/rules /rlconfig         rules of the rate limit service, in the file's form and as text
 GET  /api/v1/config                      the configuration in force, secrets masked

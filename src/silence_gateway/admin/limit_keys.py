@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from silence_gateway.admin.contracts import Ask, whole
+from silence_gateway.admin.limit_verdicts import described, meeting, told, verdict_of
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.errors import BadRequest, NotFound, StoreFault, StoreUnavailable
+from silence_gateway.limiting.cost import MAX_COST
 from silence_gateway.limiting.limit_key import as_counted, join_key
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
-from silence_gateway.limiting.override_entry import Override
 
 ReadDuration = Callable[[str], float]
 FLAGS: Mapping[str, bool] = {"true": True, "false": False}
@@ -37,21 +38,13 @@ def serve_keys(instance: LocalInstance, limiter: Limiter, read_duration: ReadDur
 
     async def state(ask: Ask) -> object:
         name, key = place(ask)
-        decision = await limiter.state(name, key)
-        answer: dict[str, Any] = {
-            "name": name,
-            "key": key,
-            "limit": decision.limit,
-            "remaining": decision.remaining,
-            "reset_s": decision.reset_us / 1_000_000,
-        }
-        known = limiter.decider.overrides
-        override = None if known is None else known.find(name, key)
-        if override is None:
-            return answer
-        if override.blocked and not override.until_us:
-            answer["reset_s"] = None
-        return answer | {"override": described(override)}
+        cost = whole(ask.query.get("cost", ""), 1)
+        if not 1 <= cost <= MAX_COST:
+            raise BadRequest(f"limit {name}: a cost is 1 to {MAX_COST}, not {cost}")
+        if cost > 1 and limiter.spec(name).rule.kind == "c":
+            raise BadRequest(f"limit {name}: it gives places, and a request takes one: a cost of 1")
+        met = await meeting(limiter, name, key, cost)
+        return {"name": name, "key": key, "verdict": verdict_of(met), **told(met)}
 
     async def reset(ask: Ask) -> object:
         name, key = place(ask)
@@ -112,22 +105,6 @@ def counted(name: str, spec: LimitSpec, values: Sequence[str]) -> list[str]:
         ]
     except ValueError as exc:
         raise BadRequest(f"limit {name}: {exc}") from exc
-
-
-def described(override: Override) -> dict[str, Any]:
-    """Return what holds for a key; what is not said is not there."""
-    values = {
-        "rate": override.rate,
-        "burst": override.burst,
-        "max": override.max,
-        "unlimited": override.unlimited,
-        "blocked": override.blocked,
-        "reason": override.reason,
-        "by": override.by,
-        "added_us": override.added_us,
-        "until_us": override.until_us,
-    }
-    return {name: value for name, value in values.items() if value}
 
 
 def said_of(query: Mapping[str, str], read_duration: ReadDuration) -> dict[str, Any]:

@@ -28,7 +28,7 @@ COMMANDS = {
     "explain": "routes",
     "limits": "limits",
     "sessions": "fleet",
-    "upstreams": "fleet",
+    "upstreams": "upstreams",
     "nodes": "fleet",
     "register": "register",
     "drain": "fleet",

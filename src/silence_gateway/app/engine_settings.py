@@ -151,15 +151,19 @@ def upstream_settings(
             max_ejected=config.outliers.max_ejected,
         ),
         pool=PoolSettings(
+            min_connections=config.pool.min_connections,
             max_connections=config.pool.max_connections,
             max_streams=config.pool.max_streams,
             keepalive_s=config.pool.keepalive_s,
             idle_timeout_s=config.pool.idle_timeout_s,
+            max_connection_age_s=config.pool.max_connection_age_s,
         ),
         retry=retry_settings(config.retry),
         tls=None if config.tls is None else upstream_tls(name, config.tls),
         server_name=server_name(config),
         max_message_bytes=config.max_message_bytes,
+        compression=config.compression,
+        compress_over_bytes=config.compress_over_bytes,
     )
 
 

@@ -7,7 +7,7 @@ spent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from silence_gateway.app.config.gateway import GatewayConfig
@@ -31,11 +31,20 @@ UNAUTHENTICATED = "401 unauthenticated"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is decided about the request, and why."""
+    """
+    One thing that is decided about the request, and why.
+
+    Attributes:
+        what: What is decided.
+        decided: The decision.
+        why: What it follows from.
+        status: What the gateway answers by itself because of it; None if the request goes on.
+    """
 
     what: str
     decided: str
     why: str = ""
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ def _who(config: GatewayConfig, request: Request, live: Live | None) -> Iterator
         "access",
         "let in, no limit applies" if request.unlimited else DENIED,
         f"the most specific network that holds it is on access.{verdict.value}, or in one of its files",
+        None if request.unlimited else 403,
     )
 
 
@@ -105,23 +115,36 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
         return
     matched = request.matched
     if isinstance(matched, Matched) and matched.fixed is not None:
-        yield Step("route", f"{request.method} {request.route}", "a path of the gateway's own")
+        methods = matched.fixed.methods
+        if request.method in methods:
+            yield Step("route", f"{request.method} {request.route}", "a path of the gateway's own")
+        else:
+            yield not_with_this_method(methods)
         return
     if not isinstance(matched, Matched) or matched.binding is None:
         allowed = routes.table.allowed(request.path)
         if allowed:
-            yield Step("route", "405 method not allowed", f"this path is served with {', '.join(allowed)}")
+            yield not_with_this_method(allowed)
+        elif routes.unknown:
+            why = f"the methods of upstream {', '.join(routes.unknown)} are not known yet; they may serve it"
+            yield Step("route", "503 upstream unavailable", why, 503)
         else:
-            yield Step("route", "404 nothing is served here", "no HTTP rule and no method name fits the path")
+            why = "no HTTP rule and no method name fits the path"
+            yield Step("route", "404 nothing is served here", why, 404)
         return
     binding, rule = matched.binding, matched.rule
     yield Step("route", f"{request.method} {binding.route}", f"upstream {binding.upstream}")
-    yield Step("rpc", binding.rpc, binding.refusal or binding.kind)
+    yield Step("rpc", binding.rpc, binding.refusal or binding.kind, 501 if binding.refusal else None)
     if rule is not None and rule.timeout_s is not None:
         yield Step("timeout", show_duration(rule.timeout_s), f"routes: {rule.path}")
     elif binding.kind == "unary":
         own = config.upstreams[binding.upstream].timeout_s
         yield Step("timeout", show_duration(own), f"upstreams.{binding.upstream}.timeout")
+
+
+def not_with_this_method(allowed: Iterable[str]) -> Step:
+    """Return what is decided about a path that is served with other methods."""
+    return Step("route", "405 method not allowed", f"this path is served with {', '.join(allowed)}", 405)
 
 
 async def _auth(config: GatewayConfig, request: Request) -> list[Step]:
@@ -146,10 +169,10 @@ async def _auth(config: GatewayConfig, request: Request) -> list[Step]:
     try:
         await asks.layer(end)(request)
     except Unauthenticated as exc:
-        return [*steps, Step("caller", UNAUTHENTICATED, str(exc))]
+        return [*steps, Step("caller", UNAUTHENTICATED, str(exc), 401)]
     proven = [f"{what} {who}" for what, who in (("user", request.user), ("key", request.api_key)) if who]
     if not proven and mode == "required":
-        return [*steps, Step("caller", f"nobody: {UNAUTHENTICATED}", "it proves nothing; if it did:")]
+        return [*steps, Step("caller", f"nobody: {UNAUTHENTICATED}", "it proves nothing; if it did:", 401)]
     return [*steps, Step("caller", ", ".join(proven) or "nobody", "what its headers prove")]
 
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import inf
+from typing import Any
 
 from silence_gateway.admin.contracts import Ask, AskHandler
+from silence_gateway.admin.limit_verdicts import meeting, retry_words, told, waiting
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.matching import METHODS
-from silence_gateway.app.explain import Live, explain_request, read_header, why_met
+from silence_gateway.app.explain import Live, Step, explain_request, read_header, why_met
 from silence_gateway.app.gateway import Gateway
 from silence_gateway.core.http import Request
-from silence_gateway.core.limits import Decision
+from silence_gateway.core.limits import Mode
 from silence_gateway.errors import BadRequest
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.limiter import Limiter
-from silence_gateway.limiting.override_entry import Override
+
+BEFORE_LIMITS = (401, 403)
+"""What is decided before limits are asked."""
 
 
 def explaining(gateway: Gateway, limiter: Limiter, config: GatewayConfig) -> AskHandler:
@@ -36,59 +41,89 @@ def explaining(gateway: Gateway, limiter: Limiter, config: GatewayConfig) -> Ask
         meets = not request.unlimited and any(step.what == "limit" for step in steps)
         matched = limiter.match(request.method, request.path, request.rpc, request.aliases) if meets else None
         specs = [] if matched is None else matched.specs
+        # All at once, so that they are one trip to the store.
+        limits = await asyncio.gather(*(limit_of(limiter, spec, request) for spec in specs))
         return {
+            **together(request, steps, limits),
             "steps": [asdict(step) for step in steps if step.what != "limit"],
-            # All at once, so that they are one trip to the store.
-            "limits": await asyncio.gather(*(limit_of(limiter, spec, request) for spec in specs)),
+            "limits": limits,
         }
 
     return answer
 
 
-async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[str, object]:
+async def limit_of(limiter: Limiter, spec: LimitSpec, request: Request) -> dict[str, Any]:
     """Return one limit that a request meets; a key that may be a secret is shown as statistics show it."""
     name, key = spec.rule.name, spec.key_of(request)
-    decision = await limiter.state(name, key)
-    known = limiter.decider.overrides
-    override = known.find(name, key) if known is not None else None
-    cost, outcome = outcome_of(spec, override, request, decision)
-    for_ever = override is not None and override.blocked and not override.until_us
-    return {
+    said: dict[str, Any] = {
         "name": name,
-        "rate": spec.rule.size,
         "by": list(spec.key),
         "key": limiter.statistics[name].shown(key),
         "hidden": spec.hides_keys,
-        "limit": decision.limit,
-        "remaining": decision.remaining,
-        "reset_s": None if for_ever else decision.reset_us / 1_000_000,
-        "cost": cost,
-        "outcome": outcome,
-        "mode": spec.rule.mode.value,
         "why": why_met(spec),
     }
-
-
-def outcome_of(
-    spec: LimitSpec, override: Override | None, request: Request, decision: Decision
-) -> tuple[int | None, str]:
-    """Return what a request would spend, and in words what one limit would make of it."""
-    rule = spec.rule
     try:
         cost = spec.cost.of_request(request)
     except BadRequest as exc:
-        return None, f"answers 400: {exc}"
-    if override is not None and override.unlimited:
-        return cost, "passes: its key is unlimited"
-    if override is not None and override.blocked:
-        said = f"refuses: its key is blocked {'for a time' if override.until_us else 'for ever'}"
-    elif cost > decision.limit:
-        said = f"refuses: costs {cost}, the whole limit is {decision.limit}"
-    elif cost > decision.remaining:
-        said = f"refuses: costs {cost}, {decision.remaining} left"
+        met = told(await meeting(limiter, name, key, 0))
+        return said | met | {"cost": None, "allowed": False, "outcome": f"answers 400: {exc}"}
+    verb = "reserves" if spec.cost.answer_header else "costs"
+    return said | told(await meeting(limiter, name, key, cost, verb))
+
+
+def together(request: Request, steps: Sequence[Step], limits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    Return what becomes of *request*, by everything that is decided about it.
+
+    What the gateway answers by itself comes first where it is decided before the limits (403, 401), last
+    where it is decided behind them (404, 405).
+    """
+    refusing = [limit for limit in limits if not limit["allowed"] and limit["mode"] != Mode.SHADOW]
+    unreadable = [limit for limit in limits if limit["cost"] is None]
+    ends = sorted(
+        (step for step in steps if step.status is not None), key=lambda step: step.status not in BEFORE_LIMITS
+    )
+    said: dict[str, Any] = {"allowed": False, "status": None, "refused_by": [], **waiting(0, 0)}
+    if ends and ends[0].status in BEFORE_LIMITS:
+        said |= {"status": ends[0].status}
+        text = f"answered {words_of(ends[0])}"
+    elif unreadable:
+        said |= {"status": 400}
+        text = f"answered 400 bad request: {unreadable[0]['outcome'].partition(': ')[2]}"
+    elif refusing:
+        names = [limit["name"] for limit in refusing]
+        # One that never lets it pass waits longest.
+        last = max(
+            refusing, key=lambda limit: inf if limit["retry_after_s"] is None else limit["retry_after_s"]
+        )
+        wait = {name: last[name] for name in ("retry_after_s", "retry_at_us")}
+        said |= {"status": 429, "refused_by": names, **wait}
+        text = f"refused by {', '.join(names)}; {retry_words(**wait)}"
+    elif ends:
+        said |= {"status": ends[0].status}
+        text = f"{allowed_words(request, limits)}; then answered {words_of(ends[0])}"
     else:
-        return cost, "passes"
-    return cost, said.replace("refuses", "would refuse, in shadow", 1) if rule.shadow else said
+        said |= {"allowed": True}
+        text = allowed_words(request, limits)
+    return {"verdict": text, **said}
+
+
+def words_of(step: Step) -> str:
+    """Return a step that ends a request, in words."""
+    decided = step.decided.removeprefix("nobody: ")
+    return decided if decided.startswith(str(step.status)) else f"{step.status}: {step.why}"
+
+
+def allowed_words(request: Request, limits: Sequence[Mapping[str, Any]]) -> str:
+    """Return that limits let a request pass, and who would refuse it if they were not in shadow."""
+    if request.unlimited:
+        return "allowed: its address is on access.allow, so no limit applies"
+    if not limits:
+        return "allowed: no limit counts it"
+    shadows = [limit["name"] for limit in limits if not limit["allowed"]]
+    return "allowed by its limits" + (
+        f" ({', '.join(shadows)} would refuse it, in shadow)" if shadows else ""
+    )
 
 
 def request_of(query: Mapping[str, str]) -> Request:

@@ -7,55 +7,15 @@ be older or newer than this program. Everything that there is comes with `--json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from silence_gateway.app.tables import cell, printable, table
+from silence_gateway.app.tables import cell, table
 
 Item: TypeAlias = "Mapping[str, Any]"
 
 NONE = "(none)"
 MAX_CHANNELS_SHOWN = 3
-
-
-def upstreams_table(body: Any, _now_us: int) -> str:
-    """Return one row per endpoint, and one line per upstream about its calls."""
-    upstreams = items(body)
-    rows = [
-        (
-            upstream.get("name"),
-            endpoint.get("address"),
-            endpoint.get("state") if endpoint.get("active", True) else "drained",
-            endpoint.get("health"),
-            endpoint.get("breaker"),
-            endpoint.get("calls"),
-            sum(numbers(endpoint.get("failures"))),
-            endpoint.get("in_flight"),
-            endpoint.get("connections"),
-            endpoint.get("reason"),
-        )
-        for upstream in upstreams
-        for endpoint in items(upstream.get("endpoints"))
-    ]
-    headers = ("upstream", "endpoint", "state", "health", "breaker", "calls", "failed", "now", "conns", "why")
-    text = table(headers, rows) if rows else NONE
-    for upstream in upstreams:
-        codes = upstream.get("calls_by_code")
-        known = codes if isinstance(codes, Mapping) else {}
-        ends = ", ".join(f"{count} {code}" for code, count in known.items()) or "no calls yet"
-        more = [
-            f"{upstream[key]} {words}"
-            for key, words in (
-                ("waiting", "waiting for a place"),
-                ("failovers", "offered to another endpoint"),
-                ("retries", "retried"),
-                ("hedges", "hedged"),
-                ("retries_refused", "not retried for lack of budget"),
-            )
-            if upstream.get(key)
-        ]
-        text += "\n" + printable(f"{upstream.get('name')}: {', '.join([ends, *more])}")
-    return text
 
 
 def limits_table(body: Any, _now_us: int) -> str:
@@ -160,7 +120,6 @@ def nodes_table(body: Any, now_us: int) -> str:
 
 
 VIEWS: Mapping[str, Callable[[Any, int], str]] = {
-    "upstreams": upstreams_table,
     "limits": limits_table,
     "sessions": sessions_table,
     "nodes": nodes_table,
@@ -178,13 +137,6 @@ def items(body: Any) -> list[Item]:
 def words(value: Any) -> list[str]:
     """Return a list's items as text; nothing for anything else."""
     return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def numbers(counts: Any) -> Iterable[int]:
-    """Return the values of an object of counts."""
-    return (
-        [count for count in counts.values() if isinstance(count, int)] if isinstance(counts, Mapping) else []
-    )
 
 
 def ago(at_us: Any, now_us: int) -> str:

@@ -7,31 +7,60 @@ beyond what is known here is shown by its name: the gateway may be older or newe
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from silence_gateway.app.fleet_tables import ago, items, match_of, rate_of, words
 from silence_gateway.app.tables import cell, printable, table
+from silence_gateway.core.waits import LAST_US, moment_text, wait_text
 
 WINDOWS = {"1m": "the last minute", "1h": "the last hour"}
-KNOWN_OF_KEY = frozenset({"name", "key", "limit", "remaining", "reset_s"})
+KNOWN_OF_KEY = frozenset(
+    ("name", "key", "limit", "remaining", "reset_s", "verdict", "rate", "burst", "own_rate", "override",
+     "cost", "allowed", "retry_after_s", "retry_at_us", "blocked", "outcome", "mode", "counted_by")
+)  # fmt: skip
+"""What the table, the verdict and the exception tell already."""
 NONE = "(none)"
-LAST_US = 253_402_300_800_000_000  # the year 10000, which no clock shows
 
 
 def one_key(body: Any) -> str:
-    """Return what one key has left."""
+    """Return whether one key may go on, and what it has left."""
     state = fields(body)
-    text = table(("limit", "key", "left", "of", "full again in"), [(state.get("name"), *left_of(state))])
-    # What there may be beside: an override, a block.
-    more = [
-        f"{name}: {exception(value) if name == 'override' else cell(value)}"
-        for name, value in state.items()
-        if name not in KNOWN_OF_KEY
-    ]
-    return "\n".join([text, *map(printable, more)])
+    headers = ("limit", "rate", "key", "left", "of", "full again in", "passes")
+    row = (state.get("name"), rate_in_force(state), *left_of(state), state.get("allowed"))
+    # What another version may tell beside.
+    more = [f"{name}: {cell(value)}" for name, value in state.items() if name not in KNOWN_OF_KEY]
+    return "\n".join([*verdict(state), table(headers, [row]), *remarks([state]), *map(printable, more)])
+
+
+def verdict(said: Mapping[str, Any]) -> list[str]:
+    """Return what it comes to, and an empty line; nothing of a gateway that does not say."""
+    return [printable(str(said["verdict"])), ""] if said.get("verdict") else []
+
+
+def rate_in_force(limit: Mapping[str, Any]) -> str:
+    """Return the rate that holds for a key, and that it is not the limit's own."""
+    rate = limit.get("rate")
+    if rate is None:
+        return ""
+    burst = "" if limit.get("burst") is None else f", bucket of {limit['burst']}"
+    return f"{rate}{burst}" + (" (exception)" if limit.get("override") else "")
+
+
+def remarks(limits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what no column has room for: why a limit refuses and until when, and exceptions."""
+    lines = []
+    for limit in limits:
+        name, held, own = cell(limit.get("name")), limit.get("override"), limit.get("own_rate")
+        if limit.get("outcome") not in (None, "passes"):
+            lines.append(f"{name} {limit['outcome']}")
+        if held:
+            others = "" if own is None else f"; all other keys have {cell(own)}"
+            lines.append(f"{name} has an exception for this key: {exception(held)}{others}")
+    if any(limit.get("counted_by", "fleet") != "fleet" for limit in limits):
+        lines.append("told by this instance alone: the store is away, or not shared")
+    return ["", *map(printable, lines)] if lines else []
 
 
 def left_of(state: Mapping[str, Any]) -> tuple[object, ...]:
@@ -44,20 +73,7 @@ def left_of(state: Mapping[str, Any]) -> tuple[object, ...]:
 def in_seconds(value: Any) -> str:
     """Return a time as somebody who waits wants it: whole seconds, never too few."""
     known = isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value < 1e12
-    return waiting_time(math.ceil(value)) if known else ""
-
-
-def waiting_time(seconds: int) -> str:
-    """Return whole seconds as people say them, in at most two units: `59s`, `1m 1s`, `2d 5h`."""
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        number, rest = divmod(seconds, size)
-        if number or parts:
-            parts.append(f"{number}{unit}" if number else "")
-        if len(parts) == 2:
-            break
-        seconds = rest
-    return " ".join(filter(None, parts)) or "0s"
+    return wait_text(math.ceil(value) * 1_000_000) if known else ""
 
 
 def about_key(body: Any, what: str) -> str:
@@ -148,22 +164,26 @@ def explained(body: Any) -> str:
     """Return what a running gateway would decide about a request."""
     said = fields(body)
     steps = [(step.get("what"), step.get("decided"), step.get("why")) for step in items(said.get("steps"))]
+    limits = items(said.get("limits"))
     rows = [
         (
             limit.get("name"),
-            limit.get("rate"),
+            rate_in_force(limit),
             ", ".join(words(limit.get("by"))),
             *left_of(limit),
-            limit.get("outcome"),
+            limit.get("allowed"),
             limit.get("why"),
         )
-        for limit in items(said.get("limits"))
+        for limit in limits
     ]
-    headers = ("limit", "rate", "by", "key", "left", "of", "full again in", "outcome", "counts")
-    return "\n\n".join(
+    headers = ("limit", "rate", "by", "key", "left", "of", "full again in", "passes", "counts")
+    return "\n".join(
         [
+            *verdict(said),
             table(("step", "decided", "why"), steps) if steps else NONE,
+            "",
             table(headers, rows) if rows else "no limit counts it",
+            *remarks(limits),
         ]
     )
 
@@ -187,7 +207,7 @@ def exception(value: Any) -> str:
     held = fields(value)
     said = [terms(held) or cell(value)]
     until_us = held.get("until_us")
-    if isinstance(until_us, int) and 0 < until_us < LAST_US:
-        said.append(f"until {dt.datetime.fromtimestamp(until_us // 1_000_000, dt.UTC):%Y-%m-%d %H:%M:%S} UTC")
+    if isinstance(until_us, int) and 0 < until_us <= LAST_US:
+        said.append(f"until {moment_text(until_us)}")
     said += [f"{name} {cell(held[name])}" for name in ("reason", "by") if held.get(name)]
     return ", ".join(said)

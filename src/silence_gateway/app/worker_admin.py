@@ -16,16 +16,15 @@ from urllib.parse import urlencode
 from silence_gateway.admin.contracts import Answer, Ask, Readiness, worst
 from silence_gateway.app.kept_counts import KeptCounts
 from silence_gateway.app.worker_limits import OWN_COUNTS, limits_together
+from silence_gateway.app.worker_upstreams import HISTOGRAMS, UPSTREAMS, upstreams_together
 from silence_gateway.errors import GatewayError
 from silence_gateway.watch.families import Family, from_json, merged
 
 ASK_DEADLINE_S = 5.0
 # Paths of the API whose answers are each worker's own and are added up; others any worker can give.
-ADDED_UP = frozenset({"stats", "upstreams"})
+ADDED_UP = frozenset({"stats"})
 # Changes under these are each worker's own and must reach all; what the store keeps is changed once.
 FOR_ALL = ("upstreams/",)
-# Numbers that say something about one thing, however many workers say it.
-NOT_ADDED = frozenset({"since_us", "weight", "priority", "known_endpoints"})
 STORE_AWAY = 503
 CALLER = "X-Silence-Caller"
 NOBODY = Answer(503, {"error": "no worker answers yet"})
@@ -133,7 +132,11 @@ class WorkersInstance:
         """Answer one API call."""
         if ask.path in self._local:
             return self._local[ask.path](ask)
-        path = f"/api/v1/{ask.path}" + (f"?{urlencode(ask.query)}" if ask.query else "")
+        query = ask.query
+        of_upstreams = ask.method == "GET" and UPSTREAMS.fullmatch(ask.path) is not None
+        if of_upstreams and query.get(HISTOGRAMS, "false") == "false":
+            query = {**query, HISTOGRAMS: "true"}
+        path = f"/api/v1/{ask.path}" + (f"?{urlencode(query)}" if query else "")
         if ask.method != "GET" and not ask.path.startswith(FOR_ALL):
             return await self._change(ask, path)
         if ask.items is not None:
@@ -144,6 +147,8 @@ class WorkersInstance:
         good = [body for status, body in answers if status == 200]
         if ask.path in ADDED_UP:
             return Answer(200, added(good))
+        if good and of_upstreams:
+            return Answer(200, upstreams_together(good, histograms=query == ask.query))
         if good and ask.method == "GET" and OWN_COUNTS.fullmatch(ask.path):
             return Answer(200, limits_together(good))
         if ask.method != "GET":
@@ -176,7 +181,7 @@ def added(answers: Sequence[Any]) -> Any:
     if isinstance(first, dict):
         keys = [key for answer in answers for key in answer]
         found = {key: [answer[key] for answer in answers if key in answer] for key in dict.fromkeys(keys)}
-        return {key: values[0] if key in NOT_ADDED else added(values) for key, values in found.items()}
+        return {key: added(values) for key, values in found.items()}
     if isinstance(first, list) and all(isinstance(item, dict) for answer in answers for item in answer):
         groups: dict[str, list[Any]] = {}
         for answer in answers:

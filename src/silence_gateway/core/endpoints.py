@@ -24,6 +24,8 @@ class Link(Enum):
     CONNECTING = "connecting"
     """The first attempt since the start, or since a connection was lost, is under way."""
     CONNECTED = "connected"
+    IDLE = "idle"
+    """Nobody has called for long, and its connections were closed; the next call has one opened."""
     BROKEN = "broken"
     """The last attempt failed; the next one waits for its back-off. Nobody waits for this one."""
 
@@ -154,7 +156,7 @@ def verdict(standing: Standing) -> Verdict:
 def reachable(standing: Standing) -> bool:
     """Return whether a call could be made there, whatever is said about it by others than operators."""
     held = standing.breaker is State.HELD_OPEN
-    return standing.active and standing.link is Link.CONNECTED and not held
+    return standing.active and standing.link in (Link.CONNECTED, Link.IDLE) and not held
 
 
 def eligible(standings: Sequence[Standing], spread: Spread = PLAIN_SPREAD) -> Eligible:
@@ -241,5 +243,7 @@ def why_out(standing: Standing, last_error: str = "") -> str:
     if standing.breaker is State.OPEN:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:
+        if standing.link is Link.IDLE:
+            return "circuit breaker half open, connecting"
         return "circuit breaker half open, one probe under way" if standing.probing else ""
     return "ejected: it fails where others do not" if standing.ejected else ""

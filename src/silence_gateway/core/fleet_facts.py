@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from silence_gateway.core.breaker import HELD, State
 from silence_gateway.core.health import Check, Health
 
-MAX_FACT_BYTES = 512
+MAX_FACT_BYTES = 640
 MAX_NUMBER = 2**53
 """Above this, other readers of the same JSON would round."""
 
@@ -31,6 +31,9 @@ class HealthFact:
         fence: Number of the prober's lease; a lower one is a prober that was replaced.
         count: Grows with every check, so that an unchanged verdict is still seen to be fresh.
         by: Who says so.
+        since_us: Since when the prober checks, in microseconds since the Unix epoch on its clock; 0 if it
+            did not say.
+        checked_us: When it last did, likewise.
     """
 
     health: Health
@@ -38,6 +41,8 @@ class HealthFact:
     fence: int
     count: int
     by: str
+    since_us: int = 0
+    checked_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,8 @@ def written_health(fact: HealthFact) -> bytes:
             "fence": fact.fence,
             "count": fact.count,
             "by": fact.by,
+            "since_us": fact.since_us,
+            "checked_us": fact.checked_us,
         }
     )
 
@@ -189,6 +196,8 @@ def read_health(value: bytes) -> HealthFact:
         fence=number(fields, "fence"),
         count=number(fields, "count"),
         by=text(fields, "by"),
+        since_us=number(fields, "since_us") if "since_us" in fields else 0,
+        checked_us=number(fields, "checked_us") if "checked_us" in fields else 0,
     )
 
 

@@ -1,5 +1,5 @@
 """
-Length-prefixed messages inside the DATA of a call: putting them together, unpacking, the size cap.
+Length-prefixed messages inside the DATA of a call: putting them together, (un)packing, the size cap.
 
 Pure, and the same for both directions: what a fault means to a caller or an upstream is for whoever reads.
 A message that comes whole in one frame, as most do, never gets here.
@@ -23,6 +23,9 @@ PREFIX_BYTES = 5
 # times their size, and a peer may send single bytes.
 SMALL_BYTES = 1_024
 CHUNK_BYTES = 16_384
+
+# A message below this is copied behind its prefix rather than sent beside it.
+APART_BYTES = 16_384
 
 RawMessage: TypeAlias = "tuple[bool, bytes]"
 """Whether it is compressed, and its bytes as they came."""
@@ -99,54 +102,50 @@ class MessageInbox:
             MessageFault: It is too large, or its prefix is broken. Nothing can be taken afterwards.
         """
         while self.pending >= self._needed:
-            chunk, at, needed = self._chunks[0], self._at, self._needed
-            if len(chunk) - at < needed:
-                if needed > PREFIX_BYTES:
-                    return self._take_across(needed)
-                self._chunks[0] = chunk[at:]
-                chunk, at = b"".join(self._chunks), 0
-                self._chunks, self._at = [chunk], 0
-            size = needed - PREFIX_BYTES
+            size = self._needed - PREFIX_BYTES
             if not size:
-                size = int.from_bytes(chunk[at + 1 : at + PREFIX_BYTES], "big")
-                self._check(chunk[at], size)
+                prefix = self._look(PREFIX_BYTES)
+                size = int.from_bytes(prefix[1:], "big")
+                self._check(prefix[0], size)
                 if size:
                     self._needed = PREFIX_BYTES + size
                     continue
-            stop = at + needed
-            message = bytes(chunk[at + PREFIX_BYTES : stop])
-            packed = chunk[at] == 1
-            self.pending -= needed
+            packed = self._cut(PREFIX_BYTES)[0] == 1
+            message = self._cut(size) if size else b""
+            self.pending -= self._needed
             self._needed = PREFIX_BYTES
-            if stop == len(chunk):
-                del self._chunks[0]
-                self._at = 0
-            else:
-                self._at = stop
             return packed, message
         return None
 
-    def _take_across(self, needed: int) -> RawMessage:
-        """Take a message that ends in a later chunk than it began in; its bytes are copied once."""
-        chunks, at = self._chunks, self._at
-        first = chunks[0]
-        parts: list[bytes | bytearray | memoryview] = [memoryview(first)[at + PREFIX_BYTES :]]
-        left = needed - (len(first) - at)
-        last = 1
-        while left > len(chunks[last]):
-            parts.append(chunks[last])
-            left -= len(chunks[last])
-            last += 1
-        parts.append(memoryview(chunks[last])[:left])
-        packed = first[at] == 1
-        self.pending -= needed
-        self._needed = PREFIX_BYTES
-        self._at = left
-        if left == len(chunks[last]):
-            last += 1
-            self._at = 0
-        del chunks[:last]
-        return packed, b"".join(parts)
+    def _look(self, count: int) -> bytes:
+        """Return the first *count* bytes, which are there."""
+        seen = bytes(self._chunks[0][self._at : self._at + count])
+        index = 1
+        while len(seen) < count:
+            seen += bytes(self._chunks[index][: count - len(seen)])
+            index += 1
+        return seen
+
+    def _cut(self, count: int) -> bytes:
+        """Remove and return the first *count* bytes, which are there, with a single copy."""
+        chunks, stop = self._chunks, self._at + count
+        if stop < len(chunks[0]):
+            cut = bytes(chunks[0][self._at : stop])
+            self._at = stop
+            return cut
+        views = [memoryview(chunks[0])[self._at :]]
+        stop -= len(chunks[0])
+        used = 1
+        while stop and stop >= len(chunks[used]):
+            views.append(memoryview(chunks[used]))
+            stop -= len(chunks[used])
+            used += 1
+        if stop:
+            views.append(memoryview(chunks[used])[:stop])
+        cut = b"".join(views)
+        del chunks[:used]
+        self._at = stop
+        return cut
 
     def _check(self, flag: int, size: int) -> None:
         if size > self._max_bytes:
@@ -211,6 +210,27 @@ def unzstd(packed: bytes, limit: int) -> bytes:
     return message
 
 
-def framed(message: bytes) -> bytes:
-    """Put the length before *message*; we never compress."""
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+def pack(encoding: bytes, message: bytes) -> bytes:
+    """
+    Pack *message* by gzip or zstd, quickly rather than well: it is done while everybody else waits.
+
+    Raises:
+        ValueError: If *encoding* is neither.
+    """
+    if encoding == b"gzip":
+        return zlib.compress(message, 1, wbits=zlib.MAX_WBITS | 16)
+    if encoding == b"zstd":
+        return zstd.compress(message, 1)
+    raise ValueError(f"nothing is packed by {encoding!r}")
+
+
+def framed(message: bytes, *, packed: bool = False) -> bytes:
+    """Put the length before *message*, and whether it is *packed*."""
+    return (b"\x01" if packed else b"\x00") + len(message).to_bytes(4, "big") + message
+
+
+def in_pieces(message: bytes, *, packed: bool = False) -> tuple[bytes, ...]:
+    """Do as `framed`, but do not copy a large message: it is the last of the pieces."""
+    if len(message) < APART_BYTES:
+        return (framed(message, packed=packed),)
+    return (b"\x01" if packed else b"\x00") + len(message).to_bytes(4, "big"), message

@@ -6,30 +6,9 @@ The tables are those of google/rpc/code.proto and of gRPC's http-grpc-status-map
 
 from __future__ import annotations
 
-from enum import IntEnum
+from silence_gateway.rpc_words import Code
 
-
-class Code(IntEnum):
-    """A gRPC status code."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
+__all__ = ["CODE_OF_HTTP", "HTTP_OF_CODE", "Code", "http_of_code", "name_of_code"]
 
 HTTP_OF_CODE: dict[int, int] = {
     Code.OK: 200,
@@ -63,6 +42,13 @@ CODE_OF_HTTP: dict[int, Code] = {
     504: Code.UNAVAILABLE,
 }
 """Only for reading an upstream that answers HTTP where gRPC was expected."""
+
+
+FAULTS = frozenset({Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS})
+"""
+Ends that a person would call failed: what is a 5xx in HTTP and no word about the request. A caller that asks
+for what is not there is answered; and UNIMPLEMENTED is how servers say which reflection they do not have.
+"""
 
 
 def http_of_code(code: int) -> int:

@@ -31,10 +31,10 @@ from silence_gateway.upstreams.deadlines import GRAIN_S
 if TYPE_CHECKING:
     from silence_gateway.edge.http2 import Http2Connection
 
-READABLE = (b"", b"identity", b"gzip")
+READABLE = (b"", b"identity", b"gzip", b"zstd")
 # A caller that gives up within this of its deadline gave up because of it; its clock and ours are both right.
 NEARLY_DUE_S = 0.01
-WE_ACCEPT = encode([(b"grpc-accept-encoding", b"identity,gzip")])
+WE_ACCEPT = encode([(b"grpc-accept-encoding", b"identity,gzip,zstd")])
 """Sent with the complaint about an encoding that we do not know, so that the client can choose another."""
 
 
@@ -208,6 +208,6 @@ def as_rpc_error(fault: MessageFault) -> RpcError:
     if fault.fault is Fault.UNKNOWN:
         return RpcError(
             Code.UNIMPLEMENTED,
-            f"messages compressed with {fault.text} cannot be read here; use gzip or identity",
+            f"messages compressed with {fault.text} cannot be read here; use gzip, zstd or identity",
         )
     return RpcError(Code.INTERNAL, f"the caller sent {fault.text}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.limiting.denials import Denials
 from silence_gateway.limiting.override_entry import Override
 from silence_gateway.limiting.overrides import Overrides
@@ -82,6 +83,32 @@ class Decider:
                 self.learn(asks, decisions, asked_s)
                 break
         return decisions
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """
+        Tell what each of *asks* would meet at this instance, each by itself; nothing is spent.
+
+        Raises:
+            StoreUnavailable: The store did not answer, and is not one that falls back.
+        """
+        asks = [ask._replace(rule=self.rule_of(ask.rule, ask.key)) for ask in asks]
+        prospects = await self.store.look(asks)
+        now_s = self.clock.monotonic_s()
+        return [
+            self.excepted(ask, self.denials.over(ask, prospect, now_s))
+            for ask, prospect in zip(asks, prospects, strict=True)
+        ]
+
+    def excepted(self, ask: Ask, prospect: Prospect) -> Prospect:
+        """Lay over *prospect* an exception that is no other number: a key that is free, or blocked."""
+        rule, key, cost, _ = ask
+        override = self.overrides.find(rule.name, key) if self.overrides is not None else None
+        if override is None or not (override.unlimited or override.blocked):
+            return prospect
+        if override.unlimited:
+            return Prospect(rule.capacity, rule.capacity, 0, 0, at_us=prospect.at_us)
+        wait_us = self.blocked(rule, override, 1).retry_after_us
+        return Prospect(rule.capacity, 0, wait_us if cost else 0, wait_us, at_us=prospect.at_us)
 
     def learn(self, asks: Sequence[Ask], decisions: Sequence[Decision], asked_s: float) -> None:
         """Remember refusals that nothing but time ends."""

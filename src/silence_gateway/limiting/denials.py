@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeAlias
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Decision, LimitRule
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Bus, Subscription
 
@@ -142,6 +143,21 @@ class Denials:
         if decisions is not None:
             self.answered += 1
         return decisions
+
+    def over(self, ask: Ask, prospect: Prospect, now_s: float) -> Prospect:
+        """Lay a refusal that is remembered over what the store says would be met; see `look` for which."""
+        rule, key, cost, _ = ask
+        denial = self.by_place.get((rule.counter, key))
+        if (
+            denial is None
+            or cost != denial.cost
+            or rule.shadow
+            or denial.until_s <= now_s
+            or prospect.retry_after_us == NEVER
+        ):
+            return prospect
+        wait_us = max(prospect.retry_after_us, micros_left(denial.free_s - now_s))
+        return prospect._replace(retry_after_us=wait_us, remaining=min(prospect.remaining, denial.remaining))
 
     def learn(self, asks: Sequence[Ask], decisions: Sequence[Decision], asked_s: float) -> None:
         """Remember who was refused by what was asked at *asked_s* and is answered now."""

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from silence_gateway.core.http import HeaderList, Request
 from silence_gateway.core.limit_headers import HeaderForm, LimitHeaders
 from silence_gateway.core.limits import NEVER, NOT_ASKED, Ask, Change, Decision, Op, refusal_of
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import BadRequest, NotFound, RateLimited, StoreFault
 from silence_gateway.limiting.admission import Admission, Told
 from silence_gateway.limiting.decider import Decider
@@ -236,6 +237,17 @@ class Limiter:
         """
         [decision] = await self.decider.decide([Ask(self.spec(name).rule, key, 0)])
         return decision
+
+    async def look(self, name: str, key: str, cost: int) -> Prospect:
+        """
+        Tell what *cost* for *key* would meet at a limit now; nothing is spent, and no block begins.
+
+        Raises:
+            NotFound: There is no such limit.
+            StoreUnavailable: The store did not answer.
+        """
+        [prospect] = await self.decider.look([Ask(self.spec(name).rule, key, cost)])
+        return prospect
 
     async def reset(self, name: str, key: str) -> bool:
         """

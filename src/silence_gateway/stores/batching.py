@@ -83,7 +83,8 @@ class Pipeline:
         self.turn = turn
         self.redirect = redirect
         self.waits_for_turn = False
-        self.refused_for = ""  # why the last attempt to connect failed
+        self.refused_for = ""  # why there is no connection and will be none soon
+        self.lost_for = ""  # why the last connection ended
         self.clock = clock
         self.watcher = watcher
         self.deadline_s = deadline_s
@@ -326,9 +327,11 @@ class Pipeline:
         """Open the connection; report and fail what waits when that does not work."""
         try:
             self.waits_for_turn = True
+            timer = self.clock.call_later(self.deadline_s, self.on_far_turn)
             try:
                 await self.turn()
             finally:
+                timer.cancel()
                 self.waits_for_turn = False
             wire = await self.open_wire()
         except StoreRefused as exc:
@@ -352,9 +355,19 @@ class Pipeline:
         self.send_unsent()
         return True
 
+    def on_far_turn(self) -> None:
+        """
+        The next connection is not for now: calls that find none speak against the server from here on.
+
+        Only who has lost several within a second waits that long.
+        """
+        if self.lost_for and not self.refused_for:
+            self.refused_for = f"lost again and again: {self.lost_for}"
+
     def on_lost(self, reason: str) -> None:
         """The connection broke: what was on it may or may not have run."""
         self.wire = None
+        self.lost_for = reason
         self.silence.end()
         lost, self.owed = self.owed, deque()
         for call in lost:

@@ -51,17 +51,26 @@ class Pace:
     At most two connections per second to one server; the first of each lane are free.
 
     A fleet that starts is spread by whoever starts it; one that reconnects is spread by nobody but this.
+    A server that joins later is met by the whole fleet at one moment, so there the first ones count as well:
+    the hot lane and the probe go at once, the others when there is room.
+
     Lanes that lost their connections together get new ones in the order of `ORDER`. While the server is
     known to be away only the probe and the hot lane go, and of the two the probe has at most one: what it
     finds healthy is of use only when the hot lane may follow at once.
+
+    Args:
+        clock: What a second is.
+        draw: Returns a random number in [0, 1), for waits.
+        joins: Whether the server joins a store that is in use.
 
     Attributes:
         away: Whether the server is known to be away.
     """
 
-    def __init__(self, clock: Clock, draw: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock, draw: Callable[[], float], *, joins: bool = False) -> None:
         self.clock = clock
         self.draw = draw
+        self.joins = joins
         self.made: list[tuple[float, str]] = []  # until when each counts, and the kind of its lane
         self.first: set[str] = set()
         self.away = False
@@ -73,7 +82,11 @@ class Pace:
         """Return when *lane* may connect; who is cancelled loses nothing but its place."""
         if lane not in self.first:
             self.first.add(lane)
-            return
+            if not self.joins:
+                return
+            if kind_of(lane) in WHILE_AWAY:
+                self.made.append((self.until_s(self.clock.monotonic_s()), kind_of(lane)))
+                return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((kind_of(lane), turn))
         self.look_later()
@@ -222,9 +235,9 @@ class Dialer:
         except ConfigError as exc:
             raise StoreRefused(Fault.UNTRUSTED, str(exc)) from exc
 
-    def pace(self) -> Pace:
-        """Return how often one more server may be knocked at."""
-        return Pace(self.clock, self.draw)
+    def pace(self, *, joins: bool = False) -> Pace:
+        """Return how often one more server may be knocked at, which may *join* a store that is in use."""
+        return Pace(self.clock, self.draw, joins=joins)
 
     async def open(self, node: Node, lane: str, *, primary: bool = False) -> Wire:
         """

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op, new_tuple
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.stores.contracts import Script
 from silence_gateway.stores.limit_names import BLOCK
 from silence_gateway.stores.limit_scripts import declaration, script_for
@@ -102,6 +103,28 @@ def deliver(batch: Sequence[Waiting], answer: Sequence[int]) -> None:
             at += 3
         if not future.done():
             future.set_result(decisions)
+
+
+def pack_looks(asks: Sequence[Ask], name_of: NameOf) -> Packed:
+    """Write asks as a call of look.lua."""
+    rules = Rules()
+    keys: list[bytes] = []
+    written: list[bytes | int] = []
+    for rule, whom, cost, _ in asks:
+        keys.append(name_of(rule, whom))
+        if rule.block_us:
+            keys.append(keys[-1] + BLOCK)
+        written += (rules.number(rule), cost)
+    return script_for("look", rules.kinds), keys, [b"", len(rules.numbers), *rules.written, *written]
+
+
+def read_looks(asks: Sequence[Ask], answer: Sequence[int]) -> list[Prospect]:
+    """Read the answer of look.lua."""
+    now_us = answer[0]
+    return [
+        Prospect(ask.rule.capacity, answer[at], answer[at + 1], answer[at + 2], answer[at + 3], now_us)
+        for ask, at in zip(asks, range(1, len(answer), 4), strict=True)
+    ]
 
 
 def pack_changes(changes: Sequence[Change], name_of: NameOf) -> Packed:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule
+from silence_gateway.core.prospect import Prospect
 
 
 class LimitStore(Protocol):
@@ -39,6 +40,14 @@ class LimitStore(Protocol):
 
         Raises:
             StoreUnavailable: No answer in time; the cost may have been spent.
+        """
+
+    def look(self, asks: Sequence[Ask]) -> Awaitable[Sequence[Prospect]]:
+        """
+        Tell what each of *asks* would meet, each by itself; nothing is spent, and no block begins.
+
+        Raises:
+            StoreUnavailable: No answer in time.
         """
 
     def adjust(self, changes: Sequence[Change]) -> Awaitable[Sequence[Changed]]:

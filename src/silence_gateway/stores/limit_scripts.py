@@ -3,7 +3,7 @@ The scripts about limits, put together from the algorithms that a call needs.
 
 An algorithm is a file of its own in `scripts/limits/`, the twin of a file in `core/`. A script is the
 prologue, the algorithms of its rules, and what to do with them: a call that only asks about sliding
-windows does not pay for the others (1 us per algorithm and call). There are at most 2 x 31 of them, and
+windows does not pay for the others (1 us per algorithm and call). There are at most 3 x 31 of them, and
 a store only ever loads those that its limits need.
 """
 
@@ -41,7 +41,7 @@ def part(name: str) -> str:
 
 @cache
 def script_of(what: str, algorithms: tuple[str, ...]) -> Script:
-    """Return the script that does *what* (`decide` or `adjust`) with *algorithms*, named by their files."""
+    """Return the script that does *what* (`decide`, `look`, `adjust`) with *algorithms*, named by files."""
     text = "\n".join(part(name) for name in ("prologue", *algorithms, what))
     return Script(f"limits_{what} ({', '.join(algorithms)})", text)
 

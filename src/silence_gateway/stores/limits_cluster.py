@@ -19,10 +19,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.core.slots import slot_of
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import ScriptPoster
-from silence_gateway.stores.limit_batch import Waiting, deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.stores.limit_batch import (
+    Waiting,
+    deliver,
+    pack_changes,
+    pack_looks,
+    pack_requests,
+    read_changes,
+    read_looks,
+)
 from silence_gateway.stores.limit_names import BLOCK, LimitNames
 from silence_gateway.stores.limits_valkey import MAX_BATCH, RESET
 
@@ -106,6 +115,19 @@ class ClusterLimitStore:
                     future.set_exception(error)
 
         self.scripts.post(*pack_requests(batch, self.names.name_of), on_answer, on_failure)
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet: one call for each, because all may lie in different slots."""
+        answers = await asyncio.gather(
+            *(self.scripts.run(*pack_looks([ask], self.names.name_of)) for ask in asks),
+            return_exceptions=True,
+        )
+        prospects: list[Prospect] = []
+        for ask, answer in zip(asks, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            prospects += read_looks([ask], answer)
+        return prospects
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent: one call per slot."""

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op, WhenDown
 from silence_gateway.core.local_share import share_of
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limits_memory import MemoryLimitStore
@@ -135,6 +137,24 @@ class FallingBackLimitStore:
                 # Should the store go away, this instance knows who holds a place here.
                 self.local.adjust_now([Change(Op.RENEW, ask.rule, ask.key, holder=ask.holder)])
         return decisions
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet, in the store or here."""
+        there = [index for index, ask in enumerate(asks) if self.reaches(ask.rule, ask.key)]
+        told: dict[int, Prospect] = {}
+        if there:
+            with suppress(StoreFault):  # and so it would be decided here
+                told.update(zip(there, await self.shared.look([asks[i] for i in there]), strict=True))
+        return [told[index] if index in told else self.look_here(ask) for index, ask in enumerate(asks)]
+
+    def look_here(self, ask: Ask) -> Prospect:
+        """Tell what one ask would meet if it were decided here, as its `when_down` says."""
+        rule, key, cost, _ = ask
+        if rule.when_down in COUNTED:
+            [prospect] = self.local.look_now([Ask(self.local_rule(rule), key, cost)])
+            return prospect._replace(at_us=~prospect.at_us)
+        fixed = fixed_decision(rule, cost)
+        return Prospect(fixed.limit, fixed.remaining, fixed.retry_after_us, fixed.reset_us, at_us=fixed.at_us)
 
     async def decide_in_parts(self, asks: Sequence[Ask], away: Sequence[int]) -> Sequence[Decision]:
         """Decide about one request of which some limits, at the places *away*, cannot be asked about."""

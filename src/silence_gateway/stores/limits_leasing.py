@@ -23,6 +23,7 @@ from typing import Any
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.limits import NOT_ASKED, Ask, Change, Changed, Decision, LimitRule, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.limit_contract import LimitStore
 from silence_gateway.stores.limits_lease import Lease, hold_s, let_go
@@ -133,6 +134,19 @@ class LeasingLimitStore:
             decisions[index] if index in decisions else Decision(True, ask.rule.capacity, NOT_ASKED, 0, 0)
             for index, ask in enumerate(asks)
         ]
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet: what is held here counts as left, for here it is."""
+        prospects = list(await self.shared.look(asks))
+        for index, (rule, key, cost, _) in enumerate(asks):
+            lease = self.leases.get((rule.counter, key))
+            if lease is None or not lease.held:
+                continue
+            left = prospects[index].remaining + lease.held
+            prospects[index] = prospects[index]._replace(remaining=left)
+            if cost <= left and cost <= rule.lease:
+                prospects[index] = prospects[index]._replace(retry_after_us=0)
+        return prospects
 
     def undo(self, asks: Sequence[Ask], decisions: dict[int, Decision]) -> None:
         """A request does not pass after all: return what its leased limits have spent on it."""
@@ -293,9 +307,9 @@ class LeasingLimitStore:
     def look_later(self) -> None:
         """Look in a moment whether something is due."""
         if self.timer is None and not self.stopping:
-            self.timer = self.clock.call_later(LOOK_EVERY_S, self.look)
+            self.timer = self.clock.call_later(LOOK_EVERY_S, self.look_through)
 
-    def look(self) -> None:
+    def look_through(self) -> None:
         """Give back what has been held for too long, and forget keys that nobody asks for."""
         self.timer = None
         now_s = self.clock.monotonic_s()

@@ -20,6 +20,7 @@ from silence_gateway.core.algorithms import ARITHMETIC
 from silence_gateway.core.concurrency import Places
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
 from silence_gateway.core.penalty import standing_block, with_block
+from silence_gateway.core.prospect import Prospect, prospect_of
 from silence_gateway.core.sliding_window import Log, admit
 
 Key: TypeAlias = "str | bytes"
@@ -48,6 +49,8 @@ class MemoryLimitStore:
 
     def __init__(self, clock: Clock, *, max_keys: int = MAX_KEYS) -> None:
         self.monotonic_s = clock.monotonic_s
+        # Windows follow the calendar, and no step of the wall clock shall ever give anybody his uses back.
+        self.ahead_us = clock.now_us() - int(clock.monotonic_s() * 1_000_000)
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
         self.blocks: dict[str, dict[Key, int]] = {}
@@ -62,6 +65,10 @@ class MemoryLimitStore:
         """Decide about one request; never waits."""
         return self.decide_now(asks)
 
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet; never waits."""
+        return self.look_now(asks)
+
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent; never waits."""
         return self.adjust_now(changes)
@@ -75,8 +82,8 @@ class MemoryLimitStore:
         return blocked or (state is not None and not is_over(rule, state, self.now_us()))
 
     def now_us(self) -> int:
-        """Time of this store: the clock that never steps back."""
-        return int(self.monotonic_s() * 1_000_000)
+        """Time of this store: what the wall clock said when it was made, and what has passed since then."""
+        return int(self.monotonic_s() * 1_000_000) + self.ahead_us
 
     def decide_now(self, asks: Sequence[Ask]) -> list[Decision]:
         """Decide about one request. No lock: nothing awaits between the reads and the writes."""
@@ -105,7 +112,7 @@ class MemoryLimitStore:
     def decide_one(self, rule: LimitRule, whom: str, cost: int, holder: str = "") -> Decision:
         """Decide about a request of one limit, the usual case: with the fewest looks at anything."""
         key = whom if len(whom) <= MAX_KEY_CHARS else kept_as(whom)
-        now_us = int(self.monotonic_s() * 1_000_000)
+        now_us = int(self.monotonic_s() * 1_000_000) + self.ahead_us
         kind = rule.kind
         if kind == "c" or rule.block_us:
             decision = self.judge(rule, key, now_us, cost, holder)
@@ -166,6 +173,22 @@ class MemoryLimitStore:
         self.spends += 1
         if not self.spends % FORGET_EVERY or len(table) > self.max_keys:
             self.forget(rule, table, now_us)
+
+    def look_now(self, asks: Sequence[Ask]) -> list[Prospect]:
+        """Tell what each of *asks* would meet; nothing is spent, and no block begins."""
+        now_us = self.now_us()
+        return [self.prospect(rule, kept_as(key), now_us, cost) for rule, key, cost, _ in asks]
+
+    def prospect(self, rule: LimitRule, key: Key, now_us: int, cost: int) -> Prospect:
+        """Return what a cost would meet at one limit."""
+        table = self.tables.get(rule.counter)
+        state = table.get(key) if table is not None else None
+        judge = concurrency.judge if rule.kind == "c" else ARITHMETIC[rule.kind].judge
+        looked = asked = judge(rule, state, now_us, 0)
+        if cost:
+            asked = judge(rule, state, now_us, cost)
+        until_us = standing_block(rule, self.blocks.get(rule.counter, {}).get(key, 0), now_us)
+        return prospect_of(looked, asked, until_us - now_us if until_us else 0)
 
     def adjust_now(self, changes: Sequence[Change]) -> list[Changed]:
         """Change what keys have spent, one change after the other."""

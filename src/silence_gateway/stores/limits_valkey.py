@@ -13,9 +13,18 @@ from importlib.resources import files
 from typing import Any
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Script, ScriptPoster
-from silence_gateway.stores.limit_batch import Waiting, deliver, pack_changes, pack_requests, read_changes
+from silence_gateway.stores.limit_batch import (
+    Waiting,
+    deliver,
+    pack_changes,
+    pack_looks,
+    pack_requests,
+    read_changes,
+    read_looks,
+)
 from silence_gateway.stores.limit_names import BLOCK, LimitNames
 
 MAX_BATCH = 128
@@ -69,6 +78,10 @@ class ValkeyLimitStore:
             loop.call_soon(self.flush)
         self.waiting.append((asks, future))
         return future
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet: one trip."""
+        return read_looks(asks, await self.scripts.run(*pack_looks(asks, self.names.name_of)))
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent."""

@@ -278,12 +278,13 @@ class ValkeyStore:
         if not others:
             raise StoreRefused(Fault.UNREACHABLE, "no primary of the cluster answers")
         node = others[int(self.draw() * len(others))]
+        await self.cluster.primaries[node].pace.wait(SUBSCRIBER)
         wire = await self.dialer.open(node, SUBSCRIBER)
         self.subscribed_at = node
         return wire
 
     def _cluster_shard(self, node: Node) -> Shard:
-        pace = self.dialer.pace()
+        pace = self.dialer.pace(joins=self._cluster().first.is_set())
         return Shard(
             str(node),
             lambda lane: self.dialer.open(node, lane),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from silence_gateway.core.limits import Ask, Change, Changed, Decision, LimitRule, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.errors import StoreUnavailable
 from silence_gateway.stores.limits_memory import MemoryLimitStore
 from silence_gateway.testing.clock import FakeClock
@@ -54,6 +55,13 @@ class DistantLimitStore:
         decisions = self.memory.decide_now(asks)
         await self.come_back()
         return decisions
+
+    async def look(self, asks: Sequence[Ask]) -> Sequence[Prospect]:
+        """Tell what each of *asks* would meet, a trip later."""
+        await self.go()
+        prospects = self.memory.look_now(asks)
+        await self.come_back()
+        return prospects
 
     async def adjust(self, changes: Sequence[Change]) -> Sequence[Changed]:
         """Change what keys have spent, a trip later."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from silence_gateway.core.limits import NEVER, Algorithm, Ask, Change, Decision, LimitRule, Mode, Op
+from silence_gateway.core.prospect import Prospect
 from silence_gateway.core.rates import Rate
 from silence_gateway.stores.limit_contract import LimitStore
 
@@ -49,10 +50,12 @@ async def check_limit_store(store: LimitStore, pass_time: PassTime) -> None:
         await check_counting(store, algorithm)
         await check_concurrent_callers(store, algorithm)
         await check_waiting(store, algorithm, pass_time)
+        await check_looking(store, algorithm)
         await check_reset(store, algorithm)
         await check_changes(store, algorithm)
     await check_places(store, pass_time)
     await check_blocks(store, pass_time)
+    await check_looking_at_blocks(store, pass_time)
     await check_all_or_nothing(store, pass_time)
     await check_shadow(store)
     await check_keys_stay_apart(store)
@@ -102,6 +105,44 @@ async def check_waiting(store: LimitStore, algorithm: Algorithm, pass_time: Pass
         return  # the machine was too slow to ask twice within the window
     await pass_time(refused.retry_after_us / 1_000_000)
     assert (await ask_one(store, rule, "k", 2)).allowed, "a wait that was obeyed is not refused again"
+
+
+async def look_at(store: LimitStore, rule: LimitRule, key: str, cost: int = 1) -> Prospect:
+    """Look at one limit."""
+    [prospect] = await store.look([Ask(rule, key, cost)])
+    return prospect
+
+
+async def check_looking(store: LimitStore, algorithm: Algorithm) -> None:
+    """What is told of a request is what it meets, and telling spends nothing."""
+    rule = lasting(f"look-{algorithm.value}", 3, algorithm)
+    for left in (3, 2, 1):
+        told = [await look_at(store, rule, "k", cost) for cost in (0, 1, 3, 4)]
+        assert [one.remaining for one in told] == [left] * 4, "looking spends nothing"
+        assert [one.passes for one in told] == [True, True, left == 3, False], "what fits would pass"
+        assert told[3].retry_after_us == NEVER, "what never fits never passes"
+        assert (await ask_one(store, rule, "k")).allowed, "what would pass does"
+    told_last, refused = await look_at(store, rule, "k"), await ask_one(store, rule, "k")
+    assert (told_last.passes, refused.allowed) == (False, False), "what would be refused is"
+    # Time goes on between the two.
+    assert 0 <= told_last.retry_after_us - refused.retry_after_us < 60_000_000, "and the wait is the same"
+
+
+async def check_looking_at_blocks(store: LimitStore, pass_time: PassTime) -> None:
+    """Looking begins no block, and tells how long one goes on."""
+    block_us = round(WINDOW_S * 1_000_000)
+    rule = LimitRule(
+        name="block-look", algorithm=Algorithm.FIXED_WINDOW, rate=Rate(1, LONG_US), block_us=block_us
+    )
+    await ask_one(store, rule, "k")
+    told = [await look_at(store, rule, "k") for _ in range(2)][1]
+    assert (told.passes, told.blocked_us) == (False, 0), "looking begins no block"
+    await ask_one(store, rule, "k")
+    blocked = await look_at(store, rule, "k")
+    assert 0 < blocked.blocked_us <= block_us, "a block says how long it goes on"
+    assert (blocked.remaining, (await look_at(store, rule, "other")).blocked_us) == (0, 0), "for its own key"
+    await pass_time(WINDOW_S)
+    assert (await look_at(store, rule, "k")).blocked_us == 0, "a block that is over is told no more"
 
 
 async def check_reset(store: LimitStore, algorithm: Algorithm) -> None:

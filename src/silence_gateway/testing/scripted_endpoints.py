@@ -20,6 +20,7 @@ from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.testing.scripted_upstream import Call, Reply, Script, ScriptedStream, ScriptedUpstream
 from silence_gateway.upstreams import contracts
 from silence_gateway.upstreams.contracts import Metadata
+from silence_gateway.upstreams.statistics import ConnectionStatistics
 
 CHECK = b"/grpc.health.v1.Health/Check"
 SERVING = Reply(b"\x08\x01")
@@ -33,6 +34,7 @@ class ScriptedConnection:
     Attributes:
         max_streams: Calls it takes at once.
         accepting: Whether it takes calls.
+        statistics: The bytes of the messages of unary calls, and no others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ScriptedConnection:
     ) -> None:
         self.max_streams = endpoint.max_streams
         self.accepting = True
+        self.statistics = ConnectionStatistics()
         self._endpoint = endpoint
         self._on_lost = on_lost
         self._on_capacity = on_capacity
@@ -60,8 +63,11 @@ class ScriptedConnection:
         was_full = self.open_streams + 1 == self.max_streams
         task = asyncio.ensure_future(self._endpoint.meet(method, message, metadata, deadline_s))
         self._calls.add(task)
+        self.statistics.bytes_out += len(message)
         try:
-            return await task
+            reply = await task
+            self.statistics.bytes_in += len(reply.message)
+            return reply
         except asyncio.CancelledError:
             if self._broken:
                 raise UpstreamUnavailable(self._broken) from None
@@ -127,6 +133,8 @@ class ScriptedEndpoint:
         self.dials = 0
         self.max_streams = 100
         self.answers: bool | None = True
+        self._left: int | None = None
+        self._then: bool | None = None
         self.opened = asyncio.Event()
 
     @property
@@ -157,8 +165,23 @@ class ScriptedEndpoint:
 
     def accept(self) -> None:
         """Accept new connections, also those left waiting."""
+        self._left = None
         self.answers = True
         self.opened.set()
+
+    def accept_only(self, count: int, then: bool | None = None) -> None:
+        """Accept *count* new connections, and do *then* with those that follow (as `answers`)."""
+        self._left, self._then = count, then
+
+    def let_in(self) -> bool | None:
+        """Return what to do with one who connects now."""
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                self._left, self.answers = None, self._then
+                if self._then is None:
+                    self.opened.clear()
+        return self.answers
 
     def die(self) -> None:
         """Break every connection and refuse new ones."""
@@ -185,7 +208,7 @@ class ScriptedEndpoints:
         """Connect to *address*: a `Connector` for the pool."""
         endpoint = self[address]
         endpoint.dials += 1
-        while endpoint.answers is None:
+        while endpoint.let_in() is None:
             await endpoint.opened.wait()
         if not endpoint.answers:
             raise UpstreamUnavailable(f"{address} refuses connections", sent=False)

@@ -201,15 +201,10 @@ class ScriptedStream:
     async def __anext__(self) -> bytes:
         if self.over:
             raise StopAsyncIteration
-        if not isinstance(self.sent, bytes):
-            sent, self.sent = self.sent, b""
-            async for message in sent:
-                self.call.requests.append(message)
         try:
-            if self.answers is None:
-                self.answers = deque(await self.step.meet(self.call, self.clock))
-            if self.answers:
-                return self.answers.popleft()
+            answers = await self._met()
+            if answers:
+                return answers.popleft()
             if isinstance(self.step, Reply) and self.step.then is not None:
                 raise self.step.then
             raise StopAsyncIteration
@@ -223,14 +218,9 @@ class ScriptedStream:
         return self.step.initial_metadata if isinstance(self.step, Reply) else ()
 
     async def trailing_metadata(self) -> Metadata:
-        """
-        Return the pairs of the step.
-
-        Raises:
-            RuntimeError: If the messages have not all been taken.
-        """
+        """Wait for the end, and return the pairs of the step; messages not taken yet can be taken still."""
         if not self.over:
-            raise RuntimeError("take all messages first")
+            await self._met()
         return self.step.trailing_metadata if isinstance(self.step, Reply) else ()
 
     def cancel(self) -> None:
@@ -238,6 +228,16 @@ class ScriptedStream:
         if not self.over:
             self.over = True
             self.call.cancelled = True
+
+    async def _met(self) -> deque[bytes]:
+        """Take the requests, and meet the step; once."""
+        if not isinstance(self.sent, bytes):
+            sent, self.sent = self.sent, b""
+            async for message in sent:
+                self.call.requests.append(message)
+        if self.answers is None:
+            self.answers = deque(await self.step.meet(self.call, self.clock))
+        return self.answers
 
 
 class ScriptedUpstream:

@@ -29,15 +29,19 @@ class Answer:
         message: The text of `grpc-message`.
         status_details: The bytes of `grpc-status-details-bin`.
         encoding: The `grpc-encoding`.
+        accepts: The `grpc-accept-encoding`, empty if it is not said.
         metadata: What is left for the application.
         plain: This is the head of a gRPC answer and nothing is wrong with it.
+        ends_well: As trailers after such a head it says OK.
         malformed: What breaks the rules of HTTP/2, or empty.
         content_type: As it came.
     """
 
     __slots__ = (
+        "accepts",
         "content_type",
         "encoding",
+        "ends_well",
         "http_status",
         "malformed",
         "message",
@@ -53,6 +57,7 @@ class Answer:
         self.message = ""
         self.status_details = b""
         self.encoding = b""
+        self.accepts = b""
         self.content_type = b""
         self.malformed = _malformed(pairs)
         for name, value in pairs:
@@ -68,8 +73,11 @@ class Answer:
                 self.status_details = decode_binary(value)
             elif name == b"grpc-encoding":
                 self.encoding = value
+            elif name == b"grpc-accept-encoding":
+                self.accepts = value
         self.metadata: Metadata = decode_metadata(pairs)
         self.plain = self.http_status == 200 and self.speaks_grpc and not self.malformed
+        self.ends_well = not self.status and not self.http_status and not self.malformed
 
     @property
     def speaks_grpc(self) -> bool:
@@ -129,15 +137,20 @@ def _malformed(pairs: HeaderPairs) -> str:
     return ""
 
 
-def reset_error(code: int) -> CallError:
-    """Return what a RST_STREAM with *code* means for its call."""
+def reset_error(code: int, *, answering: bool) -> CallError:
+    """
+    Return what a RST_STREAM with *code* means for its call.
+
+    Whoever was *answering* already has seen the call, although it says with REFUSED_STREAM that it has not.
+    """
     text = f"the upstream reset the call: {error_name(code)}"
-    if code == ErrorCode.REFUSED_STREAM:
+    if code == ErrorCode.REFUSED_STREAM and not answering:
         return UpstreamUnavailable(text, sent=False, refused=True)
     return RpcError(_CODE_OF_RESET.get(code, Code.INTERNAL), text)
 
 
 _CODE_OF_RESET: dict[int, Code] = {
+    ErrorCode.REFUSED_STREAM: Code.UNAVAILABLE,
     ErrorCode.CANCEL: Code.CANCELLED,
     ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
     ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,

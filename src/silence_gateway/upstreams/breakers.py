@@ -17,6 +17,7 @@ from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.events import BreakerMoved, Observer
 from silence_gateway.upstreams.endpoint import Endpoint, Spawn
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.record import MAX_REASON_TEXT, BreakerMove
 
 MAX_NUDGE_S = 1.0
 """How long a half-open breaker waits for a call to probe with, before we probe with a health check."""
@@ -29,7 +30,8 @@ class Breakers:
     """
     Carries out what breakers decide.
 
-    *probe* asks an endpoint's health as a probe; *on_move* is called after every move.
+    *probe* asks an endpoint's health as a probe; *on_move* is called after every move. *instance* is how this
+    one signs.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Breakers:
         probe: Callable[[Endpoint], Coroutine[Any, Any, None]],
         on_move: Callable[[], None],
         lease_s: float,
+        instance: str = "",
     ) -> None:
         self._upstream = upstream
         self._clock = clock
@@ -52,15 +55,32 @@ class Breakers:
         self._probe = probe
         self._on_move = on_move
         self._lease_s = lease_s
+        self._instance = instance
 
-    def moved(self, endpoint: Endpoint, old: State, event: Event) -> None:
-        """Carry out a move: tell who watches and the fleet, and see to what comes next."""
+    def moved(self, endpoint: Endpoint, old: State, event: Event, by: str = "") -> None:
+        """
+        Carry out a move: write it down, tell who watches and the fleet, and see to what comes next.
+
+        *by* is the instance that decided it, if that is another one.
+        """
         breaker = endpoint.breaker
         reason = event.value
         if endpoint.hold is not None and endpoint.hold.reason:
             reason = f"{reason}: {endpoint.hold.reason}"
         if event is Event.TOO_MANY_FAILURES and endpoint.last_error:
             reason = f"{reason}; last: {endpoint.last_error}"
+        if endpoint.hold is not None:
+            by = endpoint.hold.by
+        endpoint.history.add(
+            BreakerMove(
+                at_us=self._clock.now_us(),
+                old=old.value,
+                new=breaker.state.value,
+                reason=reason[:MAX_REASON_TEXT],
+                by=by or self._instance,
+                instance=self._instance,
+            )
+        )
         self._observer(
             BreakerMoved(
                 upstream=self._upstream,

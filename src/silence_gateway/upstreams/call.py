@@ -50,6 +50,7 @@ class UnaryCall(Future[Reply]):
     Attributes:
         stream_id: Its HTTP/2 stream.
         deadline_s: When to give up, in monotonic seconds; infinite if never.
+        head: The headers before the message, once they have come.
     """
 
     # No __init__: the connection sets the fields, which saves 0.3 us of each call.
@@ -134,10 +135,9 @@ class UnaryCall(Future[Reply]):
         """Trailers, or the only headers of an answer; the connection has forgotten the call already."""
         message, head = self.message, self.head
         if (
-            answer.status == 0
+            answer.ends_well
             and message is not None
             and head is not None
-            and not answer.malformed
             and (self.reader is None or not self.reader.pending)
         ):
             statistics = self.carrier.statistics
@@ -170,6 +170,10 @@ def ended_badly(answer: Answer, head: Answer | None, reader: MessageReader | Non
     """Return what is wrong with a call that ended with *answer*; None if its status is a sound OK."""
     if answer.malformed:
         return UpstreamProtocolError(f"the upstream sent malformed headers: {answer.malformed}")
+    if head is not None and answer.http_status:
+        return UpstreamProtocolError("the upstream sent an HTTP status twice")
+    if head is None and answer.http_status <= 0:
+        return answer.not_grpc()
     if answer.status > 0:
         return answer.error(() if head is None else head.metadata)
     if answer.status < 0:

@@ -22,28 +22,26 @@ from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core import hpack
 from silence_gateway.core.grpc_metadata import encode_metadata
-from silence_gateway.core.grpc_timeout import encode_timeout
 from silence_gateway.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
+from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.deadlines import GRAIN_S
-from silence_gateway.upstreams.grpc_messages import CallError, framed
+from silence_gateway.upstreams.grpc_messages import CallError, in_pieces
 from silence_gateway.upstreams.http2_client import Http2Client
 from silence_gateway.upstreams.http2_link import CLOSE_GRACE_S
 from silence_gateway.upstreams.outflow import Outbox
-from silence_gateway.upstreams.stream_call import StreamCall, refused
+from silence_gateway.upstreams.packing import NEVER
+from silence_gateway.upstreams.request_heads import FIELD_SLACK, RequestHeads, timeout_field, timeouts
+from silence_gateway.upstreams.stream_call import StreamCall, plain_pieces, refused
 
 __all__ = ["ConnectionSettings", "GrpcConnection", "connect"]
 
 # length of DATA (high, low), type, flags, stream; then the message's compressed flag and length
 _data_head = Struct(">HBBBIBI")
-_TIMEOUT_PREFIX = hpack.name_prefix(b"grpc-timeout")
 _LAST_STREAMS = h2.MAX_STREAM_ID - 2
-_MAX_CACHED_METHODS = 1_024
-_MAX_CACHED_TIMEOUTS = 4_096
-_timeouts: dict[int, bytes] = {}
 
 
 class GrpcConnection(Http2Client):
@@ -72,13 +70,11 @@ class GrpcConnection(Http2Client):
         super().__init__(
             settings,
             clock,
+            RequestHeads(scheme, authority, settings.user_agent),
             on_stop=lambda reason: None if on_lost is None else on_lost(self, reason),
             on_capacity=lambda: None if on_capacity is None else on_capacity(self),
         )
         self.address = address
-        self._authority = authority
-        self._scheme = scheme
-        self._requests: dict[bytes, bytes] = {}
 
     def unary(
         self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
@@ -96,14 +92,26 @@ class GrpcConnection(Http2Client):
             remaining_s = deadline_s - self._now_s()
             if remaining_s <= 0:
                 return self._failed(_too_late())
-            extra = (_timeouts.get(int(remaining_s * 1_000)) or _timeout_field(remaining_s)) + extra
+            extra = (timeouts.get(int(remaining_s * 1_000)) or timeout_field(remaining_s)) + extra
         calls = self._calls
         outflow = self._outflow
         if not self.accepting or len(calls) >= self.max_streams or (outflow.paused and self._is_stuffed()):
             return self._failed(self._refusal())
         if deadline_s < self._deadlines.next_s - GRAIN_S:
             self._deadlines.watch(deadline_s)
-        block = self._requests.get(method) or self._request_block(method)
+        packed = False
+        if len(message) >= self._packing.over:
+            smaller = self._packing.pack(message)
+            if smaller is not None:
+                message, packed = smaller, True
+                extra = self._packing.field + extra
+        heads = self._heads
+        block = heads.known.get(method) or heads.block(method)
+        block_length = len(block) + len(extra)
+        if block_length + len(metadata) * FIELD_SLACK > heads.roomy:
+            too_long = heads.too_long(block + extra)
+            if too_long is not None:
+                return self._failed(too_long)
         stream = self._next_stream
         call = UnaryCall(loop=self._loop)
         call.carrier = self
@@ -113,7 +121,6 @@ class GrpcConnection(Http2Client):
         statistics = self.statistics
         statistics.calls += 1
         statistics.messages_out += 1
-        block_length = len(block) + len(extra)
         size = len(message) + 5
         if (
             size <= outflow.limit
@@ -131,7 +138,7 @@ class GrpcConnection(Http2Client):
                 ),
                 block,
                 extra,
-                _data_head.pack(size >> 8, size & 0xFF, h2.DATA, h2.END_STREAM, stream, 0, size - 5),
+                _data_head.pack(size >> 8, size & 0xFF, h2.DATA, h2.END_STREAM, stream, packed, size - 5),
                 message,
             )
             if not self._flush_due:
@@ -139,7 +146,7 @@ class GrpcConnection(Http2Client):
                 self._loop.call_soon(self._flush)
         else:
             outbox = self._begin(stream, call, block + extra)
-            outflow.put(outbox, framed(message), end=True)
+            outflow.put(outbox, *in_pieces(message, packed=packed), end=True)
         return call
 
     def stream(
@@ -162,21 +169,41 @@ class GrpcConnection(Http2Client):
             remaining_s = deadline_s - self._now_s()
             if remaining_s <= 0:
                 return refused(self, _too_late())
-            extra = _timeout_field(remaining_s) + extra
+            extra = timeout_field(remaining_s) + extra
         if not self.accepting or len(self._calls) >= self.max_streams or self._is_stuffed():
             return refused(self, self._refusal())
         if deadline_s < self._deadlines.next_s - GRAIN_S:
             self._deadlines.watch(deadline_s)
+        packing, frame = self._packing, plain_pieces
+        if packing.over != NEVER:
+            extra = packing.field + extra
+            frame = packing.in_pieces
+        block = self._heads.block(method) + extra
+        if len(block) + len(metadata) * FIELD_SLACK > self._heads.roomy:
+            too_long = self._heads.too_long(block)
+            if too_long is not None:
+                return refused(self, too_long)
         stream = self._next_stream
         call = StreamCall(self, stream, deadline_s)
         self.statistics.calls += 1
-        outbox = self._begin(stream, call, self._request_block(method) + extra)
+        outbox = self._begin(stream, call, block)
         if isinstance(messages, bytes):
             self.statistics.messages_out += 1
-            self._outflow.put(outbox, framed(messages), end=True)
+            self._outflow.put(outbox, *frame(messages), end=True)
         else:
-            call.send_from(messages, outbox, self._send_part)
+            call.send_from(messages, outbox, frame, self._send_part)
         return call
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """Whether it takes calls; once it does not, it never will again."""
+        if self.accepting:
+            return Connectivity.READY
+        return Connectivity.SHUTDOWN if self.stopped_because else Connectivity.CONNECTING
+
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as it takes no more calls, from now on."""
+        return self._news.wait()
 
     @property
     def open_streams(self) -> int:
@@ -213,46 +240,9 @@ class GrpcConnection(Http2Client):
             self._stop("the connection has used up its stream numbers")
         return self._outflow.open(stream)
 
-    def _send_part(self, outbox: Outbox, data: bytes, *, end: bool) -> None:
+    def _send_part(self, outbox: Outbox, *pieces: bytes, end: bool) -> None:
         if outbox.stream_id in self._outflow.outboxes:
-            self._outflow.put(outbox, data, end=end)
-
-    def _request_block(self, method: bytes) -> bytes:
-        block = self._requests.get(method)
-        if block is None:
-            block = hpack.encode(
-                (
-                    (b":method", b"POST"),
-                    (b":scheme", self._scheme),
-                    (b":path", method),
-                    (b":authority", self._authority),
-                    (b"te", b"trailers"),
-                    (b"content-type", b"application/grpc"),
-                    (b"user-agent", self.settings.user_agent),
-                    (b"grpc-accept-encoding", b"identity,gzip,zstd"),
-                )
-            )
-            if len(self._requests) >= _MAX_CACHED_METHODS:
-                self._requests.clear()
-            self._requests[method] = block
-        return block
-
-
-def _timeout_field(remaining_s: float) -> bytes:
-    """
-    Write the grpc-timeout of a call; above a tenth of a second in whole milliseconds, rounded up.
-
-    Callers' timeouts are few and round, so that what remains is nearly always one of a few hundred
-    values: 0.1 us to find one instead of 1 us to write it.
-    """
-    whole_ms = int(remaining_s * 1_000)
-    if whole_ms < 100:
-        return _TIMEOUT_PREFIX + hpack.string(encode_timeout(remaining_s))
-    field = _TIMEOUT_PREFIX + hpack.string(encode_timeout((whole_ms + 1) / 1_000))
-    if len(_timeouts) >= _MAX_CACHED_TIMEOUTS:
-        _timeouts.clear()
-    _timeouts[whole_ms] = field
-    return field
+            self._outflow.put(outbox, *pieces, end=end)
 
 
 def _too_late() -> UpstreamTimeout:
@@ -338,10 +328,15 @@ async def connect(
         ) from exc
     except (OSError, ssl.SSLError) as exc:
         connection.abort()
-        raise UpstreamUnavailable(f"cannot connect to {address}: {exc}", sent=False) from exc
+        why = "connection refused" if isinstance(exc, ConnectionRefusedError) else str(exc)
+        raise UpstreamUnavailable(f"cannot connect to {address}: {why}", sent=False) from exc
     except (UpstreamUnavailable, UpstreamProtocolError) as exc:
         connection.abort()
-        raise type(exc)(f"cannot use {address}: {exc}", sent=False) from exc
+        text = f"cannot use {address}: {exc}"
+        if isinstance(exc, UpstreamUnavailable) and not connection.statistics.bytes_in:
+            # What TLS 1.3 says about a missing certificate comes after the handshake, and gets lost.
+            text += " before it said anything: does it want " + ("TLS?" if tls is None else "a certificate?")
+        raise type(exc)(text, sent=False) from exc
     except BaseException:
         connection.abort()
         raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from silence_gateway.core.h2_frames import MAX_BLOCK_BYTES
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.packing import ENCODINGS
 
 MEBIBYTE = 1_048_576
 LEAST_FRAME_BYTES = 16_384
@@ -31,6 +33,8 @@ class ConnectionSettings:
             of gRPC refuse more than one ping in five minutes unless they are told otherwise.
         keepalive_timeout_s: Silence after a ping that ends the connection.
         keepalive_without_calls: Ask also when no call is in flight.
+        compression: How requests are packed: `identity` (not at all), `gzip` or `zstd` (`packing.py`).
+        compress_over_bytes: Messages of this size or more are packed.
         user_agent: What we call ourselves.
     """
 
@@ -45,6 +49,8 @@ class ConnectionSettings:
     keepalive_s: float | None = None
     keepalive_timeout_s: float = 20.0
     keepalive_without_calls: bool = False
+    compression: str = "identity"
+    compress_over_bytes: int = 1_024
     user_agent: bytes = b"silence-gateway"
 
     def __post_init__(self) -> None:
@@ -56,12 +62,17 @@ class ConnectionSettings:
                 ("stream_window_bytes", self.stream_window_bytes, 65_535, 2**31 - 1),
                 ("connection_window_bytes", self.connection_window_bytes, 65_535, 2**31 - 1),
                 ("max_frame_bytes", self.max_frame_bytes, LEAST_FRAME_BYTES, 2**24 - 1),
-                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, 2**24),
+                ("max_header_list_bytes", self.max_header_list_bytes, 1_024, MAX_BLOCK_BYTES),
             )
             if not low <= value <= high
         ]
         if not self.stream_window_bytes <= self.max_stream_window_bytes < 2**31:
             problems.append("max_stream_window_bytes is below stream_window_bytes, or above 2 GiB")
+        if self.compression not in ENCODINGS or self.compress_over_bytes < 1:
+            problems.append(
+                f"compression is {self.compression!r} over {self.compress_over_bytes} bytes, not one of "
+                f"{', '.join(ENCODINGS)} over 1 or more"
+            )
         if self.connect_timeout_s <= 0 or self.keepalive_timeout_s <= 0 or (self.keepalive_s or 1) <= 0:
             problems.append("timeouts and intervals must be positive")
         if problems:

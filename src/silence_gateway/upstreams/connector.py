@@ -28,6 +28,8 @@ def grpc_connector(settings: UpstreamSettings, clock: Clock) -> Connector:
         max_streams=pool.max_streams,
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=pool.keepalive_s,
+        compression=settings.compression,
+        compress_over_bytes=settings.compress_over_bytes,
     )
     learned: dict[str, float] = {}
 

@@ -13,8 +13,24 @@ from typing import Protocol
 from silence_gateway.upstreams.contracts import Caller
 
 
+class Traffic(Protocol):
+    """What a connection has carried."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received since it was made."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent since it was made."""
+
+
 class Connection(Caller, Protocol):
     """One open connection, as the pool sees it."""
+
+    @property
+    def statistics(self) -> Traffic:
+        """What it has carried."""
 
     @property
     def open_streams(self) -> int:

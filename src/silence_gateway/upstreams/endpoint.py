@@ -1,9 +1,9 @@
 """
 One endpoint of an upstream: its connections and what is counted about it.
 
-It dials, keeps one connection alive, opens more when streams run out, and closes those again that nobody
-needs. Whether it may take calls is not decided here (`core/endpoints.py`), nor is which one gets them
-(`core/balancing/`).
+It dials, keeps connections alive, opens more when streams run out, and renews and closes them as
+`core/connection_upkeep.py` says. Whether it may take calls is not decided here (`core/endpoints.py`), nor
+is which one gets them (`core/balancing/`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Any
 from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.balancing.slow_start import FULL
-from silence_gateway.core.breaker import Breaker, BreakerPolicy
+from silence_gateway.core.breaker import Breaker, BreakerPolicy, State
+from silence_gateway.core.durations import BUCKETS
 from silence_gateway.core.endpoints import Link, Standing, Verdict
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
 from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.dialing import Connection, Connector
+from silence_gateway.upstreams.line_ages import LineAges
+from silence_gateway.upstreams.record import BreakerHistory, EndpointRecord
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
 
 # The first wait is short because most endpoints that go away are being restarted; the cap keeps recovery
@@ -32,7 +35,8 @@ STABLE_S = 10.0
 GOODBYE_STABLE_S = 0.5
 """Servers end connections of a certain age, a second or more, in good order; only doing so at once is odd."""
 
-MAX_ERROR_TEXT = 300
+WARM_UP_S = 1.0
+"""How long an endpoint with one connection may be kept from calls until the others stand as well."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -55,6 +59,8 @@ class Endpoint:
         heard_s: When it last answered a unary call, or owed no answer; monotonic seconds.
         ready_s: When it last began to take calls, monotonic seconds.
         codes: Calls ended, by gRPC code.
+        durations: Unary calls that were answered, or not until their deadline, by bucket of
+            `core.durations`, timed from when they got their place here.
         connections: Those that take calls.
         retiring: Those that only finish what they have.
         verdict: What it is good for, as last worked out.
@@ -63,15 +69,17 @@ class Endpoint:
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
         vouched: Whether its health was found out by another instance.
         hold: What an operator said about its breaker; None leaves that to itself.
+        history: What its breaker did.
+        record: What is written down about it for people to read.
     """
 
     __slots__ = (
-        "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials", "_idle",
-        "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng", "_spawn",
-        "active", "address", "breaker", "codes", "connections", "down", "ejected", "ejections", "health",
-        "heard_s", "hold", "in_flight", "last_error", "leaving", "link", "penalty", "priority", "ready_s",
-        "removed", "retiring", "rtt_s", "share", "since_us", "streaming", "verdict", "vouched", "weight",
-        "zone",
+        "_ages", "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials",
+        "_failed_further", "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng",
+        "_spawn", "active", "address", "breaker", "codes", "connections", "down", "durations", "ejected",
+        "ejections", "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty",
+        "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "since_us", "streaming",
+        "verdict", "vouched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -104,13 +112,15 @@ class Endpoint:
         self.vouched = False
         self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
-        self.last_error = ""
+        self.history = BreakerHistory()
+        self.record = EndpointRecord(self.since_us, clock.monotonic_s())
         self.in_flight = 0
         self.streaming = 0
         self.penalty = 0
         self.rtt_s = 0.0
         self.heard_s = self.ready_s = clock.monotonic_s()
         self.codes = [0] * 17
+        self.durations = [0] * BUCKETS
         self.connections: list[Connection] = []
         self.retiring: list[Connection] = []
         self._current: Connection | None = None
@@ -125,9 +135,10 @@ class Endpoint:
         self._on_lost = on_lost
         self._on_connected = on_connected
         self._attempt = 0
+        self._failed_further = 0
         self._dials = 0
         self._connected_s = 0.0
-        self._idle: set[int] = set()
+        self._ages = LineAges(pool, clock, rng)
         self._closed = False
 
     @property
@@ -149,7 +160,31 @@ class Endpoint:
     @property
     def streams(self) -> int:
         """Calls in flight on all its connections, as these count them."""
-        return sum(connection.open_streams for connection in (*self.connections, *self.retiring))
+        return sum(connection.open_streams for connection in self._open)
+
+    @property
+    def last_error(self) -> str:
+        """What last went wrong with a connection, a call or a check; empty if nothing did."""
+        mishap = self.record.mishap
+        return "" if mishap is None else mishap.text
+
+    @last_error.setter
+    def last_error(self, text: str) -> None:
+        self.record.went_wrong(text, self._clock.now_us())
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received on all its connections, ever."""
+        return self.record.bytes_in + sum(one.statistics.bytes_in for one in self._open)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent on all its connections, ever."""
+        return self.record.bytes_out + sum(one.statistics.bytes_out for one in self._open)
+
+    @property
+    def _open(self) -> tuple[Connection, ...]:
+        return (*self.connections, *self.retiring)
 
     def update(self, settings: EndpointSettings) -> None:
         """Be what *settings* say of this address from the pool's next `reconsider` on."""
@@ -175,24 +210,45 @@ class Endpoint:
         """Return a connection that takes calls, full or not, without opening one."""
         return next((connection for connection in self.connections if connection.accepting), None)
 
-    def trim(self) -> None:
-        """Close further connections that had no call now and at the last trim."""
-        idle = {id(connection) for connection in self.connections[1:] if connection.open_streams == 0}
-        for connection in [one for one in self.connections if id(one) in idle & self._idle]:
-            self.connections.remove(connection)
-            if self._current is connection:
-                self._current = None
-            self._spawn(connection.close())
-        self._idle = idle
+    def tend(self) -> None:
+        """Close, renew and open connections as their age and use want it; call it once a second."""
+        if self._closed:
+            return
+        self._let_go()
+        self._warmed()
+        if self.link is Link.IDLE and not self._may_rest:
+            self._dial()
+        plan = self._ages.look(self.connections, sum(self.codes), self.in_flight)
+        closing = [self.connections[index] for index in plan.close]
+        renewed = None
+        if plan.renew is not None and len(self.retiring) < self._pool.max_connections:
+            renewed = self.connections[plan.renew]
+        if len(closing) == len(self.connections) and (self._dials or not self._may_rest):
+            closing = []
+        for connection in closing:
+            self._part_with(connection)
+        if closing and not self.connections:
+            # The call that wakes it shall not wait for what went wrong before it stood.
+            self._attempt = 0
+            self.link = Link.IDLE
+            self._on_change()
+        elif renewed is not None or plan.missing:
+            self._dial(renewed)
 
     async def close(self) -> None:
         """End every connection at once and dial no more. Cancelling it may leave some open."""
         self._closed = True
         self._current = None
-        connections = [*self.connections, *self.retiring]
+        connections = self._open
         self.connections, self.retiring = [], []
         for connection in connections:
+            self._count_out(connection)
             await connection.close(graceful=False)
+
+    @property
+    def _may_rest(self) -> bool:
+        """Whether nothing that needs a connection waits to be found out about it."""
+        return self.health is not Health.UNHEALTHY and self.breaker.state in (State.CLOSED, State.HELD_CLOSED)
 
     def _search(self) -> Connection | None:
         # Full first: calls of one tick that share a connection share its write.
@@ -202,27 +258,38 @@ class Endpoint:
             elif connection.open_streams < min(connection.max_streams, self._limit):
                 self._current = connection
                 return connection
-        if self.connections and not self._dials and len(self.connections) < self._pool.max_connections:
+        further = bool(self.connections) and len(self.connections) < self._pool.max_connections
+        if further or self.link is Link.IDLE:
             self._dial()
         return None
 
-    def _dial(self) -> None:
+    def _dial(self, renewed: Connection | None = None) -> None:
         if not self._closed and not self._dials:
             self._dials += 1
-            self._spawn(self._connect())
+            self._spawn(self._connect(renewed))
 
-    async def _connect(self) -> None:
-        """Dial until a connection stands; a further one is tried once, and again when asked for again."""
+    async def _connect(self, renewed: Connection | None) -> None:
+        """Dial until there are enough connections; a further one is tried once each time it is asked for."""
         try:
             while not self._closed:
-                if self._attempt:
-                    await self._clock.sleep(wait_us(RECONNECT, self._attempt - 1, self._rng.random()) / 1e6)
-                if await self._connect_once() or self.connections:
+                failed = self._failed_further if self.connections else self._attempt
+                if failed:
+                    await self._clock.sleep(wait_us(RECONNECT, failed - 1, self._rng.random()) / 1e6)
+                stands = await self._connect_once()
+                if renewed is not None and self.connections:
+                    if not stands:
+                        self._ages.postpone(renewed)
+                    elif renewed in self.connections:
+                        self._part_with(renewed)
+                if self.connections and (not stands or len(self.connections) >= self._pool.min_connections):
                     return
         finally:
             self._dials -= 1
+            if not self._closed:
+                self._warmed(enough=True)
 
     async def _connect_once(self) -> bool:
+        """Dial once; return whether what was dialled stands."""
         lost: list[str] = []
         connection: Connection | None = None
 
@@ -236,43 +303,70 @@ class Endpoint:
         try:
             connection = await self._connector(self.address, on_lost=on_lost, on_capacity=self._on_room)
         except (GatewayError, OSError, ValueError) as error:
-            self._note(str(error) or type(error).__name__)
-            self._attempt += 1
-            if not self.connections:
+            self.last_error = str(error) or type(error).__name__
+            if self.connections:
+                self._failed_further += 1
+            else:
+                self._attempt += 1
                 self.link = Link.BROKEN
                 self._on_change()
             return False
         if self._closed:
             await connection.close(graceful=False)
-            return True
+            return False
         self.connections.append(connection)
+        self.record.connects += 1
+        self._ages.begin(connection)
         if lost:
             self._retire(connection, lost[0])
-            return bool(self.connections)
-        first = len(self.connections) == 1
+            return False
         self._current = connection
-        if first:
+        self._failed_further = 0
+        if len(self.connections) == 1:
             self._connected_s = self._clock.monotonic_s()
+        if self.link is Link.CONNECTED:
+            self._on_change()
+        else:
+            self._warmed()
+        return True
+
+    def _warmed(self, *, enough: bool = False) -> None:
+        """Take calls if as many connections stand as are wanted, or waiting took too long, or *enough*."""
+        if not self.connections or self.link is Link.CONNECTED:
+            return
+        waited_s = self._clock.monotonic_s() - self._connected_s
+        if enough or waited_s >= WARM_UP_S or len(self.connections) >= self._pool.min_connections:
             self.link = Link.CONNECTED
             self._on_change()
             self._on_connected(self)
+
+    def _part_with(self, connection: Connection) -> None:
+        """Give *connection* no more calls, and close it when those it has are over."""
+        self.connections.remove(connection)
+        self._ages.forget(connection)
+        if self._current is connection:
+            self._current = None
+        if connection.open_streams:
+            self.retiring.append(connection)
         else:
-            self._attempt = 0
-            self._on_change()
-        return True
+            self._count_out(connection)
+        self._spawn(connection.close(graceful=True))
 
     def _retire(self, connection: Connection, reason: str) -> None:
-        self.retiring = [one for one in self.retiring if one.open_streams and one is not connection]
+        self._let_go(connection)
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        self._ages.forget(connection)
         self._current = None
         if connection.open_streams:
             self.retiring.append(connection)
+        else:
+            self._count_out(connection)
         if self._closed or self.connections:
             return
         if reason:
-            self._note(reason)
+            self.last_error = reason
         stable_s = STABLE_S if reason else GOODBYE_STABLE_S
         lived_s = self._clock.monotonic_s() - self._connected_s
         self._attempt = 0 if lived_s >= stable_s else self._attempt + 1
@@ -282,5 +376,13 @@ class Endpoint:
         self._on_lost(self, reason)
         self._on_change()
 
-    def _note(self, error: str) -> None:
-        self.last_error = error[:MAX_ERROR_TEXT]
+    def _let_go(self, lost: Connection | None = None) -> None:
+        """Forget those connections without new calls whose last call is over, and *lost* if it is one."""
+        for one in [one for one in self.retiring if not one.open_streams or one is lost]:
+            self.retiring.remove(one)
+            self._count_out(one)
+
+    def _count_out(self, connection: Connection) -> None:
+        """Take over what a connection has counted, so that totals never go down."""
+        self.record.bytes_in += connection.statistics.bytes_in
+        self.record.bytes_out += connection.statistics.bytes_out

@@ -34,7 +34,7 @@ from silence_gateway.core.fleet_facts import (
     written_health,
     written_hold,
 )
-from silence_gateway.core.health import Check, Health, Streak, on_hearsay
+from silence_gateway.core.health import Health, Streak, on_hearsay
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.settings import HealthSettings
@@ -53,11 +53,11 @@ MAX_COUNTING = 1000
 class Hearer(Protocol):
     """Does something about what others say; every address is one we expect."""
 
-    def on_health(self, address: str, health: Health, last: Check) -> None:
-        """Take over a verdict as it counts here, and the latest check."""
+    def on_health(self, address: str, health: Health, fact: HealthFact) -> None:
+        """Take over a verdict as it counts here; *fact* is what was said."""
 
-    def on_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
-        """Take note of a judgement, its number, and its age in microseconds."""
+    def on_breaker(self, address: str, state: State, term: int, age_us: int, by: str) -> None:
+        """Take note of a judgement, its number, its age in microseconds, and whose it is."""
 
     def on_hold(self, address: str, fact: HoldFact | None) -> None:
         """Take note of what an operator said; None when that ended."""
@@ -246,11 +246,28 @@ class Fleet:
         ]
         return sum(fact.calls for fact in facts), sum(fact.failures for fact in facts)
 
-    def tell_health(self, address: str, streak: Streak, fence: int, count: int) -> None:
-        """Tell the others what our checks of *address* add up to."""
+    def tell_health(
+        self,
+        address: str,
+        streak: Streak,
+        fence: int,
+        count: int,
+        *,
+        since_us: int = 0,
+        checked_us: int = 0,
+    ) -> None:
+        """Tell the others what our checks of *address* add up to, and since and when we check."""
         if streak.last is None or streak.health not in (Health.HEALTHY, Health.UNHEALTHY):
             return
-        fact = HealthFact(health=streak.health, last=streak.last, fence=fence, count=count, by=self._instance)
+        fact = HealthFact(
+            health=streak.health,
+            last=streak.last,
+            fence=fence,
+            count=count,
+            by=self._instance,
+            since_us=since_us,
+            checked_us=checked_us,
+        )
         self._write(f"health/{address}", written_health(fact), 2 * self._lease_s)
 
     def tell_breaker(self, address: str, breaker: Breaker) -> None:
@@ -337,7 +354,7 @@ class Fleet:
         if fact.fence < self._leading.get(address, 0):
             return
         self._heard[address] = Heard(now_s, fact.fence)
-        self._hearer.on_health(address, on_hearsay(fact.health, fact.last), fact.last)
+        self._hearer.on_health(address, on_hearsay(fact.health, fact.last), fact)
 
     def _hear_counts(self, address: str, by: str, fact: CountsFact) -> None:
         if by == self._instance:
@@ -352,4 +369,5 @@ class Fleet:
 
     def _hear_breaker(self, address: str, fact: BreakerFact) -> None:
         if fact.by != self._instance:
-            self._hearer.on_breaker(address, fact.state, fact.term, self._clock.now_us() - fact.at_us)
+            age_us = self._clock.now_us() - fact.at_us
+            self._hearer.on_breaker(address, fact.state, fact.term, age_us, fact.by)

@@ -14,12 +14,12 @@ from silence_gateway.core.grpc_messages import (
     MessageFault,
     MessageInbox,
     RawMessage,
-    framed,
+    in_pieces,
 )
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault, UpstreamProtocolError
 
-__all__ = ["PREFIX_BYTES", "CallError", "MessageReader", "RawMessage", "framed"]
+__all__ = ["PREFIX_BYTES", "CallError", "MessageReader", "RawMessage", "in_pieces"]
 
 CallError: TypeAlias = RpcError | UpstreamFault
 """How a call can end other than well."""

@@ -23,6 +23,7 @@ from silence_gateway.events import Observer, ProberBlind
 from silence_gateway.upstreams.contracts import Caller
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.record import LastCheck
 from silence_gateway.upstreams.settings import HealthSettings
 
 CHECK = b"/grpc.health.v1.Health/Check"
@@ -128,7 +129,9 @@ class HealthWatch:
         observer: Observer,
         fleet: Fleet | None,
         on_verdict: Callable[[], None],
+        instance: str = "",
     ) -> None:
+        self._instance = instance
         self._upstream = upstream
         self._observer = observer
         self._settings = settings
@@ -187,6 +190,10 @@ class HealthWatch:
                 self._anew.discard(endpoint)
                 streak = Streak(Health.UNHEALTHY, self._settings.healthy_after - 1)
             wait_s = interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
+            if endpoint.link is Link.IDLE:
+                # Whom nobody calls here is for others to check, or for nobody; a call opens a connection.
+                self._last.pop(endpoint, None)
+                continue
             fence = 0
             calls_go_well = self._calls_go_well(endpoint)
             if self._fleet is not None:
@@ -201,12 +208,13 @@ class HealthWatch:
                     continue
                 fence = lease
                 calls_go_well = calls_go_well or self._fleet.answers_heard(endpoint.address)
+            endpoint.record.checked_by(self._instance, self._clock.now_us())
             undisputed = streak.health is Health.HEALTHY and not streak.against
             if calls_go_well and undisputed and skipped < MAX_SKIPPED and endpoint.link is Link.CONNECTED:
                 skipped += 1
                 count += 1
                 if self._fleet is not None and fence:
-                    self._fleet.tell_health(endpoint.address, streak, fence, count)
+                    self._tell(self._fleet, endpoint, streak, fence, count)
                 continue
             skipped = 0
             connection = endpoint.any_connection()
@@ -222,6 +230,7 @@ class HealthWatch:
             )
             count += 1
             endpoint.vouched = False
+            endpoint.record.check = LastCheck(outcome=outcome, at_us=self._clock.now_us(), by=self._instance)
             self._last[endpoint] = outcome
             if error:
                 endpoint.last_error = error
@@ -230,11 +239,23 @@ class HealthWatch:
                 health = Health.DOUBTED
                 if self._fleet is not None and fence:
                     self._fleet.stand_down(endpoint.address)
+                    endpoint.record.checked_by("", self._clock.now_us())
             elif self._fleet is not None and fence:
-                self._fleet.tell_health(endpoint.address, streak, fence, count)
+                self._tell(self._fleet, endpoint, streak, fence, count)
             if health is not Health.UNKNOWN and health is not endpoint.health:
                 endpoint.health = health
                 self._on_verdict()
+
+    def _tell(self, fleet: Fleet, endpoint: Endpoint, streak: Streak, fence: int, count: int) -> None:
+        record = endpoint.record
+        fleet.tell_health(
+            endpoint.address,
+            streak,
+            fence,
+            count,
+            since_us=record.prober_since_us,
+            checked_us=record.check.at_us if record.check is not None else 0,
+        )
 
     def _is_blind(self) -> bool:
         """

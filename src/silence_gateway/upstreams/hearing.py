@@ -11,12 +11,13 @@ from collections.abc import Mapping
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.fleet_facts import HoldFact, read_hold, written_hold
-from silence_gateway.core.health import Check, Health
+from silence_gateway.core.fleet_facts import HealthFact, HoldFact, read_hold, written_hold
+from silence_gateway.core.health import Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import LastCheck
 
 MERGE_S = 0.25
 """How often what breakers have counted is shared; only while somebody sees failures."""
@@ -36,23 +37,26 @@ class Hearing:
         self._breakers = breakers
         self._places = places
 
-    def on_health(self, address: str, health: Health, last: Check) -> None:
+    def on_health(self, address: str, health: Health, fact: HealthFact) -> None:
         """Take over a verdict as it counts here."""
         endpoint = self._endpoints[address]
         endpoint.vouched = True
+        record = endpoint.record
+        record.checked_by(fact.by, fact.since_us or self._clock.now_us())
+        record.check = LastCheck(outcome=fact.last, at_us=fact.checked_us or self._clock.now_us(), by=fact.by)
         if endpoint.health is not health:
             endpoint.health = health
             if health is not Health.HEALTHY:
-                endpoint.last_error = f"health check of another instance: {last.value}"
+                endpoint.last_error = f"health check of another instance: {fact.last.value}"
             self._places.reconsider()
 
-    def on_breaker(self, address: str, state: State, term: int, age_us: int) -> None:
+    def on_breaker(self, address: str, state: State, term: int, age_us: int, by: str) -> None:
         """Follow another instance's breaker if it knows better."""
         endpoint = self._endpoints[address]
         old = endpoint.breaker.state
         event = endpoint.breaker.adopt(state, term, age_us, int(self._clock.monotonic_s() * 1e6))
         if event is not None:
-            self._breakers.moved(endpoint, old, event)
+            self._breakers.moved(endpoint, old, event, by)
 
     def on_hold(self, address: str, fact: HoldFact | None) -> None:
         """Hold a breaker as an operator told another instance, or let go of it."""

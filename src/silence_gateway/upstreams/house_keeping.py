@@ -1,8 +1,9 @@
 """
 What an upstream does every second.
 
-Penalties fade, slow starts go on, idle connections are closed, and what the last seconds say about repeats
-is learned and told.
+Penalties fade, slow starts go on, connections are closed, renewed and opened ahead of need, what the last
+seconds say about repeats is learned and told, and what was counted is looked at so that the last minute can
+be told from the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from silence_gateway.clock import Clock
 from silence_gateway.upstreams.endpoint import Endpoint, Spawn
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import LOOK_S
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 
@@ -27,10 +29,8 @@ async def keep_house(
     repeats: Repeats,
     clock: Clock,
     spawn: Spawn,
-    idle_timeout_s: float,
 ) -> None:
     """Do so for *endpoints*, whoever they are by then, until cancelled."""
-    trims_every = max(1, round(idle_timeout_s / 2 / TICK_S))
     ticks = 0
     while True:
         await clock.sleep(TICK_S)
@@ -40,6 +40,10 @@ async def keep_house(
         repeats.tick(BUDGET_TICKS)
         # Beside this one: the store may take its time.
         spawn(repeats.budget.tick(TICK_S))
-        if ticks % trims_every == 0:
+        if ticks % LOOK_S == 0:
+            now_s = clock.monotonic_s()
             for endpoint in endpoints.values():
-                endpoint.trim()
+                endpoint.record.look(endpoint.codes, endpoint.durations, now_s)
+        # Copied: a change of one may make somebody forget another.
+        for endpoint in tuple(endpoints.values()):
+            endpoint.tend()

@@ -47,6 +47,8 @@ class Http2Client(Http2Link):
                             self._one_less()
                     else:
                         call.on_head(answer)
+                        if answer.http_status < 200:
+                            self._count_noise(Noise.OTHERS)
                 elif kind == h2.DATA:
                     self._received += length
                     call = calls.get(stream)
@@ -77,7 +79,7 @@ class Http2Client(Http2Link):
     def _read_block(self, stream: int, block: bytes) -> Answer | None:
         """Read a block that is not known; None if it ended its call."""
         try:
-            return self._blocks.read(block)
+            answer = self._blocks.read(block)
         except HpackError as exc:
             raise H2Violation(ErrorCode.COMPRESSION_ERROR, str(exc)) from exc
         except HeaderListTooLarge as exc:
@@ -86,6 +88,9 @@ class Http2Client(Http2Link):
                 self.let_go(stream, ErrorCode.CANCEL)
                 call.fail(UpstreamProtocolError(f"the upstream sent too many headers: {exc}"))
             return None
+        if answer.accepts:
+            self._packing.learn(answer.accepts)
+        return answer
 
     def _stray(self, stream: int) -> None:
         """HEADERS, DATA or RST_STREAM on a stream without a call: late if it had one, else an error."""
@@ -134,6 +139,7 @@ class Http2Client(Http2Link):
         if not self._ready.done() and kind != h2.SETTINGS:
             raise H2Violation(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if kind == h2.GOAWAY:
+            self._count_noise(Noise.OTHERS)
             self._on_goaway(*h2.read_goaway(content))
         elif kind == h2.RST_STREAM:
             if stream in self._calls:
@@ -161,7 +167,8 @@ class Http2Client(Http2Link):
     def _on_reset(self, stream: int, code: int) -> None:
         call = self._calls.pop(stream)
         self._outflow.drop(stream)
-        call.fail(as_our_timeout(reset_error(code), self, call.deadline_s))
+        error = reset_error(code, answering=call.head is not None)
+        call.fail(as_our_timeout(error, self, call.deadline_s))
         self._one_less()
 
     def _on_goaway(self, last: int, code: int, debug: bytes) -> None:
@@ -179,18 +186,23 @@ class Http2Client(Http2Link):
             self._break_off(UpstreamUnavailable(reason), ErrorCode.NO_ERROR)
 
     def _on_settings(self, content: bytes) -> None:
-        for name, value in h2.read_settings(content):
+        # Of a setting that is there more than once the last counts; 2,700 of them cost no more than one.
+        settings = dict(h2.read_settings(content))
+        # First of all: what leaves because of the new values must not reach the peer before this.
+        self._write(h2.SETTINGS_ACK)
+        had_room = len(self._calls) < self.max_streams
+        for name, value in settings.items():
             if name == Setting.MAX_CONCURRENT_STREAMS:
-                had_room = len(self._calls) < self.max_streams
                 self.max_streams = min(value, self.settings.max_streams)
-                if self.accepting and not had_room and len(self._calls) < self.max_streams:
-                    self._on_capacity()
             elif name == Setting.INITIAL_WINDOW_SIZE:
                 self._outflow.resize(initial_window=value)
             elif name == Setting.MAX_FRAME_SIZE:
                 self._outflow.resize(max_frame_size=value)
+            elif name == Setting.MAX_HEADER_LIST_SIZE:
+                self._heads.limit(value)
             # HEADER_TABLE_SIZE bounds a table that we do not keep; the rest is not for clients.
-        self._write(h2.SETTINGS_ACK)
+        if self.accepting and not had_room and len(self._calls) < self.max_streams:
+            self._on_capacity()
         if not self._ready.done():
             self.accepting = not self.stopped_because
             self._ready.set_result(None)

@@ -27,10 +27,13 @@ from silence_gateway.errors import (
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
+from silence_gateway.upstreams.connectivity import News
 from silence_gateway.upstreams.deadlines import GRAIN_S, Deadlines
 from silence_gateway.upstreams.grpc_messages import CallError
 from silence_gateway.upstreams.keepalive import PING_CONTENT, Keepalive
-from silence_gateway.upstreams.outflow import Outflow
+from silence_gateway.upstreams.outflow import MAX_BURST, Outflow, Piece
+from silence_gateway.upstreams.packing import Packing
+from silence_gateway.upstreams.request_heads import RequestHeads
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 from silence_gateway.upstreams.stream_call import StreamCall
 
@@ -53,6 +56,7 @@ class Http2Link(asyncio.Protocol):
     A connection that can send and end, but neither read nor begin a call.
 
     Args:
+        heads: What requests begin with.
         on_stop: Called once with a reason, the moment `accepting` turns False for good.
         on_capacity: Called when a call ends while all streams were in use, or the peer allows more.
     """
@@ -61,6 +65,7 @@ class Http2Link(asyncio.Protocol):
         self,
         settings: ConnectionSettings,
         clock: Clock,
+        heads: RequestHeads,
         on_stop: Callable[[str], None],
         on_capacity: Callable[[], None],
     ) -> None:
@@ -74,6 +79,8 @@ class Http2Link(asyncio.Protocol):
         self.dismissed = False
         self._clock = clock
         self._now_s = clock.monotonic_s
+        self._heads = heads
+        self._packing = Packing(settings.compression, settings.compress_over_bytes)
         self._on_stop: Callable[[str], None] | None = on_stop
         self._on_capacity = on_capacity
         self._loop = asyncio.get_running_loop()
@@ -83,10 +90,11 @@ class Http2Link(asyncio.Protocol):
         self._closing: Timer | None = None
         self._frames = h2.FrameReader(settings.frame_bytes)
         self._blocks = BlockReader(Answer, max_list_size=settings.max_header_list_bytes)
+        self._news = News()
         self._calls: dict[int, Call] = {}
         self._next_stream = 1
         self._unsent_from = 1  # streams from here on have not been given to the socket
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[Piece] = []
         self._flush_due = False
         self._outflow = Outflow(self._write)
         self._estimate = WindowEstimate(settings.stream_window_bytes, settings.max_stream_window_bytes)
@@ -136,6 +144,7 @@ class Http2Link(asyncio.Protocol):
         self.accepting = False
         if not self.stopped_because:
             self.stopped_because = reason
+            self._news.tell()
             if self._on_stop is not None:
                 self._on_stop(reason)
 
@@ -192,10 +201,8 @@ class Http2Link(asyncio.Protocol):
         if settings.connection_window_bytes > h2.DEFAULT_WINDOW:
             self._write(h2.window_update_frame(0, settings.connection_window_bytes - h2.DEFAULT_WINDOW))
 
-    def _write(self, frames: bytes, content: bytes | memoryview = b"") -> None:
-        self._pieces.append(frames)
-        if content:
-            self._pieces.append(content)
+    def _write(self, *pieces: Piece) -> None:
+        self._pieces += pieces
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -209,6 +216,8 @@ class Http2Link(asyncio.Protocol):
             self.statistics.bytes_out += len(data)
             self.statistics.flushes += 1
             self._transport.write(data)
+        if self._outflow.burst < MAX_BURST:
+            self._outflow.written()
 
     def pause_writing(self) -> None:
         """The socket is full; only small requests still leave, and they are bounded by `max_streams`."""

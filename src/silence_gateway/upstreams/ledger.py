@@ -1,27 +1,32 @@
 """
 The end of every call, written down: counts, durations, and what it says about its endpoint.
 
-On the hot path: `answered` (about a microsecond). Nothing here chooses an endpoint; a breaker that moves
-because of what is written here is seen to by `breakers.py`.
+On the hot path: `answered` (0.96 us, 0.09 of it for the quantiles of endpoints). Nothing here chooses an
+endpoint; a breaker that moves because of what is written here is seen to by `breakers.py`.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing import raised
 from silence_gateway.core.breaker import State
+from silence_gateway.core.durations import BUCKETS, FINE_S, PUBLISHED
 from silence_gateway.core.histogram import BOUNDS_S
+from silence_gateway.core.status import name_of_code
+from silence_gateway.errors import RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Connection
-from silence_gateway.upstreams.endpoint import MAX_ERROR_TEXT, Endpoint
+from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import MAX_DEPARTURES, Departure, faults_of
 
 
 class Ledger:
@@ -32,6 +37,12 @@ class Ledger:
         codes: Calls of endpoints that are gone, by gRPC code; those of the others are with them.
         latency_counts: Calls per bucket of BOUNDS_S, and one more for the rest.
         latency_sum_s: Sum of all durations, in seconds.
+        begun_us: When counting began, microseconds since the Unix epoch.
+        durations: Calls that endpoints which are gone have timed, by bucket of `core.durations`.
+        bytes_in: Bytes received from endpoints that are gone.
+        bytes_out: Bytes sent to them.
+        ejections: How often they were ejected.
+        departed: The last of them.
     """
 
     def __init__(
@@ -48,6 +59,11 @@ class Ledger:
         self.codes = [0] * 17
         self.latency_counts = [0] * (len(BOUNDS_S) + 1)
         self.latency_sum_s = 0.0
+        self.begun_us = clock.now_us()
+        self.durations = [0] * BUCKETS
+        self.bytes_in = self.bytes_out = self.ejections = 0
+        self.departed: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
+        self._now_us = clock.now_us
         self._monotonic_s = clock.monotonic_s
         self._breakers = breakers
         self._places = places
@@ -67,16 +83,21 @@ class Ledger:
         """
         now_s = self._monotonic_s()
         slow = False
+        elapsed_s = now_s - started_s
+        bucket = bisect_left(FINE_S, elapsed_s)
+        self.latency_counts[PUBLISHED[bucket]] += 1
+        self.latency_sum_s += elapsed_s
         if sent_s is not None:
+            # A call that neither waited nor went elsewhere before, which is most, is looked up once.
+            if sent_s != started_s:
+                bucket = bisect_left(FINE_S, now_s - sent_s)
+            endpoint.durations[bucket] += 1
             slow = now_s - sent_s > self._slow_s
             if self._feedback is not None:
                 self._feedback(endpoint, now_s - sent_s, now_s, Evidence.ANSWER)
             endpoint.heard_s = now_s
         endpoint.in_flight -= 1
         endpoint.codes[0] += 1
-        elapsed_s = now_s - started_s
-        self.latency_counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
-        self.latency_sum_s += elapsed_s
         if slow:
             old = endpoint.breaker.state
             event = endpoint.breaker.on_slow(generation, int(now_s * 1e6))
@@ -108,12 +129,16 @@ class Ledger:
         """
         now_s = self._monotonic_s()
         endpoint.in_flight -= 1
-        endpoint.codes[code_of(error)] += 1
+        code = code_of(error)
+        endpoint.codes[code] += 1
         if final:
             self.timed(now_s - started_s)
         breaker, old, now_us = endpoint.breaker, endpoint.breaker.state, int(now_s * 1e6)
         evidence = evidence_of(error, breaker.policy.failure_codes, connection_lost=not connection.accepting)
         if sent_s is not None:
+            # What was broken off or never left says nothing about how long answers take.
+            if isinstance(error, RpcError | UpstreamTimeout):
+                endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
             if self._feedback is not None:
                 self._feedback(endpoint, now_s - sent_s, now_s, evidence)
             if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
@@ -131,13 +156,16 @@ class Ledger:
                 self._places.reconsider()
         else:
             endpoint.penalty = raised(endpoint.penalty)
-            endpoint.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]
+            told = error if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
+            endpoint.record.went_wrong(str(told), self._now_us(), name_of_code(code))
             self._outliers.failed(endpoint)
             if evidence is Evidence.FAILURE:
                 event = breaker.on_failure(generation, now_us)
             else:
                 asked_s = started_s if sent_s is None else sent_s
                 event = breaker.on_timeout(generation, int(asked_s * 1e6), now_us)
+        if isinstance(error, RpcError | UpstreamFault):
+            error.endpoint = endpoint.address
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if endpoint.leaving:
@@ -152,6 +180,19 @@ class Ledger:
     def inherit(self, endpoint: Endpoint) -> None:
         """Take over the counts of an endpoint that is going, so that totals never go down."""
         self.codes = [mine + its for mine, its in zip(self.codes, endpoint.codes, strict=True)]
+        self.durations = [mine + its for mine, its in zip(self.durations, endpoint.durations, strict=True)]
+        self.bytes_in += endpoint.bytes_in
+        self.bytes_out += endpoint.bytes_out
+        self.ejections += endpoint.ejections
+        self.departed.append(
+            Departure(
+                address=endpoint.address,
+                left_us=self._now_us(),
+                calls=sum(endpoint.codes),
+                faults=faults_of(endpoint.codes),
+                mishap=endpoint.record.mishap,
+            )
+        )
 
     def _left(self, endpoint: Endpoint) -> None:
         if not endpoint.in_flight:

@@ -1,14 +1,17 @@
 """
 What leaves a connection under HTTP/2 flow control: requests that do not fit into the windows at once.
 
-Small unary requests never get here; they only take from `window`. Nothing here knows what is sent.
+Small unary requests never get here; they only take from `window`. Nothing here knows what is sent, and
+nothing copies it: a large message is cut into views of it.
 """
 
 from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from sys import maxsize
+from typing import TypeAlias
 
 from silence_gateway.core.h2_frames import (
     DATA,
@@ -22,12 +25,13 @@ from silence_gateway.core.h2_frames import (
     frame_head,
 )
 
+MAX_FRAME = 131_072
+"""Frames are never larger, whatever the peer allows, so that a large request holds up no other for long."""
 
-class Write(Protocol):
-    """Takes what is to be sent, in order."""
+MAX_BURST = 262_144
+"""So much is given to the socket at once; the rest stays where it is until the socket has taken that."""
 
-    def __call__(self, frames: bytes, content: bytes | memoryview = b"", /) -> None:
-        """Send whole frames, or the head of one and its *content*."""
+Piece: TypeAlias = "bytes | memoryview"
 
 
 class Outbox:
@@ -38,7 +42,7 @@ class Outbox:
     def __init__(self, stream_id: int, window: int) -> None:
         self.stream_id = stream_id
         self.window = window
-        self.pieces: deque[bytes | memoryview] = deque()
+        self.pieces: deque[Piece] = deque()
         self.size = 0
         self.end = False
         self.waiter: Future[None] | None = None
@@ -55,14 +59,20 @@ class Outbox:
             self.waiter.set_result(None)
         self.waiter = None
 
-    def take(self, most: int) -> bytes | memoryview:
-        """Remove and return up to *most* bytes."""
-        piece = self.pieces.popleft()
-        if len(piece) > most:
-            self.pieces.appendleft(piece[most:])
-            piece = piece[:most]
-        self.size -= len(piece)
-        return piece
+    def take(self, most: int) -> list[Piece]:
+        """Remove and return up to *most* bytes, as pieces; none of them is copied."""
+        taken: list[Piece] = []
+        left = min(most, self.size)
+        self.size -= left
+        while left:
+            piece = self.pieces.popleft()
+            if len(piece) > left:
+                view = memoryview(piece)
+                self.pieces.appendleft(view[left:])
+                piece = view[:left]
+            left -= len(piece)
+            taken.append(piece)
+        return taken
 
 
 class Outflow:
@@ -70,23 +80,27 @@ class Outflow:
     Windows of the peer, and the requests that wait for them.
 
     Args:
-        write: Takes whole frames, or a frame's head and content, to be sent in order.
+        write: Takes whole frames in pieces, to be sent in order.
 
     Attributes:
         window: What the connection may still send.
         limit: The largest request that may be sent at once on a new stream: one frame within its window.
+        burst: What may still be written before the socket has been given what was.
         paused: The socket is full; nothing leaves until it is not.
         outboxes: Open requests by stream: unsent bytes, or not ended yet.
     """
 
-    __slots__ = ("_write", "initial_window", "limit", "max_frame_size", "outboxes", "paused", "window")
+    __slots__ = (
+        "_write", "burst", "initial_window", "limit", "max_frame_size", "outboxes", "paused", "window",
+    )  # fmt: skip
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Callable[..., None]) -> None:
         self._write = write
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
         self.max_frame_size = DEFAULT_FRAME_SIZE
         self.limit = DEFAULT_FRAME_SIZE
+        self.burst = MAX_BURST
         self.paused = False
         self.outboxes: dict[int, Outbox] = {}
 
@@ -95,19 +109,21 @@ class Outflow:
         outbox = self.outboxes[stream_id] = Outbox(stream_id, self.initial_window)
         return outbox
 
-    def put(self, outbox: Outbox, data: bytes, *, end: bool = False) -> None:
-        """Send *data* as soon as the windows allow."""
-        step = self.max_frame_size
-        if len(data) > step:
-            # In frame-sized pieces that are not copied; nobody changes a message that was given to a call.
-            view = memoryview(data)
-            outbox.pieces.extend([view[at : at + step] for at in range(0, len(data), step)])
-        elif data:
-            outbox.pieces.append(data)
-        outbox.size += len(data)
+    def put(self, outbox: Outbox, *pieces: bytes, end: bool = False) -> None:
+        """Send *pieces* as soon as the windows allow."""
+        for piece in pieces:
+            if piece:
+                outbox.pieces.append(piece)
+                outbox.size += len(piece)
         outbox.end = outbox.end or end
-        self._send(outbox, most_frames=len(outbox.pieces) if len(self.outboxes) == 1 else 1)
+        self._send(outbox, most_frames=maxsize if len(self.outboxes) == 1 else 1)
         if outbox.size and len(self.outboxes) > 1:
+            self.pump()
+
+    def written(self) -> None:
+        """Take note that the socket was given all that was written."""
+        self.burst = MAX_BURST
+        if self.outboxes:
             self.pump()
 
     def drop(self, stream_id: int) -> bool:
@@ -122,23 +138,23 @@ class Outflow:
     def pump(self) -> None:
         """Send what fits, one frame per request in turn, so that a large one holds up no other."""
         busy = [outbox for outbox in self.outboxes.values() if outbox.size]
-        while busy and self.window > 0 and not self.paused:
+        while busy and self.window > 0 and self.burst > 0 and not self.paused:
             busy = [outbox for outbox in busy if self._send(outbox, most_frames=1) and outbox.size]
 
     def _send(self, outbox: Outbox, most_frames: int) -> bool:
         """Send up to *most_frames* frames; tell whether anything left."""
         sent = 0
-        while outbox.size and sent < most_frames and not self.paused:
-            room = min(self.window, outbox.window, self.max_frame_size)
+        while outbox.size and sent < most_frames and self.burst > 0 and not self.paused:
+            room = min(self.window, outbox.window, self.max_frame_size, outbox.size)
             if room <= 0:
                 break
-            piece = outbox.take(room)
-            size = len(piece)
-            self.window -= size
-            outbox.window -= size
+            pieces = outbox.take(room)
+            self.window -= room
+            outbox.window -= room
+            self.burst -= room
             last = outbox.end and not outbox.size
-            head = frame_head.pack(size >> 8, size & 0xFF, DATA, END_STREAM if last else 0, outbox.stream_id)
-            self._write(head, piece)
+            flags = END_STREAM if last else 0
+            self._write(frame_head.pack(room >> 8, room & 0xFF, DATA, flags, outbox.stream_id), *pieces)
             sent += 1
             if last:
                 del self.outboxes[outbox.stream_id]
@@ -193,6 +209,6 @@ class Outflow:
                         f"INITIAL_WINDOW_SIZE {initial_window} overflows a stream",
                     )
         if max_frame_size is not None:
-            self.max_frame_size = max_frame_size
+            self.max_frame_size = min(max_frame_size, MAX_FRAME)
         self.limit = min(self.initial_window, self.max_frame_size)
         self.pump()

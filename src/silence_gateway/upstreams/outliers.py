@@ -100,6 +100,7 @@ class Outliers:
         record.was_out = endpoint.ejected = True
         endpoint.ejections += 1
         for_s = ejection_us(round(settings.ejection_s * 1e6), record.times) / 1e6
+        endpoint.record.ejected(self._clock.now_us() + round(for_s * 1e6), reason)
         self._observer(
             EndpointEjected(upstream=self._upstream, endpoint=endpoint.address, reason=reason, for_s=for_s)
         )

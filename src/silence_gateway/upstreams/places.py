@@ -19,6 +19,7 @@ from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, Observer
 from silence_gateway.upstreams.balancer import Balancer, Candidates
+from silence_gateway.upstreams.connectivity import Connectivity, News
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.outcomes import code_of
@@ -98,6 +99,7 @@ class Places:
         streaming: Streams among them.
         limit: Most unary calls that may have a place at once.
         panic: Whether endpoints are used although they are judged unfit, because too few others are left.
+        news: Told whenever `connectivity` may have changed.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Places:
         self.streaming = 0
         self.limit = NO_LIMIT if settings.concurrency is None else settings.concurrency.initial
         self.panic = False
+        self.news = News()
         self._settings = settings
         self._spread = settings.balancing.spread
         self._slow_start_s = settings.balancing.slow_start_s
@@ -132,7 +135,7 @@ class Places:
         self._probes: tuple[Endpoint, ...] = ()
         self._hopeful = False
         self._groups: list[Candidates] = []
-        self._open = False
+        self._open = self._closed = False
         self._line = WaitingLine(
             f"upstream {settings.name!r}", settings.pool.max_waiting, clock, settings.shedding
         )
@@ -152,6 +155,15 @@ class Places:
         """How many calls count against the limit now."""
         return self.in_flight - self.streaming
 
+    @property
+    def connectivity(self) -> Connectivity:
+        """What a call can hope for now."""
+        if not self._open:
+            return Connectivity.SHUTDOWN if self._closed else Connectivity.IDLE
+        if self._ring or self._probes:
+            return Connectivity.READY
+        return Connectivity.CONNECTING if self._hopeful else Connectivity.TRANSIENT_FAILURE
+
     def open(self) -> None:
         """Hand out places from now on."""
         self._open = True
@@ -160,6 +172,7 @@ class Places:
     def close(self) -> None:
         """Hand out no more places; who waits for one is told so."""
         self._open = False
+        self._closed = True
         self.reconsider()
 
     def add(self, endpoint: Endpoint) -> None:
@@ -323,6 +336,7 @@ class Places:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self._line.waiting and (self._ring or self._probes or not self._hopeful):
             self._line.tell_all()
+        self.news.tell()
         for endpoint in fresh:
             self._on_usable(endpoint)
 

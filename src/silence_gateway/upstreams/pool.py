@@ -2,21 +2,20 @@
 One upstream: its endpoints, and the parts that carry calls to them, joined.
 
 This file holds none of their rules: how a call goes is `pooled_calls.py` and, for those that may run twice,
-`repeating.py`; which endpoint is `places.py`, connections are `endpoint.py`, what a call's end means is
-`ledger.py`, breakers move in `breakers.py`.
+`repeating.py`; who the endpoints are is `roster.py` and which of them `places.py`; connections are
+`endpoint.py`, what a call's end means is `ledger.py`, breakers move in `breakers.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.breaker import State
-from silence_gateway.errors import ConfigError
 from silence_gateway.events import Observer, nobody
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
@@ -27,7 +26,6 @@ from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.fleet_drains import FleetDrains
 from silence_gateway.upstreams.health import HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
@@ -41,7 +39,9 @@ from silence_gateway.upstreams.prober import Prober
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
+from silence_gateway.upstreams.roster import Roster
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
+from silence_gateway.upstreams.statistics_since import StatisticsSince
 
 PROBE_SPARE_S = 0.5
 """How much longer than one wait and one call the right to probe lasts."""
@@ -88,7 +88,8 @@ class GrpcUpstream(PooledCalls):
         self._quiet = asyncio.Event()
         self._stopping = False
         self._prober = Prober(settings, clock)
-        self._instance = instance = f"{self._rng.getrandbits(64):016x}"
+        # As `silence nodes` lists us, where there is such a list: others are told who checks and who trips.
+        self._instance = instance = settings.balancing.instance or f"{self._rng.getrandbits(64):016x}"
         self._hearing = Hearing(self._endpoints, clock)
         self._fleet: Fleet | None = None
         if board is not None:
@@ -110,6 +111,7 @@ class GrpcUpstream(PooledCalls):
             probe=self._prober.probe,
             on_move=places.reconsider,
             lease_s=MAX_NUDGE_S + PROBE_SPARE_S + settings.timeout_s,
+            instance=instance,
         )
         self._outliers = Outliers(
             settings, self._endpoints, clock=clock, observer=observer, on_change=places.reconsider
@@ -117,7 +119,6 @@ class GrpcUpstream(PooledCalls):
         self._hearing.attach(self._breakers, places)
         self._prober.attach(self._breakers, places)
         self._feedback = Feedback(settings, places, clock)
-        self._membership = Membership(settings.balancing.subset, settings.balancing.instance or instance)
         ledger = Ledger(
             clock=clock,
             breakers=self._breakers,
@@ -146,7 +147,6 @@ class GrpcUpstream(PooledCalls):
         )
         self._sources = tuple(sources)
         self._joined = Joined(settings.endpoints, self.set_endpoints)
-        self._drains = FleetDrains(settings.name, board, self._heard_drain)
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
@@ -157,7 +157,23 @@ class GrpcUpstream(PooledCalls):
                 observer=observer,
                 fleet=self._fleet,
                 on_verdict=places.reconsider,
+                instance=instance,
             )
+        self._roster = Roster(
+            settings.name,
+            self._endpoints,
+            Membership(settings.balancing.subset, instance),
+            make=self._make,
+            places=places,
+            ledger=ledger,
+            background=self._background,
+            board=board,
+            fleet=self._fleet,
+            watch=self._watch,
+        )
+        self._since = StatisticsSince(
+            settings.name, board, lambda: self.statistics, self._endpoints, clock, instance
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -173,9 +189,8 @@ class GrpcUpstream(PooledCalls):
             self._spawn(self._fleet.write_facts())
             self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
-        self._drains.join()
-        for endpoint in self._membership.add(*self.settings.endpoints)[0]:
-            self._begin(endpoint)
+        self._since.join()
+        self._roster.open(self.settings.endpoints)
         self._spawn(
             keep_house(
                 self._endpoints,
@@ -184,7 +199,6 @@ class GrpcUpstream(PooledCalls):
                 repeats=self._repeats,
                 clock=self._clock,
                 spawn=self._spawn,
-                idle_timeout_s=self.settings.pool.idle_timeout_s,
             )
         )
         for number, source in enumerate(self._sources):
@@ -223,12 +237,7 @@ class GrpcUpstream(PooledCalls):
 
         An endpoint that stays keeps its connections, its health and its breaker.
         """
-        begun, left = self._membership.replace(endpoints)
-        for address in self._membership.used:
-            known = self._endpoints.get(address)
-            if known is not None:
-                known.update(self._membership.known[address])
-        self._follow(begun, left)
+        self._roster.replace(endpoints)
 
     def add_endpoint(self, settings: EndpointSettings) -> None:
         """
@@ -237,9 +246,7 @@ class GrpcUpstream(PooledCalls):
         Raises:
             ConfigError: If its address is here already.
         """
-        if settings.address in self._membership.known:
-            raise ConfigError(f"upstream {self.settings.name!r}: endpoint {settings.address} is here already")
-        self._follow(*self._membership.add(settings))
+        self._roster.add(settings)
 
     def remove_endpoint(self, address: str) -> None:
         """
@@ -248,8 +255,7 @@ class GrpcUpstream(PooledCalls):
         Raises:
             KeyError: If there is no such endpoint.
         """
-        begun, left = self._membership.remove(address)
-        self._follow(begun, left)
+        self._roster.remove(address)
 
     def drain_endpoint(self, address: str) -> None:
         """
@@ -260,8 +266,7 @@ class GrpcUpstream(PooledCalls):
         Raises:
             KeyError: If there is no such endpoint, or this instance does not use it (`balancing.subset`).
         """
-        self._endpoints[address].active = False
-        self._places.reconsider()
+        self._roster.drain(address)
 
     def activate_endpoint(self, address: str) -> None:
         """
@@ -270,11 +275,7 @@ class GrpcUpstream(PooledCalls):
         Raises:
             KeyError: If there is no such endpoint, or it was removed.
         """
-        endpoint = self._endpoints[address]
-        if endpoint.removed:
-            raise KeyError(address)
-        endpoint.active = True
-        self._places.reconsider()
+        self._roster.activate(address)
 
     async def drain_everywhere(self, address: str, *, drained: bool = True) -> bool:
         """
@@ -285,11 +286,7 @@ class GrpcUpstream(PooledCalls):
         Raises:
             KeyError: If there is no such endpoint, or it was removed.
         """
-        if drained:
-            self.drain_endpoint(address)
-        else:
-            self.activate_endpoint(address)
-        return await self._drains.tell(address, drained=drained)
+        return await self._roster.drain_everywhere(address, drained=drained)
 
     def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
         """
@@ -301,9 +298,22 @@ class GrpcUpstream(PooledCalls):
         """
         self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
 
+    async def reset_statistics(self) -> bool:
+        """
+        Begin `statistics_since_reset` anew, on every instance of the fleet.
+
+        Returns False if the store could not be told, and only this instance has begun anew so far.
+        """
+        return await self._since.reset()
+
+    @property
+    def statistics_since_reset(self) -> UpstreamStatistics:
+        """What there is to tell, now, with counts since `reset_statistics`."""
+        return self._since.read()
+
     @property
     def statistics(self) -> UpstreamStatistics:
-        """What there is to tell, now."""
+        """What there is to tell, now; counts are since the start and never go down."""
         return upstream_statistics(
             self.settings,
             self._ledger,
@@ -311,34 +321,13 @@ class GrpcUpstream(PooledCalls):
             self._repeats,
             self._fleet,
             self._endpoints.values(),
-            self._membership,
+            self._roster.membership,
+            clock=self._clock,
+            instance=self._instance,
         )
 
-    def _follow(self, begun: Iterable[EndpointSettings], left: Iterable[str]) -> None:
-        """Connect to whom this instance uses from now on, and take leave of the others."""
-        for settings in begun:
-            known = self._endpoints.get(settings.address)
-            if known is None:
-                self._begin(settings)
-                continue
-            # It came back before its last call had ended.
-            known.update(settings)
-            known.removed = known.leaving = False
-            known.active = settings.address not in self._drains
-            if self._watch is not None and not self._watch.watches(known):
-                self._spawn(self._watch.watch(known))
-        leaving = [self._endpoints[address] for address in left]
-        for endpoint in leaving:
-            endpoint.active = False
-            endpoint.removed = True
-            endpoint.leaving = True
-        self._places.reconsider()
-        for endpoint in leaving:
-            if not endpoint.in_flight:
-                self._forget(endpoint)
-
-    def _begin(self, settings: EndpointSettings) -> None:
-        endpoint = Endpoint(
+    def _make(self, settings: EndpointSettings) -> Endpoint:
+        return Endpoint(
             settings,
             self.settings.pool,
             self.settings.breaker.policy(),
@@ -351,23 +340,6 @@ class GrpcUpstream(PooledCalls):
             on_lost=self._lost,
             on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
         )
-        endpoint.active = settings.address not in self._drains
-        self._endpoints[settings.address] = endpoint
-        self._places.add(endpoint)
-        if self._fleet is not None:
-            self._fleet.expect(settings.address)
-        endpoint.start()
-        if self._watch is not None:
-            self._spawn(self._watch.watch(endpoint))
-
-    def _forget(self, endpoint: Endpoint) -> None:
-        if self._endpoints.pop(endpoint.address, None) is None:
-            return
-        self._ledger.inherit(endpoint)
-        self._places.remove(endpoint)
-        if self._fleet is not None:
-            self._fleet.forget(endpoint.address)
-        self._spawn(endpoint.close())
 
     def _last_call_ended(self, endpoint: Endpoint) -> None:
         """See to an endpoint that has no call in flight and is to be left."""
@@ -375,7 +347,7 @@ class GrpcUpstream(PooledCalls):
             if not any(one.in_flight for one in self._endpoints.values()):
                 self._quiet.set()
         else:
-            self._forget(endpoint)
+            self._roster.forget(endpoint)
 
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:
@@ -391,9 +363,3 @@ class GrpcUpstream(PooledCalls):
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
-
-    def _heard_drain(self, address: str, drained: bool) -> None:
-        endpoint = self._endpoints.get(address)
-        if endpoint is not None and not endpoint.removed:
-            endpoint.active = not drained
-            self._places.reconsider()

@@ -1,5 +1,5 @@
 """
-What a pool tells about itself, as plain data for the admin API and metrics.
+What a pool tells about itself, as plain data for the admin API, metrics, and whoever uses it as a library.
 
 Counters are plain integers, written where calls end and read when somebody asks. Totals never go down,
 also when an endpoint is removed.
@@ -7,9 +7,11 @@ also when an endpoint is removed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from silence_gateway.clock import Clock
+from silence_gateway.core.durations import BUCKETS, quantiles_s
 from silence_gateway.core.endpoints import why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.core.status import Code, name_of_code
@@ -18,8 +20,52 @@ from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.places import Places
+from silence_gateway.upstreams.record import BreakerMove, Departure
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.settings import UpstreamSettings
+
+SHARES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """
+    How long unary calls took from when they had a place until they were answered, or their deadline passed.
+
+    Attributes:
+        counts: Calls by bucket of `core.durations`; add these up to put several together.
+    """
+
+    counts: tuple[int, ...]
+
+    @property
+    def calls(self) -> int:
+        """How many were timed."""
+        return sum(self.counts)
+
+    @property
+    def quantiles_s(self) -> tuple[float | None, float | None, float | None]:
+        """What half of them, 90 % and 99 % took at most, in seconds and within 5 %; None of nothing."""
+        p50_s, p90_s, p99_s = quantiles_s(self.counts, SHARES)
+        return p50_s, p90_s, p99_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentStatistics:
+    """
+    The last minute.
+
+    Attributes:
+        span_s: How far back it reaches, in seconds: 60 to 75, or less if counting began later.
+        calls: Calls ended.
+        faults: Those of them that failed: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+        latency: How long unary calls took.
+    """
+
+    span_s: float
+    calls: int
+    faults: int
+    latency: Latency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +78,40 @@ class EndpointStatistics:
         state: `ready`, `probe`, `waiting`, `doubtful` or `out` (`core.endpoints.Verdict`).
         reason: Why it takes no calls; empty when it does.
         active: False while draining.
-        link: `connecting`, `connected` or `broken`.
+        link: `connecting`, `connected`, `idle` or `broken`.
         health: `unknown`, `healthy`, `unhealthy` or `doubted`.
         breaker: `closed`, `open`, `half_open`, `held_open` or `held_closed`.
         hold_reason: Why an operator holds the breaker; empty if nobody does, or said nothing.
         hold_until_us: When that ends, microseconds since the Unix epoch; 0 if nobody holds it.
         since_us: When *state* began, microseconds since the Unix epoch.
+        begun_us: When the endpoint came, likewise; one that went and returned begins anew.
         calls: Calls ended, whatever the end.
         in_flight: Calls begun and not ended.
-        failures: Calls ended with other than OK, by the name of the code.
+        codes: Calls ended, by the name of the code.
+        failures: Those of them that ended with other than OK.
+        latency: How long unary calls took.
+        recent: The last minute.
+        bytes_in: Bytes received from it.
+        bytes_out: Bytes sent to it.
+        connects: Connections made to it.
         connections: Open connections that take calls.
         streams: Calls in flight as the connections count them, retiring ones included.
-        last_error: What last went wrong with a connection or a call; empty if nothing did.
+        last_error: What last went wrong with a connection, a call or a check; empty if nothing did.
+        last_error_code: The name of the code it was counted as; empty if it was no call.
+        last_error_us: When, microseconds since the Unix epoch; 0 if never.
+        last_check: How the latest health check ended, `serving`, `refusing` or `silent`; empty if none did.
+        last_check_us: When, microseconds since the Unix epoch on the clock of whoever made it; 0 if never.
+        last_check_by: Which instance made it.
+        prober: Which instance checks its health and has the lease to do so; empty if that is not known.
+        prober_since_us: Since when, microseconds since the Unix epoch; 0 if that is not known.
+        breaker_moves: What its breaker did lately, the latest last.
+        breaker_moved_to: How often it came to each state.
         weight: Its share of the calls.
         priority: Lower is used first.
         zone: Where it is; empty if that was not said.
         ejected: Whether it is left alone because it fails where its peers do not.
+        ejected_until_us: When that ends, microseconds since the Unix epoch; 0 if it is not ejected.
+        ejected_because: Why; empty if it is not ejected.
         ejections: How often it was.
         vetoed: Whether it is out of reach here although another instance says that it is well.
     """
@@ -62,16 +126,34 @@ class EndpointStatistics:
     hold_reason: str
     hold_until_us: int
     since_us: int
+    begun_us: int
     calls: int
     in_flight: int
+    codes: dict[str, int]
     failures: dict[str, int]
+    latency: Latency
+    recent: RecentStatistics
+    bytes_in: int
+    bytes_out: int
+    connects: int
     connections: int
     streams: int
     last_error: str
+    last_error_code: str
+    last_error_us: int
+    last_check: str
+    last_check_us: int
+    last_check_by: str
+    prober: str
+    prober_since_us: int
+    breaker_moves: tuple[BreakerMove, ...]
+    breaker_moved_to: dict[str, int]
     weight: int
     priority: int
     zone: str
     ejected: bool
+    ejected_until_us: int
+    ejected_because: str
     ejections: int
     vetoed: bool
 
@@ -83,9 +165,16 @@ class UpstreamStatistics:
 
     Attributes:
         name: What config calls it.
+        instance: How this instance signs, to others and in what is told here.
+        since_us: When counting began, microseconds since the Unix epoch.
         calls_by_code: Calls ended, by the name of the code; those that no endpoint took are in here too.
         latency_counts: Calls per bucket of `core.histogram.BOUNDS_S`, not cumulative, and one for the rest.
         latency_sum_s: Sum of all durations, in seconds.
+        latency: How long unary calls took at endpoints, those that are gone included.
+        recent: The last minute of the endpoints that are here.
+        bytes_in: Bytes received from endpoints, those that are gone included.
+        bytes_out: Bytes sent to them.
+        ejections: How often one of them was ejected.
         waiting: Calls that wait for a place now.
         shed: Calls refused to keep the line short, by importance.
         concurrency_limit: Most unary calls in flight at once, as found out; 0 if they are not limited.
@@ -98,13 +187,21 @@ class UpstreamStatistics:
         retries_refused: Attempts that the retry budget did not allow.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
+        departed: Endpoints that have left, the latest last; older ones are forgotten.
         endpoints: Each endpoint.
     """
 
     name: str
+    instance: str
+    since_us: int
     calls_by_code: dict[str, int]
     latency_counts: tuple[int, ...]
     latency_sum_s: float
+    latency: Latency
+    recent: RecentStatistics
+    bytes_in: int
+    bytes_out: int
+    ejections: int
     waiting: int
     shed: dict[str, int]
     concurrency_limit: int
@@ -117,6 +214,7 @@ class UpstreamStatistics:
     retries_refused: int
     board_malformed: int
     board_unsent: int
+    departed: tuple[Departure, ...]
     endpoints: tuple[EndpointStatistics, ...]
 
 
@@ -133,8 +231,12 @@ def upstream_statistics(
     fleet: Fleet | None,
     endpoints: Collection[Endpoint],
     membership: Membership,
+    *,
+    clock: Clock,
+    instance: str,
 ) -> UpstreamStatistics:
     """Return what the parts of a pool tell about it now."""
+    told = tuple(endpoint_statistics(endpoint, clock.monotonic_s()) for endpoint in endpoints)
     counted = (ledger.codes, places.codes, *(endpoint.codes for endpoint in endpoints))
     codes = [sum(counts) for counts in zip(*counted, strict=True)]
     # Each failover is one attempt that its endpoint counts as UNAVAILABLE, and no end of a call.
@@ -143,9 +245,16 @@ def upstream_statistics(
     codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
     return UpstreamStatistics(
         name=settings.name,
+        instance=instance,
+        since_us=ledger.begun_us,
         calls_by_code=by_name(codes),
         latency_counts=tuple(ledger.latency_counts),
         latency_sum_s=ledger.latency_sum_s,
+        latency=Latency(added([ledger.durations, *(one.latency.counts for one in told)])),
+        recent=together([one.recent for one in told]),
+        bytes_in=ledger.bytes_in + sum(one.bytes_in for one in told),
+        bytes_out=ledger.bytes_out + sum(one.bytes_out for one in told),
+        ejections=ledger.ejections + sum(one.ejections for one in told),
         waiting=places.waiting,
         shed={one.name.lower(): places.shed[one] for one in Importance},
         concurrency_limit=places.limit if settings.concurrency is not None else 0,
@@ -158,13 +267,33 @@ def upstream_statistics(
         retries_refused=repeats.budget.refused,
         board_malformed=fleet.malformed if fleet is not None else 0,
         board_unsent=fleet.unsent if fleet is not None else 0,
-        endpoints=tuple(endpoint_statistics(endpoint) for endpoint in endpoints),
+        departed=tuple(ledger.departed),
+        endpoints=told,
     )
 
 
-def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
-    """Return what *endpoint* tells about itself now."""
+def added(lists: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Add up lists of one length, number by number."""
+    return tuple(map(sum, zip(*lists, strict=True)))
+
+
+def together(recents: Sequence[RecentStatistics]) -> RecentStatistics:
+    """Add up what several have counted of late; of none there is nothing."""
+    return RecentStatistics(
+        span_s=max((one.span_s for one in recents), default=0.0),
+        calls=sum(one.calls for one in recents),
+        faults=sum(one.faults for one in recents),
+        latency=Latency(added([[0] * BUCKETS, *(one.latency.counts for one in recents)])),
+    )
+
+
+def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
+    """Return what *endpoint* tells about itself now; *now_s* is the monotonic time."""
     standing = endpoint.standing
+    record = endpoint.record
+    mishap, check = record.mishap, record.check
+    recent = record.recent(endpoint.codes, endpoint.durations, now_s)
+    out = endpoint.ejected
     return EndpointStatistics(
         address=endpoint.address,
         state=endpoint.verdict.value,
@@ -176,16 +305,39 @@ def endpoint_statistics(endpoint: Endpoint) -> EndpointStatistics:
         hold_reason=endpoint.hold.reason if endpoint.hold is not None else "",
         hold_until_us=endpoint.hold.until_us if endpoint.hold is not None else 0,
         since_us=endpoint.since_us,
+        begun_us=record.begun_us,
         calls=sum(endpoint.codes),
         in_flight=endpoint.in_flight,
+        codes=by_name(endpoint.codes),
         failures=by_name([0, *endpoint.codes[1:]]),
+        latency=Latency(tuple(endpoint.durations)),
+        recent=RecentStatistics(
+            span_s=recent.span_s,
+            calls=recent.calls,
+            faults=recent.faults,
+            latency=Latency(recent.durations),
+        ),
+        bytes_in=endpoint.bytes_in,
+        bytes_out=endpoint.bytes_out,
+        connects=record.connects,
         connections=len(endpoint.connections),
         streams=endpoint.streams,
         last_error=endpoint.last_error,
+        last_error_code=mishap.code if mishap is not None else "",
+        last_error_us=mishap.at_us if mishap is not None else 0,
+        last_check=check.outcome.value if check is not None else "",
+        last_check_us=check.at_us if check is not None else 0,
+        last_check_by=check.by if check is not None else "",
+        prober=record.prober,
+        prober_since_us=record.prober_since_us,
+        breaker_moves=tuple(endpoint.history.moves),
+        breaker_moved_to=dict(endpoint.history.moved_to),
         weight=endpoint.weight,
         priority=endpoint.priority,
         zone=endpoint.zone,
-        ejected=endpoint.ejected,
+        ejected=out,
+        ejected_until_us=record.ejected_until_us if out else 0,
+        ejected_because=record.ejected_because if out else "",
         ejections=endpoint.ejections,
         vetoed=standing.vetoed,
     )

@@ -8,9 +8,11 @@ when it happens (`places.py`). Calls that may run twice take the longer way (`re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Collection
 
 from silence_gateway.clock import Clock
+from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.hedging import hedged
 from silence_gateway.upstreams.ledger import Ledger
@@ -36,7 +38,22 @@ class MethodSet:
         return path in self._paths or (bool(self._services) and path.rpartition(b"/")[0] in self._services)
 
 
-class RepeatingCaller:
+class OverPlaces:
+    """What callers over the places of a pool have in common: they know what a call can hope for."""
+
+    _places: Places
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """What a call can hope for now."""
+        return self._places.connectivity
+
+    def connectivity_changed(self) -> asyncio.Future[None]:
+        """Return what is done as soon as that may have changed, from now on."""
+        return self._places.news.wait()
+
+
+class RepeatingCaller(OverPlaces):
     """
     A `contracts.Caller` for calls that may run twice, on the same pool.
 
@@ -96,7 +113,7 @@ class RepeatingCaller:
         )
 
 
-class PooledCalls:
+class PooledCalls(OverPlaces):
     """
     A `contracts.Caller` over the places of a pool.
 

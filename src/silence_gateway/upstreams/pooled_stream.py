@@ -17,6 +17,8 @@ from math import inf
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.retry import Over
+from silence_gateway.core.status import Code
+from silence_gateway.errors import GatewayError, RpcError
 from silence_gateway.upstreams.contracts import CallStream, Metadata
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
@@ -31,6 +33,7 @@ class PooledStream:
     """See `contracts.CallStream`."""
 
     __slots__ = (
+        "_beginning",
         "_begun_times",
         "_clock",
         "_committed",
@@ -38,6 +41,7 @@ class PooledStream:
         "_ended",
         "_first_s",
         "_generation",
+        "_gone",
         "_iterator",
         "_ledger",
         "_messages",
@@ -51,6 +55,7 @@ class PooledStream:
         "_stream",
         "_timeout_s",
         "_tried",
+        "_waiting",
     )
 
     def __init__(
@@ -84,6 +89,9 @@ class PooledStream:
         self._tried = None if steering is None else Tried(steering)
         self._committed = not isinstance(messages, bytes)
         self._ended = False
+        self._beginning: asyncio.Event | None = None
+        self._waiting: asyncio.Task[tuple[Endpoint, Connection]] | None = None
+        self._gone = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
@@ -96,7 +104,7 @@ class PooledStream:
 
     async def __anext__(self) -> bytes:
         while True:
-            await self._begun()
+            stream = await self._begun()
             assert self._iterator is not None
             try:
                 message = await anext(self._iterator)
@@ -104,7 +112,7 @@ class PooledStream:
                 self._end(None)
                 raise
             except BaseException as error:
-                if not self._end(error):
+                if not self._goes_on(stream, error):
                     raise
                 continue
             if self._first_s is None:
@@ -119,7 +127,7 @@ class PooledStream:
             try:
                 metadata = await stream.initial_metadata()
             except BaseException as error:
-                if not self._end(error):
+                if not self._goes_on(stream, error):
                     raise
                 continue
             self._committed = True
@@ -127,26 +135,69 @@ class PooledStream:
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent with the status."""
-        return await (await self._begun()).trailing_metadata()
+        while True:
+            stream = await self._begun()
+            metadata = await stream.trailing_metadata()
+            if stream is self._stream:
+                return metadata
+
+    async def begun(self) -> None:
+        """Wait until the call has a place and is on its way; raises as reading does if it gets none."""
+        await self._begun()
 
     def cancel(self) -> None:
         """Tell the upstream that nobody waits any more; harmless when finished."""
+        self._gone = self._committed = True
         if self._stream is not None:
             self._stream.cancel()
-        self._committed = True
+        elif self._waiting is not None:
+            self._waiting.cancel()
         self._end(asyncio.CancelledError())
 
     async def _begun(self) -> CallStream:
-        if self._stream is None:
-            if self._pause_s:
-                pause_s, self._pause_s = self._pause_s, 0.0
-                await self._clock.sleep(pause_s)
-            limit_s = self._clock.monotonic_s() + self._timeout_s
-            if self._deadline_s is not None:
-                limit_s = min(limit_s, self._deadline_s)
-            self._begin(await self._places.wait(limit_s, self._tried, may_probe=False))
-        assert self._stream is not None
+        """Return the stream that carries the call, begun once, however many wait for it."""
+        while self._stream is None:
+            if self._beginning is not None:
+                await self._beginning.wait()
+                continue
+            self._beginning = beginning = asyncio.Event()
+            try:
+                self._begin(await self._wait())
+            finally:
+                self._beginning = self._waiting = None
+                beginning.set()
         return self._stream
+
+    async def _wait(self) -> tuple[Endpoint, Connection]:
+        # A task, so that `cancel` can end the wait without cancelling whoever waits.
+        self._waiting = waiting = asyncio.get_running_loop().create_task(self._find_place())
+        try:
+            place = await waiting
+        except asyncio.CancelledError:
+            if not waiting.cancelled() and waiting.exception() is None:
+                self._places.give_back()  # the place came in the moment in which we were cancelled
+            if self._gone:
+                raise RpcError(Code.CANCELLED, "the call was cancelled here") from None
+            raise
+        if self._gone:
+            self._places.give_back()
+            raise RpcError(Code.CANCELLED, "the call was cancelled here")
+        return place
+
+    async def _find_place(self) -> tuple[Endpoint, Connection]:
+        if self._pause_s:
+            pause_s, self._pause_s = self._pause_s, 0.0
+            await self._clock.sleep(pause_s)
+        limit_s = self._clock.monotonic_s() + self._timeout_s
+        if self._deadline_s is not None:
+            limit_s = min(limit_s, self._deadline_s)
+        return await self._places.wait(limit_s, self._tried, may_probe=False)
+
+    def _goes_on(self, stream: CallStream, error: BaseException) -> bool:
+        """Return whether the call, of which *stream* ended with *error*, is made again."""
+        if isinstance(error, GatewayError) and stream is not self._stream:
+            return True
+        return self._end(error)
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:
         endpoint, connection = place

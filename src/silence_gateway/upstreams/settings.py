@@ -18,6 +18,7 @@ from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
+from silence_gateway.upstreams.packing import ENCODINGS
 from silence_gateway.upstreams.retry_settings import RetrySettings
 
 MAX_ENDPOINTS = 1000
@@ -191,11 +192,16 @@ class PoolSettings:
     Connections to one endpoint.
 
     Attributes:
+        min_connections: So many are opened ahead of need, before the endpoint takes calls, and stay open. 0
+            lets an endpoint that had no calls for *idle_timeout_s* rest without any; the next call opens one.
         max_connections: A further one is opened, up to this many, when all streams are taken.
         max_streams: Calls on one connection at once, if the endpoint does not ask for fewer.
         keepalive_s: Silence after which a connection is asked whether it lives. Many servers allow this
             only every 5 minutes; the interval doubles for an endpoint that complains.
-        idle_timeout_s: A further connection without calls for this long is closed; the first one stays.
+        idle_timeout_s: A connection beyond *min_connections* without calls for this long is closed.
+        max_connection_age_s: A connection this old, a tenth more or less, is replaced: another one is opened,
+            and it closes when its calls have ended. At most *max_connections* do so at once. None never
+            replaces one.
         connect_timeout_s: How long connecting may take, TLS and HTTP/2 settings included.
         max_waiting: Calls that may wait for a stream at once; more are refused at once.
 
@@ -203,10 +209,12 @@ class PoolSettings:
         ConfigError: If a number is out of range.
     """
 
+    min_connections: int = 1
     max_connections: int = 4
     max_streams: int = 100
     keepalive_s: float = 30.0
     idle_timeout_s: float = 300.0
+    max_connection_age_s: float | None = None
     connect_timeout_s: float = 5.0
     max_waiting: int = 1024
 
@@ -214,6 +222,13 @@ class PoolSettings:
         positive("pool", max_connections=self.max_connections, max_streams=self.max_streams)
         positive("pool", keepalive_s=self.keepalive_s, idle_timeout_s=self.idle_timeout_s)
         positive("pool", connect_timeout_s=self.connect_timeout_s)
+        if self.max_connection_age_s is not None:
+            positive("pool", max_connection_age_s=self.max_connection_age_s)
+        if not 0 <= self.min_connections <= self.max_connections:
+            raise ConfigError(
+                f"pool: min_connections must be 0 to max_connections ({self.max_connections}), "
+                f"got {self.min_connections}"
+            )
         if self.max_waiting < 0:
             raise ConfigError(f"pool: max_waiting must be 0 or more, got {self.max_waiting}")
 
@@ -236,6 +251,8 @@ class UpstreamSettings:
         tls: TLS client context; None speaks plain text.
         server_name: Name to verify and to send as authority; None takes the endpoint's host.
         max_message_bytes: Longest message an endpoint may answer, after decompression.
+        compression: How requests are packed: `identity`, `gzip` or `zstd` (`packing.Packing`).
+        compress_over_bytes: Messages of this size or more are.
 
     Raises:
         ConfigError: If something makes no sense.
@@ -256,6 +273,8 @@ class UpstreamSettings:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     max_message_bytes: int = 4 * 1024 * 1024
+    compression: str = "identity"
+    compress_over_bytes: int = 1024
 
     @classmethod
     def of(cls, *addresses: str, name: str = "upstream", timeout_s: float = 5.0) -> Self:
@@ -277,6 +296,11 @@ class UpstreamSettings:
                 f"{owner}: balancer must be one of {', '.join(BALANCERS)}, got {self.balancer!r}"
             )
         positive(owner, timeout_s=self.timeout_s, max_message_bytes=self.max_message_bytes)
+        positive(owner, compress_over_bytes=self.compress_over_bytes)
+        if self.compression not in ENCODINGS:
+            raise ConfigError(
+                f"{owner}: compression must be one of {', '.join(ENCODINGS)}, got {self.compression!r}"
+            )
         addresses = [endpoint.address for endpoint in self.endpoints]
         double = sorted({address for address in addresses if addresses.count(address) > 1})
         if double:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable
-from typing import Protocol
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol, TypeAlias
 
 from silence_gateway.core.h2_frames import ErrorCode
 from silence_gateway.core.status import Code
@@ -18,7 +18,13 @@ from silence_gateway.errors import RpcError, UpstreamProtocolError
 from silence_gateway.upstreams.answers import Answer
 from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, as_our_timeout, ended_badly, without_status
 from silence_gateway.upstreams.contracts import Metadata
-from silence_gateway.upstreams.grpc_messages import PREFIX_BYTES, CallError, MessageReader, RawMessage, framed
+from silence_gateway.upstreams.grpc_messages import (
+    PREFIX_BYTES,
+    CallError,
+    MessageReader,
+    RawMessage,
+    in_pieces,
+)
 from silence_gateway.upstreams.outflow import Outbox
 
 # A request stream whose messages are all at hand must let the loop turn now and then.
@@ -26,11 +32,15 @@ _BYTES_PER_TURN = 65_536
 _MESSAGES_PER_TURN = 64
 
 
+Frame: TypeAlias = Callable[[bytes], tuple[bytes, ...]]
+"""Puts before a message what goes before it; large ones stay pieces of their own."""
+
+
 class SendPart(Protocol):
     """Sends a part of a request as the windows allow."""
 
-    def __call__(self, outbox: Outbox, data: bytes, *, end: bool) -> None:
-        """Send *data*, and with *end* the end of the request."""
+    def __call__(self, outbox: Outbox, *pieces: bytes, end: bool) -> None:
+        """Send *pieces*, and with *end* the end of the request."""
 
 
 class StreamCall:
@@ -42,13 +52,13 @@ class StreamCall:
     Attributes:
         stream_id: Its HTTP/2 stream; 0 if it was refused.
         deadline_s: When to give up, in monotonic seconds; infinite if never.
+        head: The headers before the first message, once they have come.
     """
 
     __slots__ = (
         "_carrier",
         "_ended",
         "_error",
-        "_head",
         "_held",
         "_owed",
         "_queue",
@@ -59,6 +69,7 @@ class StreamCall:
         "_waiters",
         "_window",
         "deadline_s",
+        "head",
         "stream_id",
     )
 
@@ -68,7 +79,7 @@ class StreamCall:
         self.deadline_s = deadline_s
         self._queue: deque[RawMessage] = deque()
         self._reader: MessageReader | None = None
-        self._head: Answer | None = None
+        self.head: Answer | None = None
         self._trailing: Metadata = ()
         self._error: BaseException | None = None
         self._ended = False
@@ -107,11 +118,11 @@ class StreamCall:
 
     async def initial_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent before the first message."""
-        while self._head is None and not self._ended:
+        while self.head is None and not self._ended:
             await self._something()
-        if self._head is None and self._error is not None and not isinstance(self._error, RpcError):
+        if self.head is None and self._error is not None and not isinstance(self._error, RpcError):
             raise self._error
-        return () if self._head is None else self._head.metadata
+        return () if self.head is None else self.head.metadata
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for the end, and return the header pairs sent with the status."""
@@ -143,11 +154,11 @@ class StreamCall:
 
     def on_head(self, answer: Answer) -> None:
         """Headers that do not end the answer."""
-        if answer.plain and self._head is None:
-            self._head = answer
+        if answer.plain and self.head is None:
+            self.head = answer
             self._reader = MessageReader(answer.encoding, self._carrier.max_message_bytes)
             self._wake()
-        elif self._head is not None:
+        elif self.head is not None:
             self._give_up(UpstreamProtocolError("the upstream sent trailers that do not end its answer"))
         elif not answer.informational or answer.malformed:
             self._give_up(answer.not_grpc())
@@ -181,7 +192,7 @@ class StreamCall:
     def on_end(self, answer: Answer) -> None:
         """Trailers, or the only headers of an answer; the connection has forgotten the call already."""
         self._trailing = answer.metadata
-        error = ended_badly(answer, self._head, self._reader)
+        error = ended_badly(answer, self.head, self._reader)
         if error is None:
             self._carrier.statistics.by_code[0] += 1
             self._end(None)
@@ -226,15 +237,20 @@ class StreamCall:
 
     # The request, if it is a stream.
 
-    def send_from(self, messages: AsyncIterable[bytes], outbox: Outbox, send_part: SendPart) -> None:
-        """Send *messages* from a task of its own, which ends with the call."""
-        self._sender = asyncio.get_running_loop().create_task(self._send_all(messages, outbox, send_part))
+    def send_from(
+        self, messages: AsyncIterable[bytes], outbox: Outbox, frame: Frame, send_part: SendPart
+    ) -> None:
+        """Send *messages*, each through *frame*, from a task of its own, which ends with the call."""
+        work = self._send_all(messages, outbox, frame, send_part)
+        self._sender = asyncio.get_running_loop().create_task(work)
 
-    async def _send_all(self, messages: AsyncIterable[bytes], outbox: Outbox, send_part: SendPart) -> None:
+    async def _send_all(
+        self, messages: AsyncIterable[bytes], outbox: Outbox, frame: Frame, send_part: SendPart
+    ) -> None:
         in_turn = sent = 0
         try:
             async for message in messages:
-                send_part(outbox, framed(message), end=False)
+                send_part(outbox, *frame(message), end=False)
                 self._carrier.statistics.messages_out += 1
                 await outbox.emptied()
                 sent += 1
@@ -242,12 +258,17 @@ class StreamCall:
                 if in_turn >= _BYTES_PER_TURN or sent >= _MESSAGES_PER_TURN:
                     in_turn = sent = 0
                     await asyncio.sleep(0)
-            send_part(outbox, b"", end=True)
+            send_part(outbox, end=True)
         except Exception as exc:  # noqa: BLE001 - whatever the caller's iterator raised is the caller's to see
             if not self._ended:
                 self._carrier.statistics.cancelled += 1
                 self._carrier.let_go(self.stream_id, ErrorCode.CANCEL)
                 self._end(exc)
+
+
+def plain_pieces(message: bytes) -> tuple[bytes, ...]:
+    """Put before *message* its length, as a `Frame` that packs nothing."""
+    return in_pieces(message)
 
 
 def refused(carrier: Carrier, error: CallError) -> StreamCall:

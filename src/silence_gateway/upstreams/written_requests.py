@@ -1,4 +1,4 @@
-"""The request stream of a `channel` call: from an iterator of either kind, or written by hand."""
+"""The request stream of a channel's call: from an iterator of either kind, or written by hand."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from typing import Any
 
 class WrittenRequests:
     """
-    Requests as bytes, one at a time.
+    Requests as bytes, one at a time. May be iterated over again as long as none has been taken.
 
     Args:
         source: Where requests come from; None if `write` gives them.
         serialize: Turns one into bytes.
+
+    Attributes:
+        by_hand: Whether `write` gives them.
+
+    Raises:
+        TypeError: *source* cannot be iterated over.
     """
 
     def __init__(
         self, source: AsyncIterable[Any] | Iterable[Any] | None, serialize: Callable[[Any], bytes]
     ) -> None:
+        if source is not None and not isinstance(source, AsyncIterable | Iterable):
+            kind = type(source).__name__
+            raise TypeError(f"this method takes an iterator of requests, sync or async, not one {kind}")
+        self.by_hand = source is None
         self._source = source
         self._serialize = serialize
         self._taken = asyncio.Event()
@@ -26,19 +36,26 @@ class WrittenRequests:
         self._waiting: list[bytes] = []
         self._ended = False
 
+    def check_open(self) -> None:
+        """
+        Do nothing if requests are still taken.
+
+        Raises:
+            asyncio.InvalidStateError: The call is over, or has ended its requests.
+        """
+        if self._ended:
+            raise asyncio.InvalidStateError("this call takes no more requests: it is over, or done writing")
+
     async def write(self, request: Any) -> None:
         """
         Hand over one request; returns once the one before it has been taken.
 
         Raises:
-            asyncio.InvalidStateError: The call is over, has ended its requests, or has an iterator.
+            asyncio.InvalidStateError: The call is over, or has ended its requests.
         """
-        if self._source is not None:
-            raise asyncio.InvalidStateError("the requests of this call come from its iterator")
         while self._waiting and not self._ended:
             await self._taken.wait()
-        if self._ended:
-            raise asyncio.InvalidStateError("this call takes no more requests")
+        self.check_open()
         self._waiting.append(self._serialize(request))
         self._taken.clear()
         self._given.set()
@@ -50,19 +67,14 @@ class WrittenRequests:
         self.stop()
 
     def stop(self) -> None:
-        """Take no more requests, because the call is over."""
+        """Take no more requests, because the call is over; an iterator is let go of."""
         self._ended = True
+        self._source = None
         self._taken.set()
         self._given.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if isinstance(self._source, AsyncIterable):
-            async for request in self._source:
-                yield self._serialize(request)
-        elif self._source is not None:
-            for request in self._source:
-                yield self._serialize(request)
-        else:
+        if self.by_hand:
             while True:
                 await self._given.wait()
                 if not self._waiting:
@@ -72,3 +84,9 @@ class WrittenRequests:
                     self._given.clear()
                 self._taken.set()
                 yield message
+        elif isinstance(self._source, AsyncIterable):
+            async for request in self._source:
+                yield self._serialize(request)
+        elif self._source is not None:
+            for request in self._source:
+                yield self._serialize(request)

@@ -16,6 +16,7 @@ from silence_gateway.realtime.statistics import RealtimeStatistics
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
+from silence_gateway.watch.endpoints import endpoint_families
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 
 BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2, "held_closed": 0, "held_open": 2}
@@ -155,6 +156,7 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "Times the endpoint was left alone because it failed where its peers did not.",
             tuple(Sample(labels, endpoint.ejections) for labels, endpoint in endpoints),
         ),
+        *endpoint_families(endpoints),
     ]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.app.conftest import ScriptedAdmin
 
 
-@pytest.mark.parametrize("name", ["upstreams", "nodes"])
+@pytest.mark.parametrize("name", ["nodes"])
 def test_a_list_is_a_table_or_json(
     name: str, admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,14 +77,42 @@ def test_a_key_is_shown_with_whatever_is_known_of_it(
     admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = {"name": "login", "key": "192.0.2.1", "limit": 5, "remaining": 2, "reset_s": 41.2}
-    answer(admin, f"GET {LIMITS}/login/keys/192.0.2.1", {**state, "override": "9/m"})
+    verdict = {"verdict": "one more use passes", "allowed": True, "rate": "5/m", "colour": "red"}
+    answer(admin, f"GET {LIMITS}/login/keys/192.0.2.1", {**state, **verdict})
 
     assert run_command(["limits", "show", "login", "192.0.2.1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "LIMIT  KEY        LEFT  OF  FULL AGAIN IN",
-        "login  192.0.2.1  2     5   42s",
-        "override: 9/m",
+        "one more use passes",
+        "",
+        "LIMIT  RATE  KEY        LEFT  OF  FULL AGAIN IN  PASSES",
+        "login  5/m   192.0.2.1  2     5   42s            yes",
+        "colour: red",
     ]
+
+
+def test_of_an_older_gateway_a_key_is_shown_without_a_verdict(
+    admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"name": "login", "key": "k", "limit": 5, "remaining": 2, "reset_s": 41.2}
+    answer(admin, f"GET {LIMITS}/login/keys/k", state)
+
+    assert run_command(["limits", "show", "login", "k"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "LIMIT  RATE  KEY  LEFT  OF  FULL AGAIN IN  PASSES",
+        "login  -     k    2     5   42s            -",
+    ]
+
+
+def test_a_cost_is_asked_about_with_a_key_alone(
+    admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = {"name": "login", "key": "k", "verdict": "a use that costs 4 passes"}
+    answer(admin, f"GET {LIMITS}/login/keys/k?cost=4", body)
+
+    assert run_command(["limits", "show", "login", "k", "--cost", "4"]) == 0
+    assert capsys.readouterr().out.startswith("a use that costs 4 passes\n")
+    assert run_command(["limits", "show", "login", "--cost", "4"]) == 2
+    assert "--cost is about one key" in capsys.readouterr().err
 
 
 def test_without_a_key_a_limit_is_shown_with_its_windows(
@@ -227,12 +255,13 @@ def test_a_request_is_explained_by_the_running_gateway(
     admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = {
+        "verdict": "refused by login; retry after 60 s",
         "steps": [{"what": "client", "decided": "10.0.0.1", "why": "the peer"}],
         "limits": [
             {
                 "name": "login", "rate": "5/m", "by": ["client_ip"], "key": "10.0.0.1", "limit": 5,
                 "remaining": 0, "reset_s": 60.0, "mode": "enforce", "why": "any request", "hidden": False,
-                "cost": 1, "outcome": "refuses: costs 1, 0 left",
+                "cost": 1, "allowed": False, "outcome": "refuses: costs 1, 0 left",
             }
         ],
     }  # fmt: skip
@@ -242,12 +271,18 @@ def test_a_request_is_explained_by_the_running_gateway(
 
     assert run_command(["limits", "explain", *given]) == 0
     assert capsys.readouterr().out.splitlines() == [
+        "refused by login; retry after 60 s",
+        "",
         "STEP    DECIDED   WHY",
         "client  10.0.0.1  the peer",
         "",
-        "LIMIT  RATE  BY         KEY       LEFT  OF  FULL AGAIN IN  OUTCOME                   COUNTS",
-        "login  5/m   client_ip  10.0.0.1  0     5   1m             refuses: costs 1, 0 left  any request",
+        "LIMIT  RATE  BY         KEY       LEFT  OF  FULL AGAIN IN  PASSES  COUNTS",
+        "login  5/m   client_ip  10.0.0.1  0     5   1m             no      any request",
+        "",
+        "login refuses: costs 1, 0 left",
     ]
+    assert run_command(["limits", "explain", *given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == body
 
 
 # -- what goes wrong, and who must act ----------------------------------------------------------------

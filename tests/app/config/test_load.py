@@ -60,7 +60,7 @@ upstreams:
     timeout: 2s
     health: {interval: 2s, timeout: 500ms, unhealthy_after: 5, healthy_after: 1, service: a.B}
     breaker: {failure_ratio: 0.25, min_calls: 5, window: 20s, consecutive: 7, cool_down: 2s}
-    pool: {max_connections: 2, max_streams: 10, keepalive: 1m, idle_timeout: 2m}
+    pool: {max_connections: 2, max_streams: 10, keepalive: 1m, idle_timeout: 2m, max_connection_age: 1h}
     max_message: 1MiB
 routes:
   - {match: {path: "/a/*", methods: [GET]}, upstream: shop, timeout: 3s, auth: none}

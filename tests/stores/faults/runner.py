@@ -13,7 +13,7 @@ from typing import Any
 from tests.stores.faults.steady import FOCUSED_KEYS, RATE, Sent, Steady, keys_in, percentile_in_windows
 from tests.stores.faults.table import Fault, Ground, nothing
 
-from silence_gateway.events import Event, StoreLost
+from silence_gateway.events import Event, StoreFound, StoreLost
 from silence_gateway.limiting.rate_limiter import RateLimiter
 from silence_gateway.stores.client import Wire
 from silence_gateway.stores.settings import StoreSettings
@@ -134,13 +134,16 @@ class Run:
         self.fleet = fresh_fleet()
         self.settings = ground.settings(deadline_s)
         self.lost: list[tuple[float, str]] = []
+        self.found: list[float] = []
         self.begun_s = self.ended_s = self.healthy_s = 0.0
         self.figures = Figures()
 
     def heard(self, event: Event) -> None:
-        """Note when the breaker opened."""
+        """Note when the breaker opened, and closed."""
         if isinstance(event, StoreLost):
             self.lost.append((time.monotonic(), event.reason))
+        elif isinstance(event, StoreFound):
+            self.found.append(time.monotonic())
 
     async def measure(self) -> Figures:
         """Do it."""
@@ -208,6 +211,11 @@ class Run:
         """Whether a request was for what is broken."""
         return not self.slots or any(first <= one.slot <= last for first, last in self.slots)
 
+    def open_at(self, at_s: float) -> bool:
+        """Whether the breaker was open then."""
+        opened_s = max((lost_s for lost_s, _ in self.lost if lost_s <= at_s), default=None)
+        return opened_s is not None and not any(opened_s < found_s <= at_s for found_s in self.found)
+
     def read_off(self, steady: Steady, dialled: Dialled) -> None:
         """Work out the figures."""
         figures, sent = self.figures, steady.sent
@@ -222,7 +230,9 @@ class Run:
         figures.worst_before_s = max(before, default=0.0)
         if opened_s is not None:
             figures.opened_s = opened_s - self.begun_s
-            after = [one for one in hit if opened_s <= one.begun_s < self.healthy_s]
+            # Of a cluster only a part may be away, and what the rest decides is not the breaker's doing.
+            away = [one for one in hit if not one.shared and one.begun_s < self.healthy_s]
+            after = [one for one in away if self.open_at(one.begun_s)]
             figures.after_s = percentile_in_windows(after, 99, WINDOW_S, statistics.median)
         back_s = min(one.begun_s + one.took_s for one in hit if one.shared and one.begun_s >= self.healthy_s)
         figures.recovered_s = back_s - self.healthy_s

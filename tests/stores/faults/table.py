@@ -120,8 +120,10 @@ def slow(latency_s: float) -> Callable[[Single], None]:
 
 
 def reset_now_and_then(ground: Single, over: threading.Event) -> None:
-    while not over.wait(0.3):
+    while True:
         ground.proxy.reset_at_answer(1)
+        if over.wait(0.3):
+            return
 
 
 def restart_with_much_to_load(ground: Single) -> None:
@@ -324,8 +326,7 @@ def singles() -> list[Fault[Single]]:
         Fault(name="black hole from the server", ground=at, begin=stall_from, end=heal),
         Fault(name="200 ms slow", ground=at, begin=slow(0.2), end=heal),
         Fault(name="2 s slow", ground=at, begin=slow(2.0), end=heal),
-        Fault(name="reset in the middle of a reply", ground=at, meanwhile=reset_now_and_then, end=heal,
-              opens=None),
+        Fault(name="reset in the middle of a reply", ground=at, meanwhile=reset_now_and_then, end=heal),
         Fault(name="`LOADING` after a restart", ground=at, begin=restart_with_much_to_load, healthy=loaded),
         Fault(name="`READONLY`: demoted", ground=at, begin=demote, end=promote),
         Fault(name="`NOSCRIPT`: scripts flushed every 50 ms", ground=at, meanwhile=flush_scripts,

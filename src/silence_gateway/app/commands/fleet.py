@@ -1,4 +1,4 @@
-"""The commands that ask a running gateway: sessions, upstreams, nodes, drain, healthcheck."""
+"""The commands that ask a running gateway: sessions, breakers, nodes, drain, healthcheck."""
 
 from __future__ import annotations
 
@@ -48,17 +48,7 @@ def sessions(
     return show(client(admin_url, admin_token, timeout_s), f"sessions?{query}", as_json=as_json)
 
 
-@click.group(invoke_without_command=True)
-@admin_options
-@json_option
-def upstreams(admin_url: str, admin_token: str, timeout_s: float, *, as_json: bool) -> int:
-    """List upstreams, their endpoints, health and calls."""
-    if click.get_current_context().invoked_subcommand is not None:
-        return OK
-    return show(client(admin_url, admin_token, timeout_s), "upstreams", as_json=as_json)
-
-
-@upstreams.command()
+@click.command()
 @click.argument("upstream")
 @click.argument("endpoint")
 @click.argument("word", metavar="open|closed|auto", type=click.Choice(["open", "closed", "auto"]))

@@ -173,17 +173,23 @@ def list_limits(asking: Asking) -> int:
 @asks
 @click.argument("name")
 @click.argument("key", required=False)
-def show(asking: Asking, name: str, key: str | None) -> int:
+@click.option(
+    "--cost", type=click.IntRange(1, 1_000_000), default=1, envvar="SILENCE_LIMITS_COST",
+    show_envvar=True, show_default=True, help="Say whether so much would pass.",
+)  # fmt: skip
+def show(asking: Asking, name: str, key: str | None, cost: int) -> int:
     """
-    Show what KEY has left of the limit NAME.
+    Show what KEY has left of the limit NAME, and whether one more use would pass now.
 
-    Without KEY: how the limit is used, and by whom. A key of several parts is joined by `,`, each part
-    percent-encoded: 192.0.2.1,a%2Cb
+    Nothing is spent. Without KEY: how the limit is used, and by whom. A key of several parts is joined by
+    `,`, each part percent-encoded: 192.0.2.1,a%2Cb
     """
     if key is None:
+        if cost != 1:
+            raise click.UsageError("--cost is about one key: give the KEY too")
         body = asking.limit(name)
         return asking.say(body, limit_tables.one_limit(body, SystemClock().now_us()))
-    body = asking.key("GET", name, key)
+    body = asking.key("GET", name, key, **({} if cost == 1 else {"cost": cost}))
     return asking.say(body, limit_tables.one_key(body))
 
 
@@ -331,10 +337,10 @@ def override(asking: Asking, name: str, key: str, *, remove: bool, most: int | N
 @click.argument("path")
 def explain(asking: Asking, ip: str, given: tuple[str, ...], method: str, path: str) -> int:
     """
-    Say which limits a request would meet.
+    Say whether a request would pass now, and which limits it would meet.
 
-    In which order, by which keys, and what is left of each now, at a running gateway. Nothing is called
-    and nothing is spent. `silence explain` tells the same of a file.
+    In which order, by which keys, what is left of each, and if it is refused, until when; at a running
+    gateway. Nothing is called and nothing is spent. `silence explain` tells of a file which limits there are.
     """
     query: dict[str, str | tuple[str, ...]] = {"method": method.upper(), "path": path, "ip": ip}
     if given:

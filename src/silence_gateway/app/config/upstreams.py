@@ -56,6 +56,7 @@ SERVICE_NAME = pattern(
     "auth.AuthService",
     "write it as in the .proto file, with its package: auth.AuthService",
 )
+COMPRESSION = choice("identity", "gzip", "zstd")
 PROTOCOL = choice(
     "grpc",
     slips={"http": "'http' upstreams are not supported in this version: use grpc, or leave the key out"},
@@ -218,6 +219,10 @@ class OutliersConfig(Section):
 class PoolConfig(Section):
     """Connections to one endpoint."""
 
+    min_connections: Annotated[int, whole(0, 1000)] = Field(
+        default=1,
+        description="Connections opened ahead of need and kept; 0: none while nobody calls the endpoint.",
+    )
     max_connections: Annotated[int, whole(1, 1000)] = Field(
         default=4, description="Most connections of one worker to one endpoint."
     )
@@ -231,7 +236,17 @@ class PoolConfig(Section):
         description="Time between pings that keep a connection alive and prove it is.",
     )
     idle_timeout_s: Annotated[float, duration("1s", "24h")] = Field(
-        default=300.0, alias="idle_timeout", description="How long an unused connection stays open."
+        default=300.0,
+        alias="idle_timeout",
+        description="How long an unused connection stays open, beyond `min_connections`.",
+    )
+    max_connection_age_s: Annotated[float, duration("1s", "30d")] | None = Field(
+        default=None,
+        alias="max_connection_age",
+        description=(
+            "A connection this old, a tenth more or less, is replaced by a new one, without a failed call; "
+            "absent: never."
+        ),
     )
 
 
@@ -288,6 +303,13 @@ class UpstreamConfig(Section):
     )
     max_message_bytes: Annotated[int, size("1KiB", "1GiB")] = Field(
         default=4 * 1024 * 1024, alias="max_message", description="Largest message accepted from the service."
+    )
+    compression: Annotated[Literal["identity", "gzip", "zstd"], COMPRESSION] = Field(
+        default="identity",
+        description="How requests to the service are compressed; zstd once it says that it reads that.",
+    )
+    compress_over_bytes: Annotated[int, size("1B", "1GiB")] = Field(
+        default=1024, alias="compress_over", description="Messages of this size or more are compressed."
     )
 
     @property

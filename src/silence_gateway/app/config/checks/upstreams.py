@@ -60,6 +60,15 @@ def check_upstreams(config: GatewayConfig, _context: Context) -> Iterator[Findin
                 ),
                 about=((*at, "health", "interval"),),
             )
+        if upstream.pool.min_connections > upstream.pool.max_connections:
+            yield Finding(
+                at=(*at, "pool", "min_connections"),
+                says=(
+                    f"{upstream.pool.min_connections} connections are kept but at most "
+                    f"{upstream.pool.max_connections} may be open: raise max_connections"
+                ),
+                about=((*at, "pool", "max_connections"),),
+            )
         if upstream.tls is not None and (upstream.tls.certificate is None) != (upstream.tls.key is None):
             missing = "key" if upstream.tls.key is None else "certificate"
             yield Finding(

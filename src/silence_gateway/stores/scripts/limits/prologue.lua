@@ -1,5 +1,6 @@
 -- What every script about limits begins with. `stores/limit_scripts.py` puts a script together: this
--- file, the algorithms that its rules need, and decide.lua or adjust.lua.
+-- file, the algorithms that its rules need, and decide.lua, look.lua or
+-- adjust.lua.
 --
 -- ARGV[1]  now_us, or "" for this server's own clock
 -- ARGV[2]  how many rules follow; each is eight arguments:
