@@ -19,6 +19,7 @@ import grpc_server
 import http_load
 import key_memory
 import latency
+import leaks
 from machine import describe_machine, versions
 
 import agreement
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "m": ("memory per key, a million keys", key_memory.measure),
     "n": ("limits in a FastAPI app", asgi_limits.measure),
     "o": ("streams of small gRPC messages", calls.measure_streams),
+    "p": ("what a million calls with random ends leave", leaks.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -70,6 +72,7 @@ WANTED = {
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
     ("b", "silence, limited / envoy"): 1.3,
     **calls.WANTED,
+    **leaks.WANTED,
     ("d", "silence / limits (8 callers)"): 3.0,
     ("d", "silence / limits (64 callers)"): 8.0,
     ("d", "silence / limits (512 callers)"): 8.0,
