@@ -117,8 +117,7 @@ async def work(name: str, kind: str, port: int, seconds: float) -> dict[str, flo
 
         async with grpc.aio.insecure_channel(where) as channel:
             return await paced(on_channel(channel, kind), kind, seconds)
-    from silence_gateway.upstreams.channel import Channel
-    from silence_gateway.upstreams.connection import connect
+    from silence_gateway import Channel, connect
 
     connection = await connect(where)
     try:

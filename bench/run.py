@@ -19,6 +19,7 @@ import grpc_server
 import http_load
 import key_memory
 import latency
+import leaks
 import probes
 import propagation
 import replicas
@@ -54,6 +55,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "p": ("from a move on one instance to another that acts on it", propagation.measure),
     "q": ("health checks that endpoints see, with 20 gateways", probes.measure),
     "r": ("a replica killed, stopped and drained at 70 % load", replicas.measure),
+    "s": ("what a million calls with random ends leave", leaks.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -76,6 +78,7 @@ WANTED = {
     ("a", "silence / fastapi + grpcio.aio"): 8.0,
     ("b", "silence, limited / envoy"): 1.3,
     **calls.WANTED,
+    **leaks.WANTED,
     ("d", "silence / limits (8 callers)"): 3.0,
     ("d", "silence / limits (64 callers)"): 8.0,
     ("d", "silence / limits (512 callers)"): 8.0,

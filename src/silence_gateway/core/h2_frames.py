@@ -103,8 +103,7 @@ class FrameReader:
 
     Args:
         max_frame_size: The largest frame that we told the peer it may send. Its first one is no larger than
-            the usual 16 KiB: nothing but SETTINGS may come first, and whoever speaks another protocol is found
-            out at once.
+            the usual 16 KiB: nothing but SETTINGS may come first, and another protocol is found out at once.
 
     Attributes:
         violation: Set once the peer breaks a rule; whatever follows is not read any more.

@@ -38,6 +38,9 @@ class MessageReader(MessageInbox):
             RpcError: A message is too large.
             UpstreamProtocolError: The prefix is broken.
         """
+        size = len(data) - PREFIX_BYTES
+        if not self.pending and int.from_bytes(data[:PREFIX_BYTES], "big") == size <= self._max_bytes:
+            return [(False, data[PREFIX_BYTES:])]  # exactly one message, not compressed, as most frames are
         self.put(data)
         messages: list[RawMessage] = []
         try:

@@ -205,7 +205,8 @@ class Places:
                 return None
             endpoint = self._balancer.pick_among(ring)
         elif ring:
-            endpoint = self._pick(None if tried is None else tried.key)
+            # Whatever the rule, nothing needs to be drawn where there is one.
+            endpoint = ring[0] if len(ring) == 1 else self._pick(None if tried is None else tried.key)
         else:
             return None
         connection = endpoint.with_room()

@@ -111,7 +111,7 @@ class PooledStream:
         self._late = False
         self._timer: Timer | None = None
         self._beginning: asyncio.Event | None = None
-        self._waiting: asyncio.Task[tuple[Endpoint, Connection]] | None = None
+        self._waiting: asyncio.Task[None] | None = None
         self._gone = False
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
@@ -188,37 +188,39 @@ class PooledStream:
                 continue
             self._beginning = beginning = asyncio.Event()
             try:
-                self._begin(await self._wait())
+                await self._wait()
             finally:
                 self._beginning = self._waiting = None
                 beginning.set()
         return self._stream
 
-    async def _wait(self) -> tuple[Endpoint, Connection]:
-        # A task, so that `cancel` can end the wait without cancelling whoever waits.
-        self._waiting = waiting = asyncio.get_running_loop().create_task(self._find_place())
+    async def _wait(self) -> None:
+        # A task, so that `cancel` can end the wait without cancelling whoever waits. It begins the call as
+        # well: a place is good for the turn of the loop in which it was found, and may be gone in the next.
+        self._waiting = waiting = asyncio.get_running_loop().create_task(self._begin_in_line())
         try:
-            place = await waiting
+            await waiting
         except asyncio.CancelledError:
-            if not waiting.cancelled() and waiting.exception() is None:
-                self._places.give_back()  # the place came in the moment in which we were cancelled
             if self._gone:
                 raise RpcError(Code.CANCELLED, "the call was cancelled here") from None
+            if self._stream is not None:
+                self.cancel()  # it began in the moment in which we were cancelled
             raise
-        if self._gone:
-            self._places.give_back()
-            raise RpcError(Code.CANCELLED, "the call was cancelled here")
-        return place
 
-    async def _find_place(self) -> tuple[Endpoint, Connection]:
+    async def _begin_in_line(self) -> None:
         limit_s = self._clock.monotonic_s() + self._timeout_s
         if self._deadline_s is not None:
             limit_s = min(limit_s, self._deadline_s)
         try:
-            return await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
+            place = await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
         except BaseException as error:
             if self._attempt_of is not None:
                 self._attempt_of.without_place(error)
+            raise
+        try:
+            self._begin(place)
+        except BaseException:
+            self._places.give_back()
             raise
 
     def _begin(self, place: tuple[Endpoint, Connection]) -> None:

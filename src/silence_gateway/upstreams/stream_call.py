@@ -107,12 +107,14 @@ class StreamCall:
             taken = PREFIX_BYTES + len(raw[1]) if self._queue else self._held
             self._held -= taken
             self._give_back(taken)
-        assert self._reader is not None
-        try:
-            message = self._reader.unpack(raw)
-        except CALL_ERRORS as error:
-            self._give_up(error)
-            raise
+        packed, message = raw
+        if packed:
+            assert self._reader is not None
+            try:
+                message = self._reader.unpack(raw)
+            except CALL_ERRORS as error:
+                self._give_up(error)
+                raise
         self._carrier.statistics.messages_in += 1
         return message
 
@@ -179,12 +181,13 @@ class StreamCall:
         except CALL_ERRORS as error:
             self._give_up(error)
             return
-        padding = length - len(content)
-        self._held += len(content)
-        self._owed += padding
+        size = len(content)
+        self._held += size
+        self._owed += length - size
         if messages:
-            self._queue.extend(messages)
-            self._wake()
+            self._queue += messages
+            if self._waiters:
+                self._wake()
         elif not self._queue:
             taken, self._held = self._held, 0
             self._give_back(taken)

@@ -15,7 +15,6 @@ from silence_gateway.app.fleet_tables import VIEWS
 from silence_gateway.app.tables import cell
 from silence_gateway.clock import SystemClock
 
-
 BREAKER_WORDS = ("open", "closed", "auto")
 
 
