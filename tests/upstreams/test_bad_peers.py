@@ -464,7 +464,7 @@ def test_a_server_that_vanishes_fails_what_was_sent() -> None:
     ("hello", "complaint"),
     [
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks HTTP/1", id="http-1"),
-        pytest.param(b"SSH-2.0-x\r\n" * 10, "above 131072", id="another-protocol"),
+        pytest.param(b"SSH-2.0-x\r\n" * 10, "above 16384", id="another-protocol"),
         pytest.param(h2.ping_frame(b"12345678"), "not SETTINGS", id="ping-first"),
         pytest.param(h2.frame(h2.HEADERS, 4, 1, b"\x88"), "nobody opened", id="headers-first"),
     ],

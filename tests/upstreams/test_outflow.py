@@ -20,6 +20,7 @@ class Written:
 
     def frames(self) -> list[h2.Frame]:
         reader = h2.FrameReader(h2.MAX_FRAME_SIZE)
+        reader.feed(h2.settings_frame([]))  # which comes first, and is no larger than usual
         return reader.feed(b"".join(self.pieces))
 
     def content(self, stream: int) -> bytes:
