@@ -127,8 +127,8 @@ def test_a_limit_is_looked_at_and_its_key_forgiven(place: Place) -> None:
     shown = place.admin("limits", "show", "orders")
     assert "in the last hour    2        3" in shown.out
     key = place.admin("limits", "show", "orders", "127.0.0.1")
-    assert key.out.startswith("refused")
-    assert ["orders", "127.0.0.1", "0", "2"] in [row[:4] for row in key.rows()]
+    assert key.out.startswith("one more use is refused; retry after")
+    assert ["orders", "2/m", "127.0.0.1", "0", "2"] in [row[:5] for row in key.rows()]
     assert place.admin("limits", "reset", "orders", "127.0.0.1").out == "orders, 127.0.0.1: forgotten\n"
     told = json.loads(place.admin("limits", "explain", "POST", "/v1/orders", "--json").out)
     assert [(limit["name"], limit["remaining"]) for limit in told["limits"]] == [
