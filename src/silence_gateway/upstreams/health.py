@@ -142,6 +142,7 @@ class HealthWatch:
             wait_s = interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
             if endpoint.link is Link.IDLE:
                 # Whom nobody calls here is for others to check, or for nobody; a call opens a connection.
+                stream.close()
                 self._last.pop(endpoint, None)
                 continue
             fence = 0
@@ -238,7 +239,8 @@ class HealthWatch:
 
     async def _second_opinion(self, fleet: Fleet, endpoint: Endpoint) -> None:
         """Check *endpoint* once for another instance, unless somebody else does."""
-        if not await fleet.may_answer(endpoint.address):
+        # Who is idle here has not been tried, and says nothing either way.
+        if endpoint.link is Link.IDLE or not await fleet.may_answer(endpoint.address):
             return
         outcome, connection = Check.SILENT, endpoint.any_connection()
         if connection is not None:

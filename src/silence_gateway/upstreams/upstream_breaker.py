@@ -77,11 +77,15 @@ class UpstreamBreaker:
         return max(LEAST_WAIT_S, self.breaker.reopens_us / 1e6 - self._clock.monotonic_s())
 
     def any_connection(self) -> Connection | None:
-        """Return a connection to an endpoint that may be called, without opening one."""
+        """Return a connection to an endpoint that may be called, without waiting for one."""
         for endpoint in self._endpoints.values():
             connection = endpoint.any_connection() if endpoint.active else None
             if connection is not None:
                 return connection
+        for endpoint in self._endpoints.values():
+            # Nobody calls while the breaker is open; who fell idle meanwhile is needed for the probe.
+            if endpoint.link is Link.IDLE and endpoint.active:
+                endpoint.with_room()
         return None
 
     def counted(self, now_us: int) -> tuple[int, int]:
