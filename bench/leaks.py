@@ -169,7 +169,7 @@ async def settled(pool: Any, tasks: int) -> dict[str, float]:
 async def work(port: int, calls: int) -> dict[str, float]:
     """Make the calls in this process and return what it held."""
     from silence_gateway import Channel
-    from silence_gateway.upstreams.pool import GrpcUpstream
+    from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
     from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings, UpstreamSettings
 
     settings = UpstreamSettings(

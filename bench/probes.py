@@ -70,7 +70,7 @@ async def gateway(port: int, fleet: str, ports: list[int]) -> None:
     """Be one instance until standard input ends; say so once every endpoint is known to be healthy."""
     from silence_gateway.stores.settings import StoreSettings
     from silence_gateway.stores.valkey import ValkeyStore
-    from silence_gateway.upstreams.pool import GrpcUpstream
+    from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
     from silence_gateway.upstreams.settings import EndpointSettings, HealthSettings, UpstreamSettings
 
     store = ValkeyStore(StoreSettings(url=f"valkey://127.0.0.1:{port}/0", deadline_s=1.0), fleet)

@@ -58,7 +58,7 @@ async def instance(port: int, fleet: str, kind: str, moves: int) -> list[float]:
     from silence_gateway.stores.settings import StoreSettings
     from silence_gateway.stores.valkey import ValkeyStore
     from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
-    from silence_gateway.upstreams.pool import GrpcUpstream
+    from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
     from silence_gateway.upstreams.settings import (
         BreakerSettings,
         EndpointSettings,

@@ -43,7 +43,7 @@ from silence_gateway.errors import GatewayError, UpstreamFault
 from silence_gateway.events import nobody
 from silence_gateway.realtime.server_methods import METHODS
 from silence_gateway.stores.valkey import ValkeyStore
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.watch.logs import LogWriter
 
 SOURCE = Path(silence_gateway.__file__).parent

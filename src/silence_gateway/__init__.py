@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from silence_gateway.stores.valkey import ValkeyStore
     from silence_gateway.upstreams.channel import Channel
     from silence_gateway.upstreams.connection import GrpcConnection, connect
+    from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
     from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall
-    from silence_gateway.upstreams.pool import GrpcUpstream
     from silence_gateway.upstreams.registry import Registration
     from silence_gateway.upstreams.retry_settings import RetrySettings
     from silence_gateway.upstreams.service_client import ServiceClient
@@ -140,7 +140,7 @@ _HOMES = {
     "upstreams.channel": ("Channel",),
     "upstreams.connection": ("GrpcConnection", "connect"),
     "upstreams.interceptors": ("Interceptor", "OutgoingCall"),
-    "upstreams.pool": ("GrpcUpstream",),
+    "upstreams.grpc_upstream": ("GrpcUpstream",),
     "upstreams.registry": ("Registration",),
     "upstreams.retry_settings": ("RetrySettings",),
     "upstreams.service_client": ("ServiceClient",),

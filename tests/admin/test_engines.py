@@ -9,7 +9,7 @@ from silence_gateway.admin.engines import serve_upstreams
 from silence_gateway.admin.local import LocalInstance
 from silence_gateway.app.config.quantities import parse_duration
 from silence_gateway.testing import FakeClock
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 

@@ -12,7 +12,7 @@ from silence_gateway.core.http import Request
 from silence_gateway.core.shedding import Importance
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 

@@ -18,8 +18,8 @@ from tests.upstreams.conftest import EchoService
 
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import connect
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.interceptors import Interceptor, OutgoingCall, ProceedStream, ProceedUnary
-from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from silence_gateway.events import Event
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     EndpointSettings,
     UpstreamSettings,

@@ -14,7 +14,7 @@ from typing import Any
 
 from silence_gateway.errors import GatewayError
 from silence_gateway.events import Event
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.pool_statistics import EndpointStatistics
 from silence_gateway.upstreams.settings import (
     EndpointSettings,

@@ -27,7 +27,7 @@ from silence_gateway.stores.contracts import Board
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,

@@ -19,8 +19,8 @@ from silence_gateway.core.status import Code
 from silence_gateway.errors import BadRequest, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connection import GrpcConnection, connect
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.interceptors import Interceptor
-from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 pytestmark = pytest.mark.system

@@ -20,7 +20,7 @@ from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
 from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.connectivity import Connectivity
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 
 A, B = "10.0.0.1:1", "10.0.0.2:1"

@@ -16,7 +16,7 @@ from tests.upstreams.pool_bench import addresses
 
 from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
 from silence_gateway.upstreams.connection import connect
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 pytestmark = pytest.mark.system

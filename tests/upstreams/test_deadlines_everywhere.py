@@ -15,7 +15,7 @@ from silence_gateway.errors import UpstreamFault, UpstreamTimeout
 from silence_gateway.testing.clock import FakeClock
 from silence_gateway.testing.h2_peer import H2Peer, scripted_server
 from silence_gateway.upstreams.connection import GrpcConnection, connect
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 METHOD = b"/a.B/C"

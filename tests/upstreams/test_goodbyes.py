@@ -14,7 +14,7 @@ from silence_gateway.core.h2_frames import ErrorCode
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.testing.h2_peer import OK, H2Peer, scripted_server
 from silence_gateway.upstreams.connection import GrpcConnection, connect
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 METHOD = b"/a.B/C"

@@ -14,8 +14,8 @@ from silence_gateway.errors import RpcError, UpstreamUnavailable
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.grpc_health import CHECK
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.health_stream import WATCH, WORDS_APART_S
-from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, HealthSettings, UpstreamSettings
 from silence_gateway.upstreams.statistics import ConnectionStatistics
 

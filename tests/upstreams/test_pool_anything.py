@@ -21,7 +21,7 @@ from silence_gateway.testing.scripted_endpoints import (
 )
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
 from silence_gateway.upstreams.balancing_settings import BALANCERS
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,

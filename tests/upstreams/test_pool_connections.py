@@ -12,7 +12,7 @@ from silence_gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, Noticed
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_upstream import Reply, Silence
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     PoolSettings,
 )

@@ -20,7 +20,7 @@ from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.pool_statistics import EndpointStatistics
 from silence_gateway.upstreams.settings import (
     BreakerSettings,

@@ -24,7 +24,7 @@ from tests.upstreams.replicas import (
 
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     HealthSettings,
 )

@@ -15,7 +15,7 @@ from silence_gateway.errors import ConfigError, UpstreamTimeout, UpstreamUnavail
 from silence_gateway.events import EndpointDown
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     HealthSettings,

@@ -16,7 +16,7 @@ from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
 from silence_gateway.upstreams.contracts import CallStream
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
 
 A, B = "10.0.0.1:1", "10.0.0.2:1"

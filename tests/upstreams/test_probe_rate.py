@@ -11,7 +11,7 @@ from silence_gateway.clock import SystemClock
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.testing.valkey import ValkeyServer, fresh_fleet
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, HealthSettings, UpstreamSettings
 
 pytestmark = pytest.mark.valkey

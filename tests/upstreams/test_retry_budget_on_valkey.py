@@ -15,7 +15,7 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Failure
 from silence_gateway.testing.valkey import ValkeyServer, fresh_fleet
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.retry_settings import BUDGET_TICKS, RetrySettings
 from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
 

@@ -14,7 +14,7 @@ from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.h2_peer import H2Peer, scripted_server
 from silence_gateway.upstreams.connection import ConnectionSettings, GrpcConnection, connect
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings, UpstreamSettings
 
 METHOD = b"/a.B/C"

@@ -18,7 +18,7 @@ from silence_gateway.core.breaker import State
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, SERVING, ScriptedEndpoints
 from silence_gateway.testing.valkey import ValkeyServer, fresh_fleet
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, HealthSettings, UpstreamSettings
 
 pytestmark = pytest.mark.valkey
@@ -149,7 +149,7 @@ def test_without_the_store_everybody_checks_and_with_it_there_is_one_checker_aga
 GATEWAY = """
 import asyncio, sys
 from silence_gateway.stores.valkey import ValkeyStore
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import EndpointSettings, HealthSettings, UpstreamSettings
 
 async def main(url, fleet, address, interval, timeout):

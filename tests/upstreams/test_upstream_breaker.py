@@ -19,9 +19,9 @@ from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Script, Silence
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.hearing import MERGE_S
-from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     EndpointSettings,

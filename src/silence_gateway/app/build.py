@@ -64,8 +64,9 @@ from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
 from silence_gateway.transcoding.reflection import ReflectionSource
 from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.http_upstream import HttpUpstream
-from silence_gateway.upstreams.pool import GrpcUpstream, Pool
+from silence_gateway.upstreams.pool import Pool
 from silence_gateway.watch.logs import LogWriter
 from silence_gateway.watch.requests import AccessLog, RequestCounters, watch_requests
 

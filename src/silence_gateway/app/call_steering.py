@@ -13,7 +13,7 @@ from silence_gateway.app.config.upstreams import UpstreamConfig
 from silence_gateway.core.balancing.consistent_hash import hash_of
 from silence_gateway.core.http import Request
 from silence_gateway.upstreams.contracts import Caller
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.steering import SteeredCaller, Steering
 
 KeyOf: TypeAlias = Callable[[Request], bytes]

@@ -22,7 +22,7 @@ from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
 from silence_gateway.transcoding.reflection import ReflectionSource
 from silence_gateway.transcoding.service import TranscodedService
 from silence_gateway.transcoding.table import RouteTable, Row
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -356,11 +356,7 @@ class Pipeline:
         return True
 
     def on_far_turn(self) -> None:
-        """
-        The next connection is not for now: calls that find none speak against the server from here on.
-
-        Only who has lost several within a second waits that long.
-        """
+        """Several were lost within a second and the next is not for now: its calls speak against the server."""
         if self.lost_for and not self.refused_for:
             self.refused_for = f"lost again and again: {self.lost_for}"
 

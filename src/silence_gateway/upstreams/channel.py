@@ -23,9 +23,9 @@ from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
 from silence_gateway.upstreams.connect_clients import connect_client
 from silence_gateway.upstreams.connectivity import Connectivity, KnowsConnectivity, News
 from silence_gateway.upstreams.contracts import Caller
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.interceptors import Interceptor, Kind, handlers
 from silence_gateway.upstreams.method_doors import MethodDoors
-from silence_gateway.upstreams.pool import GrpcUpstream
 from silence_gateway.upstreams.stream_answer import StreamAnswer
 from silence_gateway.upstreams.unary_answer import UnaryAnswer
 from silence_gateway.upstreams.when_ready import WhenReady

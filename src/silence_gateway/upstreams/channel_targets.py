@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from silence_gateway.clock import Clock
 from silence_gateway.errors import ConfigError
 from silence_gateway.upstreams.addresses import parse_address
-from silence_gateway.upstreams.pool import GrpcUpstream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
 
 _NO_BREAKER = BreakerSettings(failure_ratio=1.0, min_calls=sys.maxsize, consecutive=sys.maxsize)

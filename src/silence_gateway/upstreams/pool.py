@@ -1,8 +1,8 @@
 """
 One upstream: its endpoints, and the parts that carry calls to them, joined.
 
-A `Pool` is the same for every protocol; how a call goes through it is not: `GrpcUpstream` makes gRPC calls
-(`pooled_calls.py`, and `repeating.py` for those that may run twice), `http_upstream.py` passes HTTP on.
+A `Pool` is the same for every protocol; how a call goes through it is not: `grpc_upstream.py` makes gRPC
+calls and `http_upstream.py` passes HTTP on.
 
 This file holds none of their rules: who the endpoints are is `roster.py` and which of them `places.py`;
 connections are `endpoint.py`, what a call's end means is `ledger.py`, breakers move in `breakers.py`.
@@ -16,19 +16,17 @@ from functools import partial
 from random import Random
 from typing import Self
 
-from silence_gateway.clock import Clock, SystemClock
+from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import State
-from silence_gateway.events import Observer, nobody
+from silence_gateway.events import Observer
 from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
 from silence_gateway.upstreams.breakers import MAX_NUDGE_S, Breakers
-from silence_gateway.upstreams.connector import grpc_connector
 from silence_gateway.upstreams.dialing import Connector
 from silence_gateway.upstreams.discovery import Joined, Source
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.grpc_health import grpc_checker
 from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.health import Checker, HealthWatch
 from silence_gateway.upstreams.hearing import Hearing
@@ -38,7 +36,6 @@ from silence_gateway.upstreams.membership import Membership
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
-from silence_gateway.upstreams.pooled_calls import PooledCalls
 from silence_gateway.upstreams.prober import Prober
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
@@ -380,47 +377,3 @@ class Pool:
         event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)
-
-
-class GrpcUpstream(Pool, PooledCalls):
-    """
-    The endpoints of one gRPC upstream behind one `Caller`.
-
-    A unary call without a deadline gets `settings.timeout_s`. A stream without one lives as long as it
-    likes; only finding it a place is bounded.
-    """
-
-    def __init__(
-        self,
-        settings: UpstreamSettings,
-        *,
-        clock: Clock | None = None,
-        observer: Observer = nobody,
-        rng: Random | None = None,
-        board: Board | None = None,
-        connector: Connector | None = None,
-        on_usable: Callable[[str], None] | None = None,
-        sources: Sequence[Source] = (),
-    ) -> None:
-        clock = clock or SystemClock()
-        Pool.__init__(
-            self,
-            settings,
-            connector or grpc_connector(settings, clock),
-            grpc_checker("" if settings.health is None else settings.health.service),
-            clock=clock,
-            observer=observer,
-            rng=rng,
-            board=board,
-            on_usable=on_usable,
-            sources=sources,
-        )
-        PooledCalls.__init__(
-            self,
-            self._places,
-            self._ledger,
-            self._repeats,
-            clock=clock,
-            timeout_s=settings.timeout_s,
-            repeatable=settings.retry.methods,
-        )
