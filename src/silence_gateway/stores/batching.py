@@ -356,7 +356,7 @@ class Pipeline:
         return True
 
     def on_far_turn(self) -> None:
-        """Several were lost within a second and the next is not for now: its calls speak against the server."""
+        """Several were lost within a second: calls that find none now speak against the server."""
         if self.lost_for and not self.refused_for:
             self.refused_for = f"lost again and again: {self.lost_for}"
 
