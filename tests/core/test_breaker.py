@@ -222,6 +222,19 @@ def test_no_clock_of_another_instance_can_hold_it_open_for_longer(age_us: int) -
     assert 100 * SECOND <= breaker.reopens_us <= 105 * SECOND
 
 
+def test_who_is_told_to_open_while_it_probes_probes_again_when_that_probe_has_ended() -> None:
+    """What was decided elsewhere is old news by then; the call that probes is still on its way."""
+    breaker = tripped()
+    breaker.on_cool_down_over(5 * SECOND, probe_until_us=14 * SECOND)
+    assert breaker.claim_probe()
+
+    assert breaker.adopt(State.OPEN, 9, 2 * SECOND, 6 * SECOND) is Event.FLEET_OPENED
+
+    assert breaker.reopens_us == 14 * SECOND
+    assert breaker.on_cool_down_over(13 * SECOND) is None
+    assert breaker.on_cool_down_over(14 * SECOND) is Event.COOL_DOWN_OVER
+
+
 def test_an_old_or_half_open_word_is_not_followed() -> None:
     breaker = tripped()
 

@@ -159,6 +159,7 @@ class Breaker:
     """
 
     __slots__ = (
+        "_busy_until_us",
         "_calls",
         "_failures",
         "_in_a_row",
@@ -182,13 +183,18 @@ class Breaker:
         self.since_us = now_us
         self.probing = False
         self.probe_until_us = 0
+        self._busy_until_us = 0
         self._part_us = policy.window_us // WINDOW_PARTS
         self._forget(now_us)
 
     @property
     def reopens_us(self) -> int:
-        """When an open breaker may let a probe through."""
-        return self.since_us + self.policy.cool_down_us
+        """
+        When an open breaker may let a probe through.
+
+        If it was opened by others, or by hand, while a probe of ours was under way, that one must have ended.
+        """
+        return max(self.since_us + self.policy.cool_down_us, self._busy_until_us)
 
     def on_success(self, generation: int, now_us: int) -> Event | None:
         """Count an answer to a call begun in *generation*."""
@@ -334,6 +340,8 @@ class Breaker:
         if event in JUDGEMENTS:
             self.term += 1
         self.since_us = now_us
+        if self.probing and event not in (Event.PROBE_SUCCEEDED, Event.PROBE_FAILED):
+            self._busy_until_us = self.probe_until_us if self.probe_until_us < NO_END_US else 0
         self.probing = False
         self._forget(now_us)
         return event
