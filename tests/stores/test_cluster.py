@@ -144,6 +144,22 @@ def test_a_cluster_that_is_never_found_is_told_once_and_its_return_once() -> Non
     with_cluster(scenario, away=True)
 
 
+def test_a_hand_that_is_wanted_is_asked_for_once_whatever_was_said_before() -> None:
+    async def scenario(scene: Scene) -> None:
+        untrusted = scene.says
+        assert isinstance(untrusted, StoreRefused)
+        scene.cluster.lost_since_s = None
+        scene.cluster.hand_wanted = False
+        scene.lost.clear()
+        for why in (StoreRefused(Fault.SLOW, "no answer in time"), untrusted, untrusted):
+            scene.says = why
+            await scene.cluster.ask()
+
+        assert scene.lost == ["no answer in time", "one:1 is not trusted"]
+
+    with_cluster(scenario, away=True)
+
+
 def test_while_nobody_answers_the_map_stays_and_its_shards_speak_for_themselves() -> None:
     async def scenario(scene: Scene) -> None:
         scene.says = StoreRefused(Fault.UNREACHABLE, "no answer")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.slots import SLOTS, number_in, slot_of
+from silence_gateway.core.store_failover import MENDED_BY_HAND
 from silence_gateway.errors import StoreFault, StoreUnavailable
 from silence_gateway.stores.batching import Pipeline
 from silence_gateway.stores.calls import Call, fail
@@ -56,7 +57,8 @@ class Cluster:
         find: Asks nodes, the first ones first, for the map of slots, or raises StoreRefused.
         make_shard: Makes the shard of a node; it is started here.
         on_replaced: Told of a shard whose slots others have now.
-        on_lost: Told why no map could be had at all, once.
+        on_lost: Told why no map could be had at all: once, and once more if a hand turns out to be
+            needed.
         on_found: Told that there is a map after all, and after how many seconds.
 
     Attributes:
@@ -88,6 +90,7 @@ class Cluster:
         self.on_lost = on_lost
         self.on_found = on_found
         self.lost_since_s: float | None = None
+        self.hand_wanted = False
         self.shards: dict[Node, Shard] = {}
         self.slots: list[Shard | None] = [None] * SLOTS
         self.primaries: dict[Node, Shard] = {}
@@ -145,17 +148,26 @@ class Cluster:
         except StoreRefused as exc:
             self.trouble = exc
             # Once there are shards, each of them tells of its own troubles.
-            if not self.primaries and self.lost_since_s is None:
-                self.lost_since_s = self.clock.monotonic_s()
-                if self.on_lost is not None:
-                    self.on_lost(str(exc))
+            if not self.primaries:
+                self.tell_lost(exc)
             return
         self.trouble = None
         await self.adopt(ranges)
         if self.lost_since_s is not None:
             lost_s, self.lost_since_s = self.clock.monotonic_s() - self.lost_since_s, None
+            self.hand_wanted = False
             if self.on_found is not None:
                 self.on_found(lost_s)
+
+    def tell_lost(self, why: StoreRefused) -> None:
+        """Say why there is no map, and again only if a slow start hid that somebody has to act."""
+        wanted = why.fault in MENDED_BY_HAND
+        known = self.lost_since_s is not None and (self.hand_wanted or not wanted)
+        self.hand_wanted = self.hand_wanted or wanted
+        if self.lost_since_s is None:
+            self.lost_since_s = self.clock.monotonic_s()
+        if not known and self.on_lost is not None:
+            self.on_lost(str(why))
 
     def whom_to_ask(self) -> list[Node]:
         """Return every node: those that answer first, each time in another order, so that nobody gets all."""
