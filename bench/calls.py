@@ -2,10 +2,11 @@
 Parts c and o: what one process reaches as a client of gRPC, ours against grpcio.aio.
 
 Part c is unary calls of four sizes, 64 in flight; part o is streams of small messages, 16 at a time. Ours is
-measured twice: the connection, which is what the gateway calls upstreams with, and the channel that takes
-the place of grpc.aio's. Messages are bytes for all of them, which flatters grpcio.aio. CPU is that of the
-client's process alone; the server has the other core and is our own (`responder.py`,
-`streaming_responder.py`), because one of grpcio would be the bottleneck.
+measured three times: the connection, which is what the gateway's pools call with; the channel that takes the
+place of grpc.aio's, on such a connection; and the channel for an address, which makes a pool of its own, with
+balancing, health and statistics, and gives each unary call a deadline of 5 s. Messages are bytes for all of
+them, which flatters grpcio.aio. CPU is that of the client's process alone; the server has the other core and
+is our own (`responder.py`, `streaming_responder.py`), because one of grpcio would be the bottleneck.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ STREAMS = 16
 MESSAGES = 500
 METHOD = "/bench.Shop/PutItem"
 ITEM = bytes.fromhex(ITEM_HEX)
-CONNECTION, CHANNEL, PEER = NAMES = ("silence", "silence, channel", "grpcio.aio")
+CONNECTION, CHANNEL, POOL, PEER = NAMES = (
+    "silence",
+    "silence, channel",
+    "silence, channel with a pool",
+    "grpcio.aio",
+)
+OURS = (CONNECTION, CHANNEL, POOL)
 
 UNARY: dict[str, tuple[bytes, Callable[[], AbstractContextManager[int]]]] = {
     "": (ITEM, lambda: backend(ITEM)),
@@ -115,10 +122,14 @@ async def work(name: str, kind: str, port: int, seconds: float) -> dict[str, flo
     if name == PEER:
         import grpc
 
-        async with grpc.aio.insecure_channel(where) as channel:
-            return await paced(on_channel(channel, kind), kind, seconds)
+        async with grpc.aio.insecure_channel(where) as theirs:
+            return await paced(on_channel(theirs, kind), kind, seconds)
     from silence_gateway import Channel, connect
 
+    if name == POOL:
+        async with Channel(where) as channel:
+            await channel.channel_ready()
+            return await paced(on_channel(channel, kind), kind, seconds)
     connection = await connect(where)
     try:
         make = (
@@ -146,7 +157,7 @@ def measured(
                 print(f"  {name + note:32} {shown}", file=sys.stderr)
         runs |= {name + note: results for name, results in ran.items()}
         used, reached = list(ran[PEER][0])
-        for name in (CONNECTION, CHANNEL):
+        for name in OURS:
             theirs, ours = ([run[used] for run in ran[each]] for each in (PEER, name))
             ratios[f"grpcio.aio / {name} (CPU{', ' + kind if kind else ''})"] = median_ratio(theirs, ours)
             theirs, ours = ([run[reached] for run in ran[each]] for each in (PEER, name))
@@ -174,7 +185,7 @@ WANTED = {
         ("o", STREAMED, "{} / grpcio.aio (rate{})", 3.0, 3.0),
     )
     for kind in kinds
-    for name in (CONNECTION, CHANNEL)
+    for name in OURS
     for wanted in (large if kind == "64 KB" else usual,)
 }
 """What each ratio should reach, by part and name."""

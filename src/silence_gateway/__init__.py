@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from silence_gateway.rpc_words import Code
     from silence_gateway.stores.open import open_store
     from silence_gateway.stores.settings import StoreSettings
+    from silence_gateway.stores.tls import TlsSettings
     from silence_gateway.stores.valkey import ValkeyStore
     from silence_gateway.upstreams.channel import Channel
     from silence_gateway.upstreams.connection import GrpcConnection, connect
@@ -90,6 +91,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     # the store that engines share
     "open_store",
     "StoreSettings",
+    "TlsSettings",
     "ValkeyStore",
     # serving the hub's WebSockets
     "HttpServer",
@@ -136,6 +138,7 @@ _HOMES = {
     "rpc_words": ("Code",),
     "stores.open": ("open_store",),
     "stores.settings": ("StoreSettings",),
+    "stores.tls": ("TlsSettings",),
     "stores.valkey": ("ValkeyStore",),
     "upstreams.channel": ("Channel",),
     "upstreams.connection": ("GrpcConnection", "connect"),

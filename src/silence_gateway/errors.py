@@ -170,6 +170,7 @@ class UpstreamUnavailable(UpstreamFault):
     Attributes:
         refused: The endpoint is there and turned this one call away unseen, as servers do that have
             as many as they can take.
+        overloaded: Too many calls wait for the upstream already, so this one was not even offered to it.
         retry_after_s: Seconds after which it is worth trying again; None if that is not known.
     """
 
@@ -179,10 +180,12 @@ class UpstreamUnavailable(UpstreamFault):
         *,
         sent: bool = True,
         refused: bool = False,
+        overloaded: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, sent=sent)
         self.refused = refused
+        self.overloaded = overloaded
         self.retry_after_s = retry_after_s
 
 

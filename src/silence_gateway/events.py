@@ -118,6 +118,57 @@ class BreakerMoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointVetoed(Event):
+    """An endpoint is out of reach here, although another instance has just found it well."""
+
+    upstream: str
+    endpoint: str
+    reached_by: str
+    reason: str
+
+    @property
+    def level(self) -> str:
+        """An operator should look: it is the way there that is broken."""
+        return "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointVetoEnded(Event):
+    """An endpoint is within reach again, or nobody reaches it any more."""
+
+    upstream: str
+    endpoint: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSaid(Event):
+    """
+    An operator drained an endpoint, held a breaker, or took that back; `*` is the upstream as a whole.
+
+    *told* is the instance that was told, *fleet* whether it could tell the others. Every instance says this
+    when it carries it out, and when it starts meanwhile: *said_us* is when it was said and *until_us* when it
+    ends, in microseconds since the Unix epoch, None for no end.
+    """
+
+    upstream: str
+    endpoint: str
+    what: str
+    who: str
+    told: str
+    said_us: int
+    reason: str
+    until_us: int | None
+    fleet: bool
+    warning: str
+
+    @property
+    def level(self) -> str:
+        """Somebody wanted it, and knows; unless it was more than they meant."""
+        return "warning" if self.warning else "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DescriptorsLoaded(Event):
     """The methods of an upstream are known, or known anew."""
 

@@ -66,6 +66,9 @@ class FileWatch(Generic[Part, Whole]):
         clock: Asked for the next look.
         max_bytes: A larger file cannot be used.
         observer: Told of every change.
+
+    Attributes:
+        unusable: What is wrong with files that changed and are not in force, by their path.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class FileWatch(Generic[Part, Whole]):
         self.clock = clock
         self.max_bytes = max_bytes
         self.observer = observer
+        self.unusable: dict[str, tuple[str, ...]] = {}
         self.parts: dict[Path, Part] = {}
         self.looked: dict[Path, Look] = {}
         self.known: dict[Path, Look] = {}
@@ -128,7 +132,16 @@ class FileWatch(Generic[Part, Whole]):
         for made in whole:
             self.use(made)
         for event in events:
+            if isinstance(event, FileUnusable):
+                self.unusable[event.path] = event.problems
+            elif isinstance(event, FileReread):
+                self.unusable.pop(event.path, None)
             self.observer(event)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with files that changed and are not in force; none if all are."""
+        return tuple(problem for problems in self.unusable.values() for problem in problems)
 
     def look_now(self) -> tuple[list[Event], list[Whole]]:
         """Do the work of `look` apart from using its result, which is a list of one or none."""

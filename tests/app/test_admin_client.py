@@ -50,6 +50,13 @@ def test_a_refusal_is_told_in_words(admin: ScriptedAdmin, status: int, body: byt
         client(admin.url).ask_json("GET", "/x")
 
 
+def test_a_wrong_token_is_told_from_a_missing_one(admin: ScriptedAdmin) -> None:
+    admin.answers["GET /x"] = (401, b"{}")
+
+    with pytest.raises(AdminUnreachable, match="does not take this token"):
+        client(admin.url, "stale").ask_json("GET", "/x")
+
+
 def test_nothing_listening_says_what_to_look_at(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     listener.close()

@@ -214,7 +214,7 @@ def test_the_real_script_checks_files_and_exits_by_the_book(config: Path, tmp_pa
     assert wrong.returncode == 1
     assert wrong.stdout.splitlines() == [
         f"{bad}:1:1: unknown key 'workrs' (did you mean 'workers'?)",
-        f"{bad}:2:17: 'soon' is not a duration: write 250ms, 5s, 1m, 24h or 7d",
+        f"{bad}:2:17: server.drain: 'soon' is not a duration: write 250ms, 5s, 1m, 24h or 7d",
     ]
     assert wrong.stderr == "2 problems\n"
     assert absent.returncode == 1

@@ -170,6 +170,22 @@ def test_an_upstream_that_says_nothing_is_not_held_back() -> None:
     assert (told.balancing, told.concurrency, told.shedding) == (BalancingSettings(), None, None)
 
 
+@pytest.mark.parametrize(
+    ("said", "rules"),
+    [
+        pytest.param("{}", ConcurrencyRules(initial=20), id="between"),
+        pytest.param("{max: 10}", ConcurrencyRules(initial=10, maximum=10), id="no-more-than-the-highest"),
+        pytest.param("{min: 50}", ConcurrencyRules(initial=50, minimum=50), id="no-less-than-the-lowest"),
+        pytest.param("{min: 50, initial: 60}", ConcurrencyRules(initial=60, minimum=50), id="as-it-is-said"),
+    ],
+)
+def test_an_adaptive_limit_begins_where_its_bounds_allow(said: str, rules: ConcurrencyRules) -> None:
+    text = f"upstreams: {{shop: {{endpoints: 'a:1', concurrency: {said}}}}}"
+    config = load_text(text, "gateway.yaml", {}).config
+
+    assert upstream_settings("shop", config.upstreams["shop"]).concurrency == rules
+
+
 HTTP = """
 upstreams:
   plain: {endpoints: 'a:1', protocol: http}

@@ -22,7 +22,8 @@ from silence_gateway.upstreams.retry_settings import RetrySettings
 
 
 def upstream(text: str) -> UpstreamConfig:
-    return load_text(f"upstreams: {{a: {{{text}}}}}", "g.yaml", {}).config.upstreams["a"]
+    said = f"store: {{url: 'valkey://h:1'}}\nupstreams: {{a: {{{text}}}}}"
+    return load_text(said, "g.yaml", {}).config.upstreams["a"]
 
 
 def test_places_become_sources_in_the_order_written(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def recent(calls: int = 600, faults: int = 0) -> dict[str, Any]:
 
 def endpoint(address: str, **more: Any) -> dict[str, Any]:
     return {
-        "address": address, "state": "ready", "reason": "", "active": True, "link": "connected",
-        "health": "healthy", "breaker": "closed", "hold_reason": "", "hold_until_us": 0,
+        "address": address, "state": "ready", "reason": "", "active": True, "removed": False,
+        "link": "connected", "health": "healthy", "breaker": "closed", "hold_reason": "", "hold_until_us": 0,
         "since_us": at_us(180), "begun_us": at_us(180), "calls": 612, "in_flight": 2,
         "codes": {"OK": 600, "NOT_FOUND": 12}, "failures": {"NOT_FOUND": 12}, "latency": latency(),
         "recent": recent(), "bytes_in": 2_000_000, "bytes_out": 3_000, "connects": 3, "connections": 1,
@@ -56,7 +56,10 @@ def test_an_endpoint_is_a_row_and_below_it_is_why() -> None:
             endpoint(
                 "10.0.0.12:9001", state="out", since_us=at_us(12), reason="no connection", connections=0
             ),
-            endpoint("10.0.0.13:9001", state="out", active=False, reason="draining", in_flight=3),
+            endpoint(
+                "10.0.0.13:9001", state="out", active=False, reason="draining", in_flight=3,
+                drain_reason="new disk",
+            ),
             endpoint(
                 "10.0.0.14:9001", state="doubtful", ejected=True, reason="ejected: it fails",
                 ejected_until_us=at_us(-20), ejected_because="5 failures in a row", recent=recent(1200, 700),
@@ -77,12 +80,43 @@ def test_an_endpoint_is_a_row_and_below_it_is_why() -> None:
         "10.0.0.12:9001         out        12s    600      0%      2  1.2ms  9.8ms      0",
         "  no connection",
         "10.0.0.13:9001         drained     3m    600      0%      3  1.2ms  9.8ms      1",
-        "  drained by an operator, 3 in flight",
+        "  drained by an operator, 3 in flight: new disk",
         "10.0.0.14:9001         ejected     3m   1200     58%      2  1.2ms  9.8ms      1",
         "  ejected for another 20s: 5 failures in a row",
         "10.0.0.15:9001         held        3m    600      0%      2  1.2ms  9.8ms      1",
         "  circuit breaker held open by an operator for another 10m: moving house",
     ]
+
+
+@pytest.mark.parametrize(
+    ("span_s", "calls", "cell", "words"),
+    [
+        pytest.param(0.2, 1, "1", "1 call in 1s", id="one-call-at-once"),
+        pytest.param(30.0, 50, "50", "50 calls in 30s", id="half-a-minute"),
+        pytest.param(60.0, 600, "600", "600 calls/min", id="a-minute"),
+        pytest.param(75.0, 750, "600", "600 calls/min", id="a-little-more"),
+    ],
+)
+def test_calls_of_the_first_minute_are_counted_and_not_extrapolated(
+    span_s: float, calls: int, cell: str, words: str
+) -> None:
+    late = recent(calls) | {"span_s": span_s}
+    body = upstream(endpoint("a:1", recent=late), recent=late)
+
+    head, _, row = overview([body], NOW_US).splitlines()
+
+    assert head.startswith(f"shop: 1 of 1 ready; {words}, 0% failed;")
+    assert row.split()[3] == cell
+    assert f"last minute  {words}, 0% failed" in one_upstream(body, NOW_US)
+
+
+def test_one_that_is_no_endpoint_any_more_was_drained_by_nobody() -> None:
+    left = endpoint("a:1", state="out", active=False, removed=True, reason="draining", in_flight=3)
+
+    row, why = overview([upstream(left)], NOW_US).splitlines()[2:]
+
+    assert row.split()[:2] == ["a:1", "leaving"]
+    assert why == "  no endpoint any more, 3 in flight"
 
 
 def test_an_error_of_just_now_is_shown_where_calls_still_go() -> None:
@@ -102,11 +136,23 @@ def test_workers_that_differ_are_named() -> None:
 
 def test_trouble_of_the_whole_upstream_is_in_its_line() -> None:
     breaker = {"breaker": "held_open", "hold_reason": "moving house"}
-    body = [upstream(endpoint("a:1"), panic=True, shed={"low": 12_345}, waiting=7, **breaker)]
+    shed = {"low": 12_000, "normal": 345, "high": 0}
+    body = [upstream(endpoint("a:1"), panic=True, shed=shed, concurrency_limit=12, waiting=7, **breaker)]
 
     text = " ".join(overview(body, NOW_US).split())
 
-    assert "7 waiting for a place; 12.3k shed; circuit breaker held open (moving house); PANIC" in text
+    assert "7 waiting for a place; at most 12 at once; 12.3k shed (12.0k low, 345 normal); circuit" in text
+    assert "circuit breaker held open (moving house); PANIC" in text
+
+
+def test_who_cannot_tell_which_endpoints_there_are_is_heard() -> None:
+    problem = "nowhere.invalid:9001 has no addresses"
+    empty = upstream(recent=recent(0), latency=latency(0), discovery=[problem])
+
+    assert overview([empty], NOW_US).splitlines()[1:] == [f"  {problem}"]
+    kept = upstream(endpoint("10.0.0.11:9001"), discovery=[problem])
+    for shown in (overview([kept], NOW_US), one_upstream(kept, NOW_US)):
+        assert f"  {problem}; endpoints stay as they are\n" in shown
 
 
 def test_states_are_painted_and_nothing_moves_for_it() -> None:
@@ -133,24 +179,30 @@ def test_an_upstream_is_told_in_full() -> None:
     body = upstream(
         endpoint("a:1", zone="eu", breaker="half_open", breaker_moves=moves, **broken),
         concurrency_limit=40,
+        breaker="closed",
+        breaker_moves=[moves[0] | {"new": "held_closed", "by": "i1", "reason": "held closed: a rehearsal"}],
+        breaker_moved_to={"open": 2, "held_closed": 1},
         departed=[
             {"address": "z:1", "left_us": at_us(900), "calls": 12_345, "faults": 3, "last_error": "it broke"}
         ],
     )
 
     assert one_upstream(body, NOW_US).splitlines() == [
-        "shop: 1 of 1 ready; 600 calls/min, 0% failed; p50 1.2ms, p99 9.8ms",
+        "shop: 1 of 1 ready; 600 calls/min, 0% failed; p50 1.2ms, p99 9.8ms; at most 40",
+        "    at once",
         "  since        2h: 30 UNAVAILABLE, 9 OK",
         "  latency      p50 1.2ms, p90 5.5ms, p99 9.8ms",
         "  bytes        5 B in, 6 B out",
         "  left         z:1, 15m ago: 12.3k calls, 3 failed; it broke",
-        "  limit        40 calls at once, as found out",
+        "  breaker      closed; opened 2 times",
+        "               07:58:30Z (90s ago) closed to held closed, by i1 (here): held",
+        "               closed: a rehearsal",
         "",
         "a:1  ready for 3m",
         "  calls        600 OK, 12 NOT_FOUND; 2 in flight",
         "  latency      p50 1.2ms, p90 5.5ms, p99 9.8ms",
         "  last minute  600 calls/min, 0% failed, p50 1.2ms, p90 5.5ms, p99 9.8ms",
-        "  network      1 connection (3 ever), 1 stream, 1.91 MiB in, 2.93 KiB out",
+        "  network      1 connection (3 opened), 1 stream, 1.91 MiB in, 2.93 KiB out",
         "  place        weight 1, priority 0, zone eu",
         "  health       healthy; last check 2s ago by i1 (here): serving",
         "  checked by   i1 (here), since 2h",

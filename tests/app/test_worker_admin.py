@@ -105,10 +105,26 @@ def test_nobody_to_ask_is_said(tmp_path: Path, method: str) -> None:
     assert of_workers(tmp_path, Ask(method, "limits"), [])[0].status == 503
 
 
-def test_an_endpoint_is_drained_by_every_worker(tmp_path: Path) -> None:
-    answer, asked = of_workers(tmp_path, Ask("PUT", "upstreams/a/endpoints/b"), [said(200), said(404)])
+def test_an_operators_word_is_said_once_where_the_fleet_hears_it(tmp_path: Path) -> None:
+    answers = [said(200, b'{"fleet": true}'), said(200, b'{"fleet": true}')]
 
-    assert (answer.status, asked) == (404, [0, 1])
+    answer, asked = of_workers(tmp_path, Ask("PUT", "upstreams/a/endpoints/b"), answers)
+
+    assert (answer, asked) == (Answer(200, {"fleet": True}), [0])
+
+
+def test_an_operators_word_is_said_to_every_worker_until_one_can_tell_the_fleet(tmp_path: Path) -> None:
+    answers = [said(200, b'{"fleet": false}'), said(200, b'{"fleet": true}'), said(200, b'{"fleet": true}')]
+
+    answer, asked = of_workers(tmp_path, Ask("PUT", "upstreams/a/endpoints/b"), answers)
+
+    assert (answer, asked) == (Answer(200, {"fleet": True}), [0, 1])
+
+
+def test_statistics_of_upstreams_are_begun_anew_by_every_worker(tmp_path: Path) -> None:
+    ask = Ask("DELETE", "upstreams/a/stats")
+
+    assert of_workers(tmp_path, ask, [said(200), said(200)])[1] == [0, 1]
 
 
 def test_limits_that_each_counted_for_itself_are_added_up(tmp_path: Path) -> None:
@@ -146,7 +162,7 @@ def test_upstreams_are_put_together_from_histograms_whoever_wants_them(
     wanted: dict[str, str], tmp_path: Path
 ) -> None:
     told = {
-        "name": "shop", "since_us": 5, "instances": ["i"], "departed": [], "endpoints": [],
+        "name": "shop", "since_us": 5, "instances": ["i"], "departed": [], "discovery": [], "endpoints": [],
         "latency": {"calls": 2, "p50_s": 0.1, "p90_s": 0.1, "p99_s": 0.1, "counts": {"0.1": 2}},
     }  # fmt: skip
     answers = [said(200, json.dumps([told]).encode())] * 3

@@ -101,11 +101,29 @@ def row(**more: Any) -> dict[str, Any]:
 
 def together(*rows: dict[str, Any]) -> dict[str, Any]:
     told = [
-        {"name": "shop", "since_us": 9, "instances": ["i"], "departed": [], "endpoints": [one]}
+        {
+            "name": "shop",
+            "since_us": 9,
+            "instances": ["i"],
+            "departed": [],
+            "discovery": ["no such name"],
+            "endpoints": [one],
+        }
         for one in rows
     ]
     endpoint: dict[str, Any] = upstreams_together(told, histograms=True)["endpoints"][0]
     return endpoint
+
+
+def test_what_keeps_endpoints_unknown_is_told_once_however_many_workers_say_it() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            row = await asked(bench, "upstreams/shop") | {"discovery": ["no such name"]}
+
+            told = upstreams_together([row, row, row | {"discovery": []}], histograms=False)
+            assert told["discovery"] == ["no such name"]
+
+    run(scenario)
 
 
 def test_what_is_latest_is_kept_whole() -> None:
@@ -134,6 +152,23 @@ def test_moves_of_all_are_told_in_order_and_only_so_many() -> None:
     told = together(row(breaker_moves=ours), row(breaker_moves=theirs))
 
     assert [move["at_us"] for move in told["breaker_moves"]] == list(range(40 - MAX_MOVES, 40))
+
+
+def test_moves_of_the_breaker_of_the_upstream_are_those_of_all_workers() -> None:
+    told = upstreams_together(
+        [
+            {
+                "name": "shop", "since_us": 9, "instances": [name], "departed": [], "discovery": [],
+                "endpoints": [],
+                "breaker_moves": [{"at_us": at_us}], "breaker_moved_to": {"open": 1},
+            }
+            for name, at_us in (("i1", 2), ("i2", 1))
+        ],
+        histograms=True,
+    )  # fmt: skip
+
+    assert [move["at_us"] for move in told["breaker_moves"]] == [1, 2]
+    assert told["breaker_moved_to"] == {"open": 2}
 
 
 def test_an_endpoint_that_left_is_told_once() -> None:

@@ -19,6 +19,7 @@ from silence_gateway.core.dns_refresh import SOONEST_S, ServiceRecord, next_look
         pytest.param(10, None, 1, 1, id="soon-after-a-failure"),
         pytest.param(10, None, 3, 4, id="less-soon-after-three"),
         pytest.param(10, 300, 99, 10, id="never-later-than-usual"),
+        pytest.param(3600, 5, 99, 5, id="nor-than-the-ttl-of-what-was-answered"),
     ],
 )
 def test_the_middle_of_each_wait(

@@ -152,6 +152,7 @@ def test_reasons_name_what_went_wrong() -> None:
     assert why_out(BROKEN, "connection refused") == "not connected (connection refused)"
     assert why_out(COMING, "reset") == "connecting (lost: reset)"
     assert why_out(TRIPPED, "UNAVAILABLE") == "circuit breaker open (UNAVAILABLE)"
+    assert why_out(TRIPPED, "old", "b7") == "circuit breaker open (opened by instance b7)"
     assert why_out(SICK, "NOT_SERVING") == "unhealthy (NOT_SERVING)"
     assert why_out(DRAINING) == "draining"
     assert why_out(SILENT).startswith("silent")

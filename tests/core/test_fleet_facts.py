@@ -77,12 +77,35 @@ def test_arbitrary_bytes_are_refused_with_a_value_error(value: bytes) -> None:
 
 @given(
     st.builds(
-        HoldFact, state=st.sampled_from(sorted(HELD, key=str)), reason=names, until_us=numbers, by=names
+        HoldFact,
+        state=st.sampled_from(sorted(HELD, key=str)),
+        reason=names,
+        until_us=numbers,
+        by=names,
+        lasts_us=numbers,
+        said_us=numbers,
+        who=names,
     )
 )
 def test_a_hold_survives_the_trip(fact: HoldFact) -> None:
     assert read_hold(written_hold(fact)) == fact
     assert read_signature(written_hold(fact)) == fact.by
+
+
+@pytest.mark.parametrize(
+    ("now_us", "until_us"),
+    [
+        pytest.param(0, 60, id="just-said"),
+        pytest.param(59, 60, id="nearly-over"),
+        pytest.param(60, 120, id="over-by-a-clock-that-is-ahead"),
+        pytest.param(10_000, 10_060, id="long-over-by-it"),
+        pytest.param(-1, 59, id="longer-than-it-was-said-by-a-clock-that-is-behind"),
+    ],
+)
+def test_a_hold_on_the_board_is_not_over_whatever_clocks_say(now_us: int, until_us: int) -> None:
+    fact = HoldFact(state=State.HELD_OPEN, reason="", until_us=60, by="a", lasts_us=60, said_us=0)
+
+    assert fact.by_clock(now_us).until_us == until_us
 
 
 @given(st.builds(CountsFact, calls=numbers, failures=st.just(0), term=numbers, by=names))
@@ -92,7 +115,9 @@ def test_counts_survive_the_trip(fact: CountsFact) -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="nobody holds"):
-        read_hold(written_hold(HoldFact(state=State.OPEN, reason="", until_us=1, by="a")))
+        read_hold(
+            written_hold(HoldFact(state=State.OPEN, reason="", until_us=1, by="a", lasts_us=1, said_us=0))
+        )
     with pytest.raises(ValueError, match="cannot have failed"):
         read_counts(written_counts(CountsFact(calls=1, failures=2, term=0, by="a")))
 

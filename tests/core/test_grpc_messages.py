@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ from silence_gateway.core.grpc_messages import (
     framed,
     gunzip,
     in_pieces,
+    inflate,
     pack,
     unzstd,
 )
@@ -41,7 +43,7 @@ def all_of(inbox: MessageInbox) -> list[RawMessage]:
 @given(
     messages=st.lists(st.tuples(st.binary(max_size=200), st.booleans()), max_size=6),
     cuts=st.lists(st.integers(1, 50), max_size=40),
-    encoding=st.sampled_from([b"gzip", b"zstd"]),
+    encoding=st.sampled_from([b"gzip", b"deflate", b"zstd"]),
 )
 def test_messages_survive_any_cutting(
     messages: list[tuple[bytes, bool]], cuts: list[int], encoding: bytes
@@ -93,9 +95,11 @@ def test_a_message_in_pieces_is_put_together_with_what_follows_left_alone(
     assert inbox.pending == inbox.missing == 0
 
 
-@pytest.mark.parametrize("unpack", [gunzip, unzstd])
-def test_a_bomb_is_not_unfolded(unpack: Callable[[bytes, int], bytes]) -> None:
-    packed = pack(b"gzip" if unpack is gunzip else b"zstd", bytes(1_000_000))
+@pytest.mark.parametrize(
+    ("encoding", "unpack"), [(b"gzip", gunzip), (b"deflate", inflate), (b"zstd", unzstd)]
+)
+def test_a_bomb_is_not_unfolded(encoding: bytes, unpack: Callable[[bytes, int], bytes]) -> None:
+    packed = pack(encoding, bytes(1_000_000))
     with pytest.raises(MessageFault, match="more than 999999 bytes"):
         unpack(packed, 999_999)
     assert unpack(packed, 1_000_000) == bytes(1_000_000)
@@ -232,6 +236,22 @@ def test_zstd_is_unpacked_up_to_the_cap(message: bytes) -> None:
     if len(message) > 100:
         with pytest.raises(MessageFault, match="more than 100"):
             unzstd(zstd.compress(message), 100)
+
+
+@pytest.mark.parametrize(
+    ("packed", "text"),
+    [
+        pytest.param(
+            zlib.compress(b"x") + b"y", "a deflate message that is cut off or has a tail", id="tail"
+        ),
+        pytest.param(zlib.compress(b"x" * 99)[:-2], "cut off", id="cut-off"),
+        pytest.param(zlib.compress(b"x", wbits=-15), "not deflate", id="without-the-head-of-zlib"),
+    ],
+)
+def test_deflate_is_one_whole_stream_of_zlib(packed: bytes, text: str) -> None:
+    with pytest.raises(MessageFault, match=text) as caught:
+        inflate(packed, 100)
+    assert caught.value.fault is Fault.BROKEN
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from silence_gateway.core.retry import (
     RetryPolicy,
     Step,
     Why,
+    counting_attempts,
     next_step,
     read_pushback,
 )
@@ -112,10 +113,12 @@ def test_what_is_no_number_means_never(value: bytes) -> None:
     assert read_pushback([(b"grpc-retry-pushback-ms", value)]) == NEVER
 
 
-def test_of_several_pushbacks_the_first_counts_and_silence_is_none() -> None:
+def test_several_pushbacks_mean_never_and_silence_is_none() -> None:
     name = b"grpc-retry-pushback-ms"
 
-    assert read_pushback([(name, b" 5 "), (name, b"-1")]) == 5
+    assert read_pushback([(name, b" 5 ")]) == 5
+    assert read_pushback([(name, b"5"), (b"x", b"1"), (name, b"-1")]) == NEVER
+    assert read_pushback([(name, b"5"), (name, b"5")]) == NEVER
     assert read_pushback([(b"grpc-retry-pushback", b"5")]) is None
 
 
@@ -129,3 +132,38 @@ def test_a_policy_has_one_to_ten_attempts(attempts: int) -> None:
 def test_a_policy_repeats_after_errors_only(code: int) -> None:
     with pytest.raises(ValueError, match="1 to 16"):
         RetryPolicy(attempts=3, codes=frozenset({code}), backoff=BACKOFF)
+
+
+PREVIOUS = b"grpc-previous-rpc-attempts"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param([], 2, id="nothing"),
+        pytest.param([b"3"], 5, id="it-is-at-it-again-itself"),
+        pytest.param([b" 3 "], 5, id="blanks-are-nothing"),
+        pytest.param([b"999"], 1001, id="as-many-as-are-believed"),
+        pytest.param([b"1000"], 2, id="more-than-is-believed"),
+        pytest.param([b"-1"], 2, id="less-than-nothing"),
+        pytest.param([b"once"], 2, id="no-number"),
+        pytest.param([b"\xb2"], 2, id="a-digit-of-another-kind"),
+        pytest.param([b""], 2, id="empty"),
+        pytest.param([b"3", b"4"], 2, id="two-of-them"),
+    ],
+)
+def test_a_server_is_told_once_how_many_attempts_there_were(said: list[bytes], told: int) -> None:
+    metadata = [(b"a", b"1"), *((PREVIOUS, value) for value in said), (b"a", b"2")]
+
+    assert counting_attempts(metadata, 2) == ((b"a", b"1"), (b"a", b"2"), (PREVIOUS, b"%d" % told))
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", PREVIOUS]), st.binary(max_size=6))), st.integers(1, 9))
+def test_whatever_a_caller_says_of_its_attempts_the_rest_goes_as_it_is(
+    metadata: list[tuple[bytes, bytes]], previous: int
+) -> None:
+    *others, (name, value) = counting_attempts(metadata, previous)
+
+    assert others == [pair for pair in metadata if pair[0] != PREVIOUS]
+    assert name == PREVIOUS
+    assert previous <= int(value) <= previous + 999

@@ -211,13 +211,15 @@ def test_places_and_costs_in_one_process_and_on_a_real_server() -> None:
 
 
 def stubs(folder: Path) -> Path:
-    """Make stubs of the sample service, as its users would."""
-    import grpc_tools
-
-    sample = docs.ROOT / "src" / "silence_gateway" / "app" / "sample"
-    site = Path(grpc_tools.__file__).parents[1]
-    places = [f"-I{sample}", f"-I{site}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *places, "cafe.proto"], check=True)
+    """Make stubs of the sample service by the commands that examples/README.md has for that."""
+    fence = docs.FENCE.search((EXAMPLES / "README.md").read_text())
+    assert fence is not None
+    install, *commands = fence[2].splitlines()
+    assert install.startswith("pip install ")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-ec", "\n".join(commands)], cwd=folder, env=os.environ | {"PATH": path}, check=True
+    )
     return folder
 
 

@@ -237,16 +237,11 @@ def test_a_cancel_reaches_the_handler(served: Running, channel: grpc.Channel, na
     assert served.echo.cancelled.wait(5)
 
 
-def test_a_client_that_compresses_is_understood(served: Running) -> None:
-    with grpc.insecure_channel(served.address, compression=grpc.Compression.Gzip) as channel:
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_client_that_compresses_is_understood(served: Running, compression: grpc.Compression) -> None:
+    with grpc.insecure_channel(served.address, compression=compression) as channel:
         assert method(channel, "Echo")(b"x" * 100_000) == b"x" * 100_000
         assert method(channel, "Join", "stream_unary")(iter([b"a" * 5_000, b"b"])) == b"a" * 5_000 + b"b"
-    with (
-        grpc.insecure_channel(served.address, compression=grpc.Compression.Deflate) as channel,
-        pytest.raises(grpc.RpcError) as caught,
-    ):
-        method(channel, "Echo")(b"x" * 100_000)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("name", ["Echo", "Later"])

@@ -57,6 +57,7 @@ def test_a_message_may_come_in_pieces(step: int) -> None:
     ("encoding", "wire", "status"),
     [
         pytest.param(b"gzip", packed(b"hello"), 0, id="gzip"),
+        pytest.param(b"deflate", packed(b"hello", b"deflate"), 0, id="deflate"),
         pytest.param(b"zstd", packed(b"hello", b"zstd"), 0, id="zstd"),
         pytest.param(b"zstd", packed(b"hello", b"gzip"), 13, id="not-zstd"),
         pytest.param(b"gzip", framed(b"hello"), 0, id="not-packed-although-it-could-be"),
@@ -111,7 +112,7 @@ def test_an_unknown_encoding_is_told_which_are_known() -> None:
             )
 
             (block,) = await client.blocks(1)
-            assert block[b"grpc-accept-encoding"] == b"identity,gzip,zstd"
+            assert block[b"grpc-accept-encoding"] == b"identity,gzip,deflate,zstd"
             assert b"'br'" in block[b"grpc-message"]
 
     run(scenario())
@@ -329,7 +330,8 @@ ERRORS: list[Any] = [
     pytest.param(AccessDenied("not you"), 7, "not you", id="refused"),
     pytest.param(RpcError(10, "it said so"), 10, "it said so", id="rpc"),
     pytest.param(RpcError(99, "it said so"), 2, "it said so", id="rpc-with-a-code-that-is-none"),
-    pytest.param(UpstreamUnavailable("10.0.0.1:99"), 14, "cannot be reached", id="upstream"),
+    pytest.param(UpstreamUnavailable("10.0.0.1:99", sent=False), 14, "cannot be reached", id="upstream"),
+    pytest.param(UpstreamUnavailable("10.0.0.1:99"), 14, "may have carried it out", id="upstream-broke"),
     pytest.param(UpstreamTimeout("10.0.0.1:99"), 4, "did not answer in time", id="upstream-timeout"),
     pytest.param(StoreUnavailable("10.0.0.1:99"), 14, "store of this gateway", id="store"),
 ]

@@ -11,7 +11,7 @@ import pytest
 from silence_gateway.core.http import Request, Response
 from silence_gateway.core.http_head import Rejected
 from silence_gateway.edge.codes import CODES
-from silence_gateway.edge.problems import answer_errors, problem
+from silence_gateway.edge.problems import MAY_HAVE_RUN, answer_errors, problem
 from silence_gateway.errors import (
     AccessDenied,
     ConfigError,
@@ -89,6 +89,7 @@ def test_other_refusals_say_what_would_work() -> None:
     [
         ConfigError("10.0.0.1"),
         UpstreamUnavailable("10.0.0.1"),
+        UpstreamUnavailable("10.0.0.1", overloaded=True),
         UpstreamTimeout("10.0.0.1"),
         UpstreamProtocolError("10.0.0.1"),
         StoreUnavailable("10.0.0.1"),
@@ -103,6 +104,24 @@ def test_what_happens_inside_stays_inside(error: Exception) -> None:
     assert response.status >= 500
     assert b"10.0.0.1" not in response.body
     assert said(response)["request_id"] == "r-1"
+
+
+def test_a_caller_is_told_whether_its_request_may_have_been_carried_out() -> None:
+    """It may repeat what was never sent; the other it must look into first."""
+    sent = problem(UpstreamUnavailable("the connection broke", sent=True), request())
+    unsent = problem(UpstreamUnavailable("refused", sent=False), request())
+
+    assert said(sent)["detail"] == MAY_HAVE_RUN
+    assert "cannot be reached" in said(unsent)["detail"]
+
+
+def test_a_request_that_never_left_is_not_told_that_nobody_answered() -> None:
+    waited = said(problem(UpstreamTimeout("no place", sent=False), request()))
+    asked = said(problem(UpstreamTimeout("no answer"), request()))
+
+    assert waited["status"] == asked["status"] == 504
+    assert "no room" in waited["detail"]
+    assert "did not answer" in asked["detail"]
 
 
 def test_an_answer_of_the_upstream_keeps_its_words() -> None:
@@ -133,6 +152,13 @@ def test_every_error_becomes_an_answer(error: GatewayError) -> None:
 
     assert response.status == CODES[type(error)].http
     assert len(noticed) == (response.status in {500, 502})
+
+
+def test_what_a_client_did_wrong_in_its_body_is_answered_and_alarms_nobody() -> None:
+    response, noticed = handle(Rejected(408, "timeout", "the request did not arrive in time"))
+
+    assert response.status == 408
+    assert noticed == []
 
 
 def test_an_unexpected_error_is_told_with_its_place_but_not_the_query() -> None:
@@ -192,6 +218,15 @@ def test_a_caller_turned_away_by_a_breaker_is_told_when_to_come_back() -> None:
     assert response.status == 503
     assert (b"retry-after", b"4") in response.headers
     assert said(response)["retry_after_s"] == 3.2
+
+
+def test_a_caller_of_an_upstream_that_has_too_much_to_do_is_not_told_that_it_is_gone() -> None:
+    response = problem(UpstreamUnavailable("shed", sent=False, overloaded=True, retry_after_s=0.1), request())
+
+    assert response.status == 503
+    assert (b"retry-after", b"1") in response.headers
+    assert said(response)["retry_after_s"] == 0.1
+    assert "more to do than it can" in said(response)["detail"]
 
 
 def test_an_upstream_that_is_gone_for_nobody_knows_how_long_names_no_time() -> None:

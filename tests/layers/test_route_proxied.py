@@ -8,6 +8,7 @@ import pytest
 from tests.layers.test_route import PROTO
 
 from silence_gateway.core.http import BodyRule, Request, Response
+from silence_gateway.core.path_rewrite import PathRewrite
 from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import MethodNotAllowed, NotFound
 from silence_gateway.layers.route import (
@@ -37,8 +38,15 @@ class Named:
         self.body_rule = BodyRule(7, 3)
         self.asked = asked
 
-    async def answer(self, request: Request, deadline_s: float | None, repeatable: bool | None) -> Response:
-        self.asked.append((self.upstream, request.target, deadline_s, repeatable))
+    async def answer(
+        self,
+        request: Request,
+        deadline_s: float | None,
+        repeatable: bool | None,
+        rewrite: PathRewrite | None,
+    ) -> Response:
+        target = request.target if rewrite is None else rewrite.of(request.target)
+        self.asked.append((self.upstream, target, deadline_s, repeatable))
         return Response(200, [], self.upstream.encode())
 
 
@@ -121,6 +129,22 @@ def test_a_more_specific_rule_says_how_a_request_is_treated_whoever_serves_it() 
     assert isinstance(request.matched, Matched)
     assert request.matched.rule is not None
     assert request.matched.rule.auth == "required"
+
+
+def test_the_way_to_the_service_is_that_of_its_own_route_whatever_a_more_specific_rule_says() -> None:
+    asked: Asked = []
+
+    async def scenario() -> None:
+        way = RouteRule(
+            path="/legacy/**", upstream="web", rewrite=PathRewrite.between("/legacy/**", "/"), timeout_s=9.0
+        )
+        strict = RouteRule(path="/legacy/admin/**", auth="required", timeout_s=3.0)
+        switch = await switch_of(way, strict, asked=asked)
+        for target in ("/legacy/admin/x?y", "/legacy/x"):
+            await find_route(switch)(serve_found(switch, {}, FakeClock()))(Request("GET", target, {}))
+
+    asyncio.run(scenario())
+    assert asked == [("web", "/admin/x?y", 3.0, None), ("web", "/x", 9.0, None)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import termios
@@ -104,7 +105,10 @@ def test_keys_on_a_terminal_break_and_mend_things_and_end_it(
     demo.says("requests of the demo's own")
 
     assert demo.popen.wait(10) == 0
+    # What may run twice never fails. A replica that is killed may take one order with it, and was twice.
     assert b"  0 failed" in demo.said
+    lost = re.search(rb"(\d+) orders? (was|were) lost with a killed replica", demo.said)
+    assert lost is None or int(lost[1]) <= 2
     assert termios.tcgetattr(program) == before
     assert gone(everything)
 

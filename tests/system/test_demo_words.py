@@ -120,8 +120,10 @@ def test_the_commands_that_the_demo_suggests_work(demos: list[Demo], tmp_path: P
     demo = Demo()
     demos.append(demo)
     demo.says("Send k (store)", START_S)
-    commands = re.findall(r"^  (curl .*|for .*\n(?:    .*\n)+  done)$", demo.said, re.MULTILINE)
-    assert len(commands) >= 6
+    commands = re.findall(
+        r"^  (curl .*|\S+ upstreams .*|for .*\n(?:    .*\n)+  done)$", demo.said, re.MULTILINE
+    )
+    assert len(commands) >= 7
 
     for command in commands:
         done = subprocess.run(
@@ -129,6 +131,8 @@ def test_the_commands_that_the_demo_suggests_work(demos: list[Demo], tmp_path: P
         )
         assert done.returncode == 0, (command, done.stderr)
         assert "problem" not in done.stdout, (command, done.stdout)
+        if " upstreams " in command:
+            assert "cafe: 3 of 3 ready" in done.stdout
         if command.startswith("for"):
             assert set(done.stdout.split()) <= {"200", "429"}, done.stdout
             assert "429" in done.stdout

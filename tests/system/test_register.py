@@ -145,7 +145,9 @@ def test_a_drain_at_one_gateway_is_kept_by_all(yard: Yard, store: str) -> None:
             "upstream": "cafe",
             "endpoint": one.address,
             "state": "drain",
+            "reason": "",
             "fleet": True,
+            "warning": "",
         }
         for gateway in gateways:
             becomes(gateway, two)

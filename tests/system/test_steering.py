@@ -111,6 +111,8 @@ def test_a_call_that_would_wait_too_long_is_refused_and_counted_by_the_importanc
         after = {each: shed(each) for each in paths}
 
         assert (answer.status, answer.json()["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["retry-after"] == "1"
+        assert "has more to do than it can" in answer.json()["detail"]
         assert {each: after[each] - before[each] for each in paths} == {
             each: float(each == importance) for each in paths
         }

@@ -50,15 +50,14 @@ def three(shared_yard: Yard) -> Three:
 
 
 def endpoint(gateway: Gateway, cafe: Cafe) -> dict[str, Any]:
-    """Return what the gateway says of one replica."""
+    """Return what the gateway says of one replica; nothing while it has not found it yet."""
     upstreams = {upstream["name"]: upstream for upstream in gateway.admin("GET", "/api/v1/upstreams").json()}
-    found: dict[str, Any] = {each["address"]: each for each in upstreams["cafe"]["endpoints"]}[cafe.address]
-    return found
+    return next((each for each in upstreams["cafe"]["endpoints"] if each["address"] == cafe.address), {})
 
 
 def becomes(gateway: Gateway, cafe: Cafe, key: str, *values: object, timeout_s: float = 10.0) -> None:
     until(
-        lambda: endpoint(gateway, cafe)[key] in values,
+        lambda: endpoint(gateway, cafe).get(key, "not found yet") in values,
         lambda: f"{key} of {cafe.name} is one of {values}: {endpoint(gateway, cafe)}",
         timeout_s,
     )
@@ -223,3 +222,35 @@ def test_a_drained_endpoint_gets_nothing_until_it_is_active_again(three: Three) 
     until(lambda: who_answers(gateway)["one"] > 0, "the endpoint is used again")
     assert gateway.admin("PUT", f"{path}?state=sleep").status == 400
     assert gateway.admin("PUT", "/api/v1/upstreams/cafe/endpoints/127.0.0.1:1?state=drain").status == 404
+
+
+def test_what_an_operator_says_at_one_gateway_all_mind_also_one_that_restarts(
+    yard: Yard, valkey: ValkeyServer
+) -> None:
+    cafes = [yard.cafe(name) for name in ("one", "two")]
+    text = config(*cafes, name=fresh_fleet(), store=valkey.url)
+    gateways = [yard.gateway(text, words=("ready",)) for _ in range(2)]
+    one, two = (f"/api/v1/upstreams/cafe/endpoints/{cafe.address}" for cafe in cafes)
+
+    held = gateways[0].admin("PUT", f"{one}?breaker=open&reason=moving&ttl=10m").json()
+    assert (held["fleet"], held["warning"]) == (True, "")
+    becomes(gateways[1], cafes[0], "breaker", "held_open", timeout_s=1)
+    drained = gateways[1].admin("PUT", f"{two}?state=drain&reason=new%20disk").json()
+    assert (drained["fleet"], "no endpoint" in drained["warning"]) == (True, True)
+    becomes(gateways[0], cafes[1], "active", False, timeout_s=1)
+
+    for gateway in gateways:
+        said = {line["what"]: line for line in gateway.events() if line["event"] == "operator said"}
+        assert said["breaker open"]["who"].startswith("admin API from 127.0.0.1")
+        assert said["breaker open"]["until"] > said["breaker open"]["said"]
+        assert (said["drain"]["reason"], said["drain"]["level"]) == ("new disk", "warning")
+        assert gateway.metric("silence_breaker_held") == gateway.metric("silence_endpoint_drained") == 1
+        assert gateway.ask("GET", "/v1/drinks").status == 503
+    later = yard.gateway(text, words=("ready", "starting"))
+    becomes(later, cafes[0], "breaker", "held_open")
+    becomes(later, cafes[1], "active", False)
+
+    assert later.admin("PUT", f"{one}?breaker=auto").json()["fleet"]
+    for gateway in gateways:
+        becomes(gateway, cafes[0], "breaker", "closed", timeout_s=1)
+        assert gateway.ask("GET", "/v1/drinks").status == 200

@@ -323,6 +323,30 @@ def test_only_calls_that_may_run_twice_are_given_to_who_repeats_them(
     assert (len(once.calls), len(often.calls)) == ((0, 1) if repeated else (1, 0))
 
 
+@pytest.mark.parametrize(
+    ("target", "said", "repeated"),
+    [
+        pytest.param("/v1/whole", None, True, id="by-its-rule"),
+        pytest.param("/library.v1.Library/Whole", None, True, id="by-its-name"),
+        pytest.param("/v1/whole", False, False, id="the-route-says-no"),
+        pytest.param("/library.v1.Library/Query", None, False, id="another-one"),
+    ],
+)
+def test_a_method_that_the_operator_named_may_run_twice_unless_its_route_may_not(
+    make_desk: Callable[..., Desk], target: str, said: bool | None, repeated: bool
+) -> None:
+    answers = dict.fromkeys((QUERY, WHOLE), bytes)
+    once, often = LocalCaller(answers), LocalCaller(answers)
+    desk = make_desk(once, repeating=often, repeatable=["library.v1.Library/Whole"])
+    request = Request("POST", target, {}, b"{}")
+    found = desk.table.find("POST", request.path)
+    assert found is not None
+
+    asyncio.run(found.binding.answer(request, found.variables, None, said))
+
+    assert (len(once.calls), len(often.calls)) == ((0, 1) if repeated else (1, 0))
+
+
 @pytest.mark.parametrize("said", [True, False])
 def test_what_makes_the_caller_of_a_request_is_told_whether_its_call_may_run_twice(
     make_desk: Callable[..., Desk], said: bool

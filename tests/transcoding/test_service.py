@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 from protobuf.wkt import FileDescriptorSet
 
-from silence_gateway.errors import ConfigError, UpstreamProtocolError, UpstreamUnavailable
+from silence_gateway.core.status import Code
+from silence_gateway.errors import ConfigError, RpcError, UpstreamProtocolError, UpstreamUnavailable
 from silence_gateway.events import DescriptorsLoaded, Event, Noticed, RuleUnusable
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.local_caller import LocalCaller
@@ -65,7 +66,12 @@ class Room:
     """A service, and everything it says."""
 
     def __init__(
-        self, *steps: bytes | Exception, services: Sequence[str] = (), remote: bool = True, name: str = "shop"
+        self,
+        *steps: bytes | Exception,
+        services: Sequence[str] = (),
+        remote: bool = True,
+        name: str = "shop",
+        repeatable: Sequence[str] = (),
     ) -> None:
         self.events: list[Event] = []
         self.changes = 0
@@ -77,6 +83,7 @@ class Room:
             self.source,
             clock=self.clock,
             services=services,
+            repeatable=repeatable,
             observer=self.events.append,
             changed=self.changed,
         )
@@ -114,6 +121,17 @@ def test_only_the_services_asked_for_are_served(shop: bytes) -> None:
     assert "shop.Shop, shop.Till" in room.service.problems[0].reason
 
 
+def test_a_method_that_may_run_twice_but_is_not_there_is_told_of(shop: bytes) -> None:
+    named = ["shop.Shop/Get", "shop.Shop/Gte", "shop.Till/*", "shop.Tll/*"]
+    room = Room(shop, repeatable=named)
+
+    asyncio.run(room.service.load())
+
+    said = {problem.method: problem.reason for problem in room.service.problems if not problem.rule}
+    assert list(said) == ["shop.Shop/Gte", "shop.Tll/*"]
+    assert "no such method is served" in said["shop.Tll/*"]
+
+
 def test_loading_goes_on_until_the_upstream_is_there(shop: bytes) -> None:
     down = UpstreamUnavailable("nobody there")
     room = Room(down, down, down, shop)
@@ -128,6 +146,20 @@ def test_loading_goes_on_until_the_upstream_is_there(shop: bytes) -> None:
     assert room.source.reads == 4
     assert [type(event) for event in room.events] == [Noticed, DescriptorsLoaded, RuleUnusable]
     assert "nobody there" in str(room.events[0])
+
+
+def test_a_service_without_reflection_is_told_with_the_way_out(shop: bytes) -> None:
+    room = Room(shop, RpcError(Code.UNIMPLEMENTED, "Method not found!"))
+
+    async def scenario() -> None:
+        await room.service.load()
+        room.service.reload()
+        await settle()
+        await room.service.close()
+
+    asyncio.run(scenario())
+
+    assert "turn it on in the service, or name a file in `descriptors`" in str(room.events[-1])
 
 
 def test_a_reload_ends_the_wait_between_two_attempts(shop: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -20,7 +21,8 @@ class DnsServer(asyncio.DatagramProtocol):
 
     Attributes:
         records: Texts of records by name and type; a name that is in no entry does not exist.
-        ttl_s: What every record says.
+        aliases: By name: whose records it has, and the TTL of the alias.
+        ttl_s: What every other record says.
         failing: Types that are answered with SERVFAIL.
         questions: What it was asked, as name and type.
         address: Where it is.
@@ -28,6 +30,7 @@ class DnsServer(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
+        self.aliases: dict[str, tuple[str, int]] = {}
         self.ttl_s = 30
         self.failing: set[str] = set()
         self.questions: list[tuple[str, str]] = []
@@ -48,12 +51,17 @@ class DnsServer(asyncio.DatagramProtocol):
         self.asked.set()
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
+        owner = question.name
+        if name in self.aliases:
+            name, ttl_s = self.aliases[name]
+            answer.answer.append(dns.rrset.from_text(owner, ttl_s, "IN", "CNAME", f"{name}."))
+            owner = dns.name.from_text(name)
         if kind in self.failing:
             answer.set_rcode(dns.rcode.SERVFAIL)
         elif not any(known == name for known, _ in self.records):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         elif found := self.records.get((name, kind)):
-            answer.answer.append(dns.rrset.from_text(question.name, self.ttl_s, "IN", kind, *found))
+            answer.answer.append(dns.rrset.from_text(owner, self.ttl_s, "IN", kind, *found))
         self.transport.sendto(answer.to_wire(), addr)
 
 

@@ -21,9 +21,29 @@ def test_the_three_forms(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
+@pytest.mark.parametrize("text", ["10.0.0.1:80", "[::1]:9001", "unix:/run/x.sock"])
+def test_it_is_shown_as_it_was_written(text: str) -> None:
+    assert parse_address(text).shown == text
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "host", "host:", ":80", "host:0", "host:65536", "host:x", "::1:80", "ho st:80", "höst:80", "unix:"],
+    [
+        "",
+        "host",
+        "host:",
+        ":80",
+        "http://host:80",
+        "//8.8.8.8/host:80",
+        "me@host:80",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "::1:80",
+        "ho st:80",
+        "höst:80",
+        "unix:",
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="address"):

@@ -157,6 +157,10 @@ class SlowBoard:
         await self.delay()
         await self.board.remove(room, name)
 
+    async def known(self, room: str) -> None:
+        await self.delay()
+        await self.board.known(room)
+
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
         await self.delay()
         fence = await self.board.lead(room, name, ttl_s)

@@ -236,6 +236,31 @@ def test_cancelling_a_stream_that_waits_for_a_place_wakes_its_reader_and_calls_n
     run(scenario)
 
 
+@pytest.mark.parametrize("end", ["cancelled", "too late"])
+def test_a_stream_that_ended_while_it_waited_for_a_place_is_not_begun_for_others_who_waited(end: str) -> None:
+    async def scenario() -> None:
+        async with bench_of(A, answers=None) as bench:
+            stream = bench.watch(b"", timeout=1)
+            reader = asyncio.create_task(stream.read())
+            await settle()
+            code = asyncio.create_task(stream.code())
+            await settle()
+
+            if end == "cancelled":
+                reader.cancel()
+            else:
+                await bench.clock.advance(1)
+            await asyncio.wait((reader,))
+            bench.endpoints[A].accept()
+            await settle()
+
+            assert await code is (Code.CANCELLED if end == "cancelled" else Code.DEADLINE_EXCEEDED)
+            assert bench.endpoints[A].calls == []
+            assert bench.in_flight() == 0
+
+    run(scenario)
+
+
 def test_requests_may_be_written_before_there_is_a_place() -> None:
     async def scenario() -> None:
         async with bench_of(A, answers=None) as bench:
@@ -320,6 +345,19 @@ def test_a_channel_needs_sensible_addresses_or_an_upstream() -> None:
         Channel(LocalCaller(), server_name="shop")
     with pytest.raises(ConfigError, match="timeout_s"):
         Channel("127.0.0.1:1", timeout_s=0)
+    with pytest.raises(ConfigError, match="leave http:// out"):
+        Channel("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("target", [None, 5, b"127.0.0.1:1", [b"127.0.0.1:1"], [5]])
+def test_what_is_no_address_and_carries_no_calls_is_refused(target: Any) -> None:
+    with pytest.raises(TypeError, match="address"):
+        Channel(target)
+
+
+def test_tls_is_a_context() -> None:
+    with pytest.raises(TypeError, match="create_default_context"):
+        Channel("127.0.0.1:1", tls=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -345,9 +383,6 @@ def test_what_is_not_supported_says_what_to_do_instead() -> None:
         channel = Channel(LocalCaller())
         with pytest.raises(NotImplementedError, match="metadata, or add it in an interceptor"):
             channel.unary_unary(GET)(b"", credentials=object())
-        for compression in (1, 2, True):
-            with pytest.raises(NotImplementedError, match="compression of requests"):
-                channel.unary_stream(WATCH)(b"", compression=compression)
         with pytest.raises(TypeError, match="iterator of requests"):
             channel.stream_unary(WATCH)(5)  # type: ignore[arg-type]
 

@@ -98,7 +98,7 @@ def test_a_strict_reference_server_accepts_what_we_send() -> None:
             b"te": b"trailers",
             b"content-type": b"application/grpc",
             b"user-agent": b"silence-gateway",
-            b"grpc-accept-encoding": b"identity,gzip,zstd",
+            b"grpc-accept-encoding": b"identity,gzip,deflate,zstd",
             b"grpc-timeout": dict(requests[0].headers or ())[b"grpc-timeout"],
             b"x-one": b"1",
             b"x-raw-bin": b"AA",
@@ -231,6 +231,34 @@ def test_the_window_of_a_stream_is_given_back_as_it_is_read() -> None:
     within_seconds(scenario())
 
 
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+def test_the_window_of_padding_is_given_back_as_well(kind: str) -> None:
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        stream = await peer.request()
+        peer.send_headers(stream)
+        for _ in range(200):
+            peer.send(frames.frame(frames.DATA, frames.PADDED, stream, bytes((255,)) + bytes(255)))
+        given_back = 0
+        while given_back < 32_767:
+            _, _, got, content, _ = await peer.frame(frames.WINDOW_UPDATE)
+            given_back += frames.read_increment(content) if got == stream else 0
+        peer.send_message(stream, b"well")
+        peer.send_headers(stream, OK, end_stream=True)
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address, settings=ConnectionSettings(stream_window_bytes=65_535))
+            if kind == "unary":
+                assert (await connection.unary(METHOD, b"")).message == b"well"
+            else:
+                assert [message async for message in connection.stream(METHOD, b"")] == [b"well"]
+            await connection.close()
+
+    within_seconds(scenario())
+
+
 def test_the_window_of_the_connection_is_given_back_in_large_steps() -> None:
     async def script(peer: H2Peer) -> None:
         await peer.greet()
@@ -342,6 +370,37 @@ def test_closing_at_once_fails_the_calls() -> None:
             with pytest.raises(UpstreamUnavailable, match="closed here") as caught:
                 await call
             assert not caught.value.sent
+
+    within_seconds(scenario())
+
+
+def test_a_call_that_is_told_it_never_left_does_not_leave_with_the_goodbye() -> None:
+    """Who is told so may make it elsewhere; this end must not run it as well."""
+    got = bytearray()
+    read = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frames.settings_frame(()))
+        got.extend(await reader.read())
+        read.set()
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        connection = await connect(f"{host}:{port}")
+        call = connection.unary(METHOD, b"once only")
+        connection.abort()
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await call
+        assert not caught.value.sent
+        await connection.wait_closed()
+        server.close()
+        await server.wait_closed()
+        await asyncio.wait_for(read.wait(), 2)
+        kinds = [frame[0] for frame in frames.FrameReader().feed(bytes(got[len(frames.PREFACE) :]))]
+        assert kinds[-1] == frames.GOAWAY
+        assert frames.HEADERS not in kinds
 
     within_seconds(scenario())
 
@@ -577,6 +636,32 @@ def test_what_breaks_the_callers_own_iterator_is_shown_and_the_call_cancelled() 
             stream = connection.stream(METHOD, broken())
             with pytest.raises(KeyError, match="mine"):
                 await anext(aiter(stream))
+            await connection.close()
+
+    within_seconds(scenario())
+
+
+def test_an_iterator_that_was_cancelled_inside_ends_its_call_as_cancelled() -> None:
+    """It waited for something that somebody else has cancelled: no end of the requests, and no hang."""
+
+    async def cancelled_inside() -> AsyncIterator[bytes]:
+        yield b"one"
+        something = asyncio.get_running_loop().create_future()
+        something.cancel()
+        await something
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        assert frames.read_word((await peer.frame(frames.RST_STREAM))[3]) == ErrorCode.CANCEL
+        assert not [frame for frame in peer.received if frame[0] == frames.DATA and frame[1]]
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            connection = await connect(address)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(anext(aiter(connection.stream(METHOD, cancelled_inside()))), 2)
+            assert not connection.calls
             await connection.close()
 
     within_seconds(scenario())

@@ -28,9 +28,14 @@ class FakeNames:
         self.failing: set[str] = set()
         self.ttl_s: float | None = 5.0
         self.asked: list[tuple[str, str]] = []
+        self.clock: FakeClock | None = None
+        self.slow_s = 0.0
 
     async def addresses(self, name: str, kind: str) -> Found:
         self.asked.append((name, kind))
+        if self.clock is not None and name.startswith("slow"):
+            await self.clock.sleep(self.slow_s)
+            raise UpstreamUnavailable(f"{kind} of {name}: no answer", sent=False)
         if kind in self.failing or name in self.failing:
             raise UpstreamUnavailable(f"{kind} of {name}: no answer", sent=False)
         return Found(self.hosts.get((name, kind), ()), self.ttl_s)
@@ -127,13 +132,51 @@ def test_a_name_that_is_gone_takes_nobody_away_and_is_told_of_once(failing: bool
 
             assert desk.addresses == ["10.0.0.1:9001"]
             assert desk.source.failures > 3
+            assert "auth.internal" in desk.source.problem
             assert [event.level for event in desk.events if isinstance(event, Noticed)] == ["warning"]
 
             desk.names.failing.clear()
             desk.names.hosts["auth.internal", "A"] = ("10.0.0.9",)
             await desk.clock.advance(15)
             assert desk.addresses == ["10.0.0.9:9001"]
+            assert desk.source.problem == ""
             assert [event.level for event in desk.events] == ["warning", "info"]
+
+    run(scenario)
+
+
+def test_a_problem_that_changes_its_words_is_no_news_but_can_be_seen() -> None:
+    async def scenario() -> None:
+        async with Desk() as desk:
+            desk.names.hosts["auth.internal", "A"] = ("10.0.0.1",)
+            await desk.follow()
+            desk.names.failing.add("A")
+            await desk.clock.advance(20)
+            assert "A of auth.internal" in desk.source.problem
+            desk.names.failing.clear()
+            desk.names.failing.add("AAAA")
+            desk.names.hosts.clear()
+            await desk.clock.advance(20)
+
+            assert "AAAA of auth.internal" in desk.source.problem
+            assert len(desk.events) == 1
+
+    run(scenario)
+
+
+def test_targets_of_a_service_that_are_not_answered_for_wait_beside_each_other() -> None:
+    async def scenario() -> None:
+        async with Desk(name="_grpc._tcp.auth.internal") as desk:
+            records = [ServiceRecord(f"slow{number}.internal", 9001, 0, 1) for number in range(6)]
+            records.append(ServiceRecord("well.internal", 9001, 0, 1))
+            desk.names.srv["_grpc._tcp.auth.internal"] = tuple(records)
+            desk.names.hosts["well.internal", "A"] = ("10.0.0.1",)
+            desk.names.slow_s, desk.names.clock = 5.0, desk.clock
+            await desk.follow()
+            await desk.clock.advance(10.1)
+
+            assert desk.addresses == ["10.0.0.1:9001"]
+            assert "slow5.internal" in desk.source.problem
 
     run(scenario)
 
@@ -210,6 +253,33 @@ def test_service_records_bring_ports_weights_and_priorities() -> None:
     run(scenario)
 
 
+def test_a_target_without_addresses_stays_as_it_was_and_is_told_of() -> None:
+    async def scenario() -> None:
+        async with Desk("_grpc._tcp.auth.internal", refresh_s=60) as desk:
+            desk.names.srv["_grpc._tcp.auth.internal"] = (
+                ServiceRecord("a.internal", 9001, 0, 1),
+                ServiceRecord("b.internal", 9002, 0, 1),
+            )
+            desk.names.hosts["a.internal", "A"] = ("10.0.0.1",)
+            desk.names.hosts["b.internal", "A"] = ("10.0.0.2",)
+            await desk.follow()
+            del desk.names.hosts["b.internal", "A"]
+            await desk.clock.advance(60)
+            assert desk.addresses == ["10.0.0.1:9001", "10.0.0.2:9002"]
+            assert desk.source.problem == "b.internal has no addresses"
+            # What was answered is still asked for again when its time is over.
+            before = desk.source.looks
+            await desk.clock.advance(60)
+            assert desk.source.looks >= before + 10
+
+            desk.names.srv["_grpc._tcp.auth.internal"] = (ServiceRecord("a.internal", 9001, 0, 1),)
+            await desk.clock.advance(60)
+            assert desk.addresses == ["10.0.0.1:9001"]
+            assert desk.source.problem == ""
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -246,8 +316,11 @@ def test_a_real_server_is_asked_and_understood() -> None:
             ServiceRecord("auth.internal", 9001, 1, 5),
         )
         assert (await resolver.services("none.internal")).records == ()
+        server.aliases["moves.internal"] = ("auth.internal", 3)
+        moving = await resolver.addresses("moves.internal", "A")
+        assert (sorted(moving.records), moving.ttl_s) == (["10.0.0.1", "10.0.0.2"], 3.0)
         server.failing.add("A")
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(UpstreamUnavailable, match=rf"^A of auth\.internal: {server.address}: SERVFAIL$"):
             await resolver.addresses("auth.internal", "A")
 
     async def with_server() -> None:

@@ -30,12 +30,21 @@ def test_a_line_is_an_address_and_what_is_special_about_it() -> None:
     )
 
 
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_an_address() -> None:
+    assert read_endpoints(HERE, b"\xef\xbb\xbf10.0.0.1:9001\r\n") == (
+        EndpointSettings(address="10.0.0.1:9001"),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"", "names no endpoint"),
         (b"# nobody\n", "names no endpoint"),
         (b"nowhere\n", "endpoints:1: .*host:port"),
+        (b"caf\xc3\xa9:1\n", "endpoints:1: .*host:port"),
+        (b"::1:9001\n", "endpoints:1: .*host:port"),
+        (b"a:" + b"9" * 5000, "endpoints:1: .*host:port"),
         (b"a:1\na:1\n", "endpoints:2: a:1 is here twice"),
         (b"a:1 weight=0", "weight must be"),
         (b"a:1 zone=-b", "neither weight"),
@@ -82,6 +91,10 @@ def test_a_file_is_followed_and_a_bad_one_changes_nothing(tmp_path: Path) -> Non
         await looked(2)
         assert len(heard) == 2
         assert isinstance(events[-1], FileUnusable)
+        assert source.problem == f"{path} names no endpoint"
+        path.write_text("c:333\n")
+        await looked(2)
+        assert (source.problem, heard[-1]) == ("", ["c:333"])
         source.hurry()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

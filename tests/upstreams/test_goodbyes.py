@@ -11,10 +11,12 @@ from tests.upstreams.pool_bench import addresses
 
 from silence_gateway.core import h2_frames as h2
 from silence_gateway.core.h2_frames import ErrorCode
-from silence_gateway.errors import UpstreamUnavailable
-from silence_gateway.testing.h2_peer import OK, H2Peer, scripted_server
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError, UpstreamUnavailable
+from silence_gateway.testing.h2_peer import HEAD, OK, H2Peer, scripted_server
 from silence_gateway.upstreams.connection import GrpcConnection, connect
 from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
+from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.settings import UpstreamSettings
 
 METHOD = b"/a.B/C"
@@ -215,6 +217,83 @@ def test_a_request_goes_on_after_the_goodbye_until_it_is_whole() -> None:
             connection = await connect(address)
             assert (await connection.unary(METHOD, bytes(300_000))).message == b"well"
             await connection.wait_closed()
+
+    within_seconds(scenario())
+
+
+CANCELLED = (*HEAD, (b"grpc-status", b"1"), (b"grpc-message", b"CANCELLED"))
+
+
+def leaving(said: tuple[tuple[bytes, bytes], ...], *, dismissed: bool = True) -> Callable[[H2Peer], Any]:
+    """Serve as a server whose shutdown began before the first call reached it; later connections are well."""
+    connections = 0
+
+    async def script(peer: H2Peer) -> None:
+        nonlocal connections
+        connections += 1
+        await peer.greet()
+        stream = await peer.request()
+        if connections == 1:
+            if dismissed:
+                peer.send(h2.goaway_frame(ALL, ErrorCode.NO_ERROR, b"Server shutdown"))
+            peer.send_headers(stream, said, end_stream=True)
+        else:
+            peer.answer(stream, b"well")
+        await peer.gone()
+
+    return script
+
+
+@KINDS
+def test_a_call_that_a_leaving_server_cancels_was_not_cancelled_by_its_caller(call: Call) -> None:
+    """Servers on gRPC's C core do that to what arrives before their goodbye is heard; it may have run."""
+
+    async def scenario() -> None:
+        async with scripted_server(leaving(CANCELLED)) as address:
+            with pytest.raises(UpstreamUnavailable, match="cancelled the call because it is going") as caught:
+                await call(await connect(address))
+            assert caught.value.sent
+
+    within_seconds(scenario())
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("said", "dismissed"),
+    [
+        pytest.param(CANCELLED, False, id="a-server-that-stays"),
+        pytest.param((*CANCELLED[:-1], (b"grpc-message", b"sold out")), True, id="a-handler-with-a-reason"),
+        pytest.param((*CANCELLED, (b"reason", b"sold out")), True, id="a-handler-with-metadata"),
+    ],
+)
+def test_a_server_that_means_cancelled_is_taken_at_its_word(
+    call: Call, said: tuple[tuple[bytes, bytes], ...], dismissed: bool
+) -> None:
+    async def scenario() -> None:
+        async with scripted_server(leaving(said, dismissed=dismissed)) as address:
+            connection = await connect(address)
+            with pytest.raises(RpcError) as caught:
+                await call(connection)
+            assert caught.value.code == Code.CANCELLED
+            await connection.close()
+
+    within_seconds(scenario())
+
+
+@pytest.mark.parametrize("may_run_twice", [True, False])
+def test_a_call_that_a_leaving_server_cancels_is_made_again_if_it_may_run_twice(may_run_twice: bool) -> None:
+    async def scenario() -> None:
+        async with scripted_server(leaving(CANCELLED)) as address:
+            retry = RetrySettings(methods=frozenset({"a.B/*"}) if may_run_twice else frozenset())
+            settings = UpstreamSettings(name="shop", endpoints=addresses(address), health=None, retry=retry)
+            async with GrpcUpstream(settings) as upstream:
+                if may_run_twice:
+                    assert (await upstream.unary(METHOD, b"")).message == b"well"
+                else:
+                    with pytest.raises(UpstreamUnavailable):
+                        await upstream.unary(METHOD, b"")
+                assert upstream.statistics.retries == may_run_twice
+                assert upstream.statistics.endpoints[0].breaker == "closed"
 
     within_seconds(scenario())
 

@@ -48,7 +48,7 @@ def test_arbitrary_bytes_raise_only_what_a_call_can_end_with(pieces: list[bytes]
             b"br",
             packed(b"no"),
             RpcError,
-            "the upstream compressed with 'br'; only gzip and zstd were offered",
+            "the upstream compressed with 'br'; only gzip, deflate and zstd were offered",
         ),
         (b"", b"\x02\0\0\0\0", UpstreamProtocolError, "first byte is 2"),
     ],

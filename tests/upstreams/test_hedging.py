@@ -101,7 +101,10 @@ def test_an_error_to_repeat_after_brings_the_next_attempt_at_once() -> None:
             await settle()
 
             assert [await task for task in tasks] == [b"ok", b"ok"]
-            assert bench.pool.statistics.calls_by_code == {"OK": 2}
+            told = bench.pool.statistics
+            assert told.calls_by_code == {"OK": 2}
+            # What answers after an error has not won against anybody.
+            assert (told.retries, told.hedges, told.hedges_won) == (1, 0, 0)
 
     run(scenario)
 
@@ -193,5 +196,53 @@ def test_both_answering_in_one_tick_count_as_one_call() -> None:
             told = bench.pool.statistics
             assert sum(told.calls_by_code.values()) == 1
             assert [one.in_flight for one in told.endpoints] == [0, 0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("turns", range(20))
+def test_a_call_is_counted_once_whenever_its_caller_leaves(turns: int) -> None:
+    """Also in the turn of the loop in which an answer has come that nobody takes any more."""
+
+    async def scenario() -> None:
+        async with started(hedging(A, B)) as bench:
+            for name in (A, B):
+                bench.endpoints[name].follow(Reply(b"ok", after_s=0.15))
+            task = begin(bench)
+            await bench.clock.advance(0.14)
+            passing = asyncio.ensure_future(bench.clock.advance(0.2))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await passing
+            await settle()
+
+            told = bench.pool.statistics
+            assert told.hedges == 1
+            assert told.calls_by_code == ({"CANCELLED": 1} if task.cancelled() else {"OK": 1})
+            assert sum(told.latency_counts) == 1
+            assert [one.in_flight for one in told.endpoints] == [0, 0]
+
+    run(scenario)
+
+
+def test_two_answers_of_one_moment_are_one_call() -> None:
+    async def scenario() -> None:
+        async with started(hedging(A, B)) as bench:
+            for name in (A, B):
+                bench.endpoints[name].follow(Reply(b"ok", after_s=0.15))
+            task = begin(bench)
+            await bench.clock.advance(0.14)
+            # The clock would let everything run between one timer and the next.
+            for _, _, timer in sorted(bench.clock.timers):
+                if not timer.cancelled and timer.due_us < bench.clock.passed_us + 200_000:
+                    timer.callback()
+            await settle()
+
+            assert await task == b"ok"
+            told = bench.pool.statistics
+            assert [one.codes for one in told.endpoints] == [{"OK": 1}, {"OK": 1}]
+            assert told.calls_by_code == {"OK": 1}
+            assert sum(told.latency_counts) == 1
 
     run(scenario)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
-from silence_gateway.clock import SystemClock
+from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.http_head import CHUNKED
 from silence_gateway.errors import (
     UpstreamBroken,
@@ -21,12 +24,17 @@ from silence_gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from silence_gateway.testing.clock import FakeClock
+from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody
 from silence_gateway.upstreams.http_heads import AnswerHeads
 from silence_gateway.upstreams.http_link import HttpLink, LinkSettings
+from silence_gateway.upstreams.http_upstream import HttpUpstream
+from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n"
 BOUNDS = LinkSettings(max_sockets=2, idle_timeout_s=5.0, connect_timeout_s=1.0)
 
 
@@ -79,12 +87,17 @@ class World:
             self.open -= 1
             self.ended.set()
 
-    def make(self, address: str, settings: LinkSettings = BOUNDS) -> HttpLink:
+    def make(self, address: str, settings: LinkSettings = BOUNDS, clock: Clock | None = None) -> HttpLink:
         def on_capacity() -> None:
             self.room += 1
 
         return HttpLink(
-            address, settings, AnswerHeads(), SystemClock(), on_lost=self.lost.append, on_capacity=on_capacity
+            address,
+            settings,
+            AnswerHeads(),
+            clock or SystemClock(),
+            on_lost=self.lost.append,
+            on_capacity=on_capacity,
         )
 
 
@@ -224,6 +237,86 @@ def test_a_request_that_meets_a_closed_socket_is_sent_again_only_if_it_may_run_t
     asyncio.run(main())
 
 
+def test_a_request_that_its_server_has_thought_about_is_not_sent_again_for_nothing() -> None:
+    """Whether it is made again is then for the rules of retries to say, and their budget to pay."""
+    asked, died = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(OK)
+        await head(reader)
+        asked.set()
+        await died.wait()
+
+    async def main() -> None:
+        here, clock = World(talk), FakeClock()
+        server = await asyncio.start_server(here.serve, "127.0.0.1", 0)
+        link = here.make(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", clock=clock)
+        await link.exchange(get(), 60.0)
+        call = asyncio.ensure_future(link.exchange(get(repeatable=True), 60.0))
+        await asked.wait()
+        await clock.advance(0.2)
+        died.set()
+        with pytest.raises(UpstreamBroken, match="without an answer") as caught:
+            await call
+        server.close()
+
+        assert type(caught.value) is UpstreamBroken
+        assert here.connections == 1
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_sent_again_is_not_sent_to_a_server_that_has_hung_up() -> None:
+    ends: list[asyncio.StreamWriter] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(writer)
+        await always(OK)(reader, writer)
+
+    async def main() -> None:
+        async with world(talk) as here:
+            await here.link.exchange(get(method="POST"), 1.0)
+            await here.link.exchange(get(method="POST"), 1.0)
+            assert here.connections == 1, "a free socket is used again"
+
+            # Not a turn of the event loop passes between the end and the next request.
+            ends[0].get_extra_info("socket").shutdown(socket.SHUT_WR)
+            assert (await here.link.exchange(get(method="POST"), 1.0)).whole() == b"ok"
+            assert here.connections == 2
+
+    asyncio.run(main())
+
+
+def test_a_server_that_closes_new_connections_at_once_has_not_had_the_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        create = loop.create_connection
+
+        async def late(*args: Any, **more: Any) -> Any:
+            made = await create(*args, **more)
+            await until(lambda: made[1].gone)
+            return made
+
+        here = World(talk)
+        server = await asyncio.start_server(here.serve, "127.0.0.1", 0)
+        link = here.make(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setattr(loop, "create_connection", late)
+        with pytest.raises(UpstreamUnavailable, match="closed a new connection at once") as caught:
+            await link.exchange(get(method="POST"), 1.0)
+        server.close()
+
+        assert not caught.value.sent
+        assert (link.sockets, len(here.lost)) == (0, 1)
+
+    asyncio.run(main())
+
+
 def test_an_endpoint_that_cannot_be_dialled_is_lost_and_the_call_never_left() -> None:
     async def main() -> None:
         here = World(always(OK))
@@ -302,6 +395,31 @@ def test_free_sockets_are_closed_when_their_time_is_over() -> None:
             await until(lambda: here.link.sockets == 0)
             assert here.link.accepting
 
+            await here.link.exchange(get(), 1.0)
+            assert here.link.opened == here.connections == 2
+
+    asyncio.run(main())
+
+
+def test_statistics_tell_every_socket_that_was_ever_opened() -> None:
+    ended: list[bool] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await always(OK)(reader, writer)
+        writer.close()
+        ended.append(True)
+
+    async def main() -> None:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        settings = UpstreamSettings(name="web", endpoints=(EndpointSettings(address=address),), health=None)
+        async with server, HttpUpstream(settings) as upstream:
+            await asyncio.gather(*(upstream.exchange(get()) for _ in range(3)))
+            (told,) = upstream.statistics.endpoints
+            assert told.connections == told.connects == 3
+        await until(lambda: len(ended) == 3)
+
     asyncio.run(main())
 
 
@@ -339,18 +457,58 @@ def test_closing_fails_what_is_in_flight_and_dials_no_more() -> None:
     asyncio.run(main())
 
 
-def test_cancelling_at_any_turn_of_the_loop_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize(
+    "loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+@pytest.mark.parametrize("answer", [OK, ENDLESS], ids=["whole", "endless"])
+def test_cancelling_at_any_turn_of_the_loop_leaves_nothing_behind(
+    answer: bytes, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     async def main() -> None:
-        async with world(always(OK)) as here:
-            for turns in range(12):
-                call = asyncio.ensure_future(here.link.exchange(get(), 1.0))
+        async with world(always(answer)) as here:
+            for turns in range(24):
+                call = asyncio.ensure_future(here.link.exchange(get(), 0.9))
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 call.cancel()
-                await asyncio.gather(call, return_exceptions=True)
+                (came,) = await asyncio.gather(call, return_exceptions=True)
+                if isinstance(came, HttpAnswer):
+                    came.close()
                 assert here.link.open_streams == 0
                 # The next one never gets what belongs to the one before.
-                assert (await here.link.exchange(get(repeatable=True), 1.0)).whole() == b"ok"
+                following = await here.link.exchange(get(repeatable=True), 0.9)
+                assert await anext(following) in {b"ok", b"begun"}
+                following.close()
+            await here.link.close()
+            await until(lambda: here.link.sockets == 0)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_connection_that_stands_as_its_caller_leaves_is_kept_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with world(always(ENDLESS)) as here:
+            first = await here.link.exchange(get(), 0.5)
+            loop = asyncio.get_running_loop()
+            create = loop.create_connection
+
+            async def leaving(*args: Any, **more: Any) -> Any:
+                made = await create(*args, **more)
+                # After the dialling has ended, and before whoever waits for it has heard so.
+                loop.call_soon(call.cancel)
+                return made
+
+            monkeypatch.setattr(loop, "create_connection", leaving)
+            call = asyncio.ensure_future(here.link.exchange(get(), 0.5))
+            await asyncio.gather(call, return_exceptions=True)
+            assert call.cancelled()
+            (await here.link.exchange(get(), 0.5)).close()
+            assert here.connections == 2
+            first.close()
+            await until(lambda: here.link.sockets == 0)
 
     asyncio.run(main())
 

@@ -185,6 +185,41 @@ def test_a_call_may_be_answered_or_refused_without_being_made(yard: Yard) -> Non
     yard.run(scenario, Answering())
 
 
+class Falling(Interceptor):
+    """Answers for a call that it has let proceed, without its answer."""
+
+    def __init__(self, how: str, answer: Any) -> None:
+        self.how = how
+        self.answer = answer
+
+    async def unary_unary(self, call: OutgoingCall, proceed: ProceedUnary) -> Any:
+        proceeding = proceed(call)
+        if self.how == "cancels it":
+            proceeding.cancel()
+        if self.how == "gives up waiting":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(proceeding, 0.02)
+        return self.answer
+
+    stream_unary = unary_unary
+
+
+@pytest.mark.parametrize("deep", [1, 2])
+@pytest.mark.parametrize("how", ["does not wait", "cancels it", "gives up waiting"])
+def test_a_call_may_be_answered_although_it_was_made(yard: Yard, how: str, deep: int) -> None:
+    own = yard.text("own")
+
+    async def scenario(stub: Any) -> None:
+        for call in (stub.Hang(yard.text("x")), stub.Join()):
+            assert (await call).text == "own"
+            assert await call.code() is Code.OK
+            assert await call.trailing_metadata() == ()
+            assert await call.initial_metadata() in ((), (("x-early", "yes"),))  # as far as it had come
+        yard.server.service.release.set()
+
+    yard.run(scenario, *[Falling(how, own) for _ in range(deep)])
+
+
 class Impatient(Interceptor):
     """Gives every call a fifth of a second."""
 
@@ -252,7 +287,7 @@ class OnlyStreams(Interceptor):
 
 def test_kinds_that_no_interceptor_speaks_of_go_straight(yard: Yard) -> None:
     async def scenario(stub: Any) -> None:
-        assert type(stub.Unary(yard.text())).__name__ == "UnaryAnswer"
+        assert type(stub.Unary(yard.text())).__name__ == "CarriedUnary"
         assert [each.count async for each in stub.Split(yard.text(count=3))] == [1, 2]
 
     yard.run(scenario, OnlyStreams())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from silence_gateway.core.status import Code
@@ -73,6 +73,16 @@ steps = st.lists(
 )
 
 
+# One that is doubted gets no calls while others are well: it must not fall asleep before it is asked again.
+@example(
+    trace=[("10.0.0.2:1", "checks are silent"), *[("calls", 1)] * 3, ("time", 0.05), ("calls", 1)],
+    seed=0,
+    balancer="least_request",
+    least=0,
+    idle_s=2.0,
+    age_s=None,
+    checked=True,
+)
 @settings(max_examples=80, deadline=None)
 @given(
     trace=steps,

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests.upstreams.pool_bench import METHOD, A, B, Bench, C, run, settings_of, started
 
+from silence_gateway.core.breaker import State
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError
+from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
 from silence_gateway.upstreams.balancing_settings import BalancingSettings
@@ -350,6 +352,37 @@ def test_a_subset_connects_to_no_more_than_it_was_told_and_follows_the_fleet() -
                 bench.pool.add_endpoint(EndpointSettings(address=next(iter(set(FLEET) - used))))
             with pytest.raises(KeyError):
                 bench.pool.remove_endpoint("10.9.9.9:1")
+
+    run(scenario)
+
+
+def test_what_an_operator_says_of_an_endpoint_that_only_others_use_reaches_them() -> None:
+    async def scenario() -> None:
+        hub = MemoryHub()
+        async with (
+            started(tuned(*FLEET, subset=4, instance="gw-1"), board=MemoryStore(hub).board) as one,
+            started(tuned(*FLEET, subset=4, instance="gw-2"), board=MemoryStore(hub).board) as other,
+        ):
+            used = [{each.address for each in bench.pool.statistics.endpoints} for bench in (one, other)]
+            theirs = min(used[1] - used[0])
+            assert await one.pool.drain_everywhere(theirs)
+            await one.pool.hold_breaker(theirs, State.HELD_OPEN, "moving house", 60)
+            await settle()
+            assert not other.standing(theirs).active
+            assert other.standing(theirs).hold_reason == "moving house"
+            assert await one.pool.drain_everywhere(theirs, drained=False)
+            await one.pool.hold_breaker(theirs, State.CLOSED, "", 60)
+            await settle()
+            assert other.standing(theirs).active
+            assert other.standing(theirs).breaker == "closed"
+            for unknown in (
+                one.pool.drain_everywhere("10.9.9.9:1"),
+                other.pool.drain_everywhere("10.9.9.9:1"),
+            ):
+                with pytest.raises(KeyError):
+                    await unknown
+            with pytest.raises(KeyError):
+                await one.pool.hold_breaker("10.9.9.9:1", State.HELD_OPEN, "", 60)
 
     run(scenario)
 

@@ -266,7 +266,7 @@ def test_answers_that_come_too_late_open_the_breaker() -> None:
 def test_an_operator_opens_a_breaker_for_a_while() -> None:
     async def scenario() -> None:
         async with started(settings_of(A)) as bench:
-            bench.pool.hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            await bench.pool.hold_breaker(A, State.HELD_OPEN, "moving house", 60)
             with pytest.raises(UpstreamUnavailable, match="held open by an operator"):
                 await bench.call()
 
@@ -282,8 +282,8 @@ def test_an_operator_opens_a_breaker_for_a_while() -> None:
 def test_a_held_breaker_can_be_held_anew_and_the_old_end_no_longer_counts() -> None:
     async def scenario() -> None:
         async with started(settings_of(A)) as bench:
-            bench.pool.hold_breaker(A, State.HELD_OPEN, "first", 10)
-            bench.pool.hold_breaker(A, State.HELD_OPEN, "second", 30)
+            await bench.pool.hold_breaker(A, State.HELD_OPEN, "first", 10)
+            await bench.pool.hold_breaker(A, State.HELD_OPEN, "second", 30)
             await bench.clock.advance(20)
 
             assert bench.standing(A).breaker == "held_open"

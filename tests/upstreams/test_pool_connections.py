@@ -74,6 +74,26 @@ def test_waiting_calls_fail_as_soon_as_hope_is_gone() -> None:
     run(scenario)
 
 
+def test_an_attempt_more_that_fails_has_nobody_look_at_all_endpoints_again() -> None:
+    async def scenario() -> None:
+        bench = Bench(settings_of(A, B, health=None))
+        bench.endpoints[A].refuse()
+        await bench.pool.start()
+        await settle()
+        dials, looked_again = bench.endpoints[A].dials, bench.pool.connectivity_changed()
+        await bench.clock.advance(30)
+
+        assert bench.endpoints[A].dials > dials + 3
+        assert not looked_again.done()
+
+        bench.endpoints[A].accept()
+        await bench.clock.advance(10)
+        assert looked_again.done()
+        await bench.pool.stop()
+
+    run(scenario)
+
+
 def test_a_goodbye_of_the_only_connection_is_outlived_by_a_new_one() -> None:
     async def scenario() -> None:
         async with started(settings_of(A)) as bench:
@@ -219,7 +239,7 @@ def test_the_line_is_bounded() -> None:
             calls = [bench.begin() for _ in range(3)]
             await settle()
 
-            with pytest.raises(UpstreamUnavailable, match="2 calls wait already"):
+            with pytest.raises(UpstreamUnavailable, match="2 calls wait for one already"):
                 await bench.call()
 
             await bench.clock.advance(3)

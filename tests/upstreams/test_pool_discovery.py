@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.upstreams.pool_bench import A, B, Bench, C, addresses, run, settings_of, started
 
+from silence_gateway.core.endpoints import Eligible, Spread, Standing, eligible
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Reply
 from silence_gateway.upstreams.discovery import Joined, Use
 from silence_gateway.upstreams.settings import MAX_ENDPOINTS, EndpointSettings, HealthSettings
+from silence_gateway.watch.engines import upstream_families
 
 
 class TestSource:
@@ -23,6 +26,7 @@ class TestSource:
     __test__ = False
 
     def __init__(self, *first: str) -> None:
+        self.problem = ""
         self.first = first
         self.use: Use | None = None
         self.hurries = 0
@@ -42,6 +46,24 @@ class TestSource:
 
 def served(bench: Bench) -> list[str]:
     return sorted(one.address for one in bench.pool.statistics.endpoints)
+
+
+def test_what_keeps_a_source_from_telling_is_told_with_the_statistics() -> None:
+    async def scenario() -> None:
+        lost, well = TestSource(B), TestSource(C)
+        async with started(settings_of(A), sources=[lost, well]) as bench:
+            assert not bench.pool.statistics.discovery
+            lost.problem = "no such name"
+
+            assert bench.pool.statistics.discovery == ("no such name",)
+            (family,) = [
+                one
+                for one in upstream_families([bench.pool.statistics])
+                if one.name == "silence_upstream_discovery_failing"
+            ]
+            assert [sample.value for sample in family.samples] == [1]
+
+    asyncio.run(scenario())
 
 
 def test_what_a_source_says_joins_what_is_written() -> None:
@@ -82,6 +104,7 @@ def test_who_is_gone_finishes_and_gets_nothing_new() -> None:
             source.say(B)
             await settle()
             assert served(bench) == [A, B]
+            assert [bench.standing(name).removed for name in (A, B)] == [True, False]
             assert [await bench.call() for _ in range(4)] == [b"ok"] * 4
             await bench.clock.advance(6)
 
@@ -178,6 +201,60 @@ def test_no_upstream_has_more_endpoints_than_it_can_look_at() -> None:
 
     assert heard == [MAX_ENDPOINTS]
     assert joined.left_out == 5
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_of_too_many_the_ones_that_are_here_stay_in_whatever_order_they_are_told(seed: int) -> None:
+    rng = Random(seed)
+    many = [EndpointSettings(address=f"h{number}:1") for number in range(MAX_ENDPOINTS + 50)]
+    written = EndpointSettings(address="written:1")
+    heard: list[set[str]] = []
+    joined = Joined((written,), lambda found: heard.append({one.address for one in found}))
+    for _ in range(3):
+        joined.hear(0, rng.sample(many, len(many)))
+    assert heard[0] == heard[1] == heard[2]
+    assert written.address in heard[0]
+    assert joined.problems(()) == ("51 endpoints are left out: an upstream has 1000 at most",)
+
+    gone = rng.choice(sorted(heard[0] - {written.address}))
+    joined.hear(0, [one for one in many if one.address != gone])
+    assert len(heard[0] - heard[3]) == len(heard[3] - heard[0]) == 1
+    joined.hear(0, many[:3])
+    assert joined.problems(()) == ()
+
+
+def test_many_that_come_break_or_leave_together_are_looked_at_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look goes through all of them, so that one for each would stop the gateway for seconds."""
+    looks: list[int] = []
+
+    def counted(standings: Sequence[Standing], spread: Spread) -> Eligible:
+        looks.append(len(standings))
+        return eligible(standings, spread)
+
+    monkeypatch.setattr("silence_gateway.upstreams.places.eligible", counted)
+    names = [f"10.1.{number}.1:1" for number in range(100)]
+
+    async def scenario() -> None:
+        async with started(settings_of(*names)) as bench:
+            assert {one.state for one in bench.pool.statistics.endpoints} == {"ready"}
+            assert len(looks) < 20
+            looks.clear()
+            for name in names:
+                bench.endpoints[name].die()
+            await settle()
+            assert {one.state for one in bench.pool.statistics.endpoints} == {"waiting"}
+            assert len(looks) < 20
+            looks.clear()
+            bench.pool.set_endpoints(addresses(A))
+            await settle()
+            assert served(bench) == [A]
+            assert await bench.call() == b"ok"
+            assert len(looks) < 20
+
+    run(scenario)
 
 
 def test_a_drain_is_the_fleets_and_outlives_the_endpoint() -> None:

@@ -374,7 +374,7 @@ def test_failures_too_few_for_any_instance_open_the_breaker_for_all() -> None:
 def test_what_one_operator_says_about_a_breaker_holds_everywhere_and_for_newcomers() -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A)) as fleet:
-            fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            await fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
             await fleet.clock.advance(0.1)
             assert [fleet.standing(index).breaker for index in (0, 1)] == ["held_open"] * 2
             late = GrpcUpstream(
@@ -388,10 +388,47 @@ def test_what_one_operator_says_about_a_breaker_holds_everywhere_and_for_newcome
             assert late.statistics.endpoints[0].hold_reason == "moving house"
             await late.stop(drain_s=0)
 
-            fleet.pools[1].hold_breaker(A, State.CLOSED, "", 60)
+            await fleet.pools[1].hold_breaker(A, State.CLOSED, "", 60)
             await fleet.clock.advance(0.1)
 
             assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed"] * 2
+
+    run(scenario)
+
+
+class WrongClock:
+    """Goes as *clock* does, but says another time of day."""
+
+    def __init__(self, clock: FakeClock, ahead_s: int) -> None:
+        self.ahead_us = ahead_s * 1_000_000
+        self.clock = clock
+        self.monotonic_s, self.call_later, self.sleep = clock.monotonic_s, clock.call_later, clock.sleep
+
+    def now_us(self) -> int:
+        return self.clock.now_us() + self.ahead_us
+
+
+@pytest.mark.parametrize("ahead_s", [-600, 600])
+def test_a_hold_lasts_as_long_as_it_was_said_though_clocks_differ_by_minutes(ahead_s: int) -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A)) as fleet:
+            wrong = GrpcUpstream(
+                shop(A),
+                clock=WrongClock(fleet.clock, ahead_s),
+                rng=Random(9),
+                connector=fleet.endpoints[0].connect,
+                board=MemoryStore(fleet.hub, instance_id="wrong").board,
+            )
+            await wrong.start()
+            pools = [wrong, *fleet.pools]
+            for teller in (wrong, fleet.pools[0]):
+                await teller.hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+                await fleet.clock.advance(59)
+                assert [pool.statistics.endpoints[0].breaker for pool in pools] == ["held_open"] * 3
+
+                await fleet.clock.advance(2)
+                assert [pool.statistics.endpoints[0].breaker for pool in pools] == ["closed"] * 3
+            await wrong.stop(drain_s=0)
 
     run(scenario)
 

@@ -123,6 +123,7 @@ def test_callers_who_leave_give_their_places_back() -> None:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+            assert bench.pool.statistics.calls_by_code == {"CANCELLED": 9}, "those in the line as well"
 
             bench.endpoints[A].follow(Reply(b"ok"))
             assert await asyncio.gather(*[bench.begin() for _ in range(4)]) == [b"ok"] * 4
@@ -147,6 +148,8 @@ def test_in_a_burst_a_call_waits_up_to_the_interval_and_is_shed_then() -> None:
             ) as told:
                 await waits
             assert not told.value.sent
+            assert told.value.overloaded
+            assert told.value.retry_after_s == 0.1
             assert bench.pool.statistics.shed == {"low": 0, "normal": 1, "high": 0}
             busy.cancel()
             await settle()
@@ -217,7 +220,7 @@ def test_a_full_line_makes_room_for_the_more_important_by_those_who_came_last() 
             await settle()
 
             assert "call of low importance was shed" in await outcome(late)
-            assert "2 calls wait already" in await outcome(refused)
+            assert "there is no place, and 2 calls wait for one already" in await outcome(refused)
             await bench.clock.advance(0.1)
             assert [await outcome(call) for call in (busy, early, high)] == ["ok", "ok", "ok"]
 

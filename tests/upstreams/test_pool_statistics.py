@@ -230,7 +230,7 @@ def test_a_breaker_remembers_its_moves_and_only_so_many() -> None:
 def test_a_held_breaker_says_who_was_told() -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A)) as fleet:
-            fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
+            await fleet.pools[0].hold_breaker(A, State.HELD_OPEN, "moving house", 60)
             await settle()
 
             told = [fleet.standing(index).breaker_moves[-1] for index in (0, 1)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from tests.upstreams.replicas import (
     COUNT,
+    SAY,
     SLOW,
     Load,
     Replica,
@@ -20,11 +24,11 @@ from tests.upstreams.replicas import (
     until,
 )
 
+from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.events import BreakerMoved, EndpointDown, EndpointUp
-from silence_gateway.upstreams.settings import (
-    BreakerSettings,
-)
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
+from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
 
 pytestmark = pytest.mark.system
 
@@ -106,9 +110,36 @@ def test_an_orderly_goodbye_loses_nothing_that_we_could_save(replicas: Callable[
             await load.served(200)
             await load.stop()
 
-            # grpcio itself may cancel a call that it reads between deciding to stop and saying goodbye.
-            assert all(isinstance(error, RpcError) for _, error in load.errors)
+            # grpcio itself may cancel a call that it reads between deciding to stop and saying goodbye, and
+            # rarely says so first. Such a call may have run, so it is made again only where that is allowed.
+            for _, error in load.errors:
+                if isinstance(error, RpcError):
+                    assert (error.code, error.details) == (Code.CANCELLED, "CANCELLED")
+                else:
+                    assert isinstance(error, UpstreamUnavailable)
+                    assert error.sent
             assert len(load.errors) <= len(load.tasks)
+
+    run(scenario)
+
+
+def test_a_burst_at_a_server_with_a_cap_on_streams_fails_nothing() -> None:
+    """grpcio servers turn calls away although the cap is kept: they count calls a moment longer."""
+
+    async def scenario() -> None:
+        server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_concurrent_streams", 8)])
+        say = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Say": say}),))
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        try:
+            settings = UpstreamSettings(name="capped", endpoints=(EndpointSettings(address=address),))
+            async with GrpcUpstream(settings) as pool:
+                replies = await asyncio.gather(*(pool.unary(SAY, b"%d" % number) for number in range(1000)))
+                assert [reply.message for reply in replies] == [b"%d" % number for number in range(1000)]
+                print(f"offered again: {pool.statistics.failovers}")
+        finally:
+            server.stop(None).wait()
 
     run(scenario)
 

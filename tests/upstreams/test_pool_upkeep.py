@@ -250,7 +250,7 @@ def test_who_is_unwell_does_not_rest() -> None:
         breaker = BreakerSettings(consecutive=3, cool_down_s=90)
         async with started(settings_of(A, pool=RESTING, breaker=breaker)) as bench:
             await bench.clock.advance(62)
-            bench.pool.hold_breaker(A, State.HELD_OPEN, "for the test", 30)
+            await bench.pool.hold_breaker(A, State.HELD_OPEN, "for the test", 30)
             await bench.clock.advance(2)
             assert bench.standing(A).link == "connected"
             await bench.clock.advance(100)

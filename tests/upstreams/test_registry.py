@@ -84,6 +84,14 @@ def test_who_registers_is_known_and_who_leaves_is_not() -> None:
     run(scenario)
 
 
+def test_a_registry_without_anybody_says_so() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            assert here.source.problem == "registry auth: nobody has registered"
+
+    run(scenario)
+
+
 def test_one_that_dies_is_forgotten_when_its_time_is_over() -> None:
     async def scenario() -> None:
         async with town() as here, here.service("10.0.0.1:1"):
@@ -112,9 +120,13 @@ def test_the_last_ones_are_never_forgotten_for_their_silence() -> None:
             await here.clock.advance(300)
 
             assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            assert (
+                here.source.problem == "registry auth: every registration has run out; the last ones are kept"
+            )
             async with here.service("10.0.0.3:1"):
                 await here.clock.advance(2)
                 assert here.known == ["10.0.0.3:1"]
+                assert here.source.problem == ""
 
     run(scenario)
 
@@ -129,6 +141,7 @@ def test_while_the_store_is_away_nobody_is_forgotten_and_afterwards_only_who_is_
             await died(leaving)
             await here.clock.advance(120)
             assert here.known == ["10.0.0.1:1", "10.0.0.2:1"]
+            assert here.source.problem == "registry auth: the store does not answer"
             assert staying.unsent > 1
             assert [event.level for event in here.events] == ["warning"]
             here.hub.come_back()
@@ -203,6 +216,51 @@ def test_a_checked_service_is_registered_once_it_is_well_and_not_while_it_is_not
             await here.clock.advance(1)
             assert here.known == ["10.0.0.1:1"]
             await here.clock.advance(60)
+            assert here.known == ["10.0.0.1:1"]
+
+    run(scenario)
+
+
+def test_a_service_that_starts_is_looked_at_every_second() -> None:
+    async def scenario() -> None:
+        wrong = "not up yet"
+
+        async def check() -> str:
+            return wrong
+
+        async with town() as here, here.service("10.0.0.1:1", check=check, check_every_s=60):
+            await here.clock.advance(3.5)
+            wrong = ""
+            await here.clock.advance(1)
+
+            assert here.known == ["10.0.0.1:1"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["raises", "hangs"])
+def test_a_check_that_raises_or_comes_to_no_end_says_that_the_service_is_not_well(how: str) -> None:
+    async def scenario() -> None:
+        well = True
+
+        async def check() -> str:
+            if not well and how == "raises":
+                raise ConnectionError("database is away")
+            if not well:
+                await asyncio.get_running_loop().create_future()
+            return ""
+
+        async with town() as here, here.service("10.0.0.1:1", check=check, check_every_s=2):
+            await settle()
+            assert here.known == ["10.0.0.1:1"]
+            well = False
+            await here.clock.advance(15)
+            assert here.known == []
+            said = "database is away" if how == "raises" else "no answer within 2 s"
+            assert said in str(here.events[-1])
+
+            well = True
+            await here.clock.advance(10)
             assert here.known == ["10.0.0.1:1"]
 
     run(scenario)

@@ -13,10 +13,13 @@ from tests.upstreams.test_repeating import asked, ended
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamTimeout
 from silence_gateway.testing.clock import settle
+from silence_gateway.testing.h2_peer import HEAD, OK, H2Peer, scripted_server
 from silence_gateway.testing.scripted_upstream import Broken, Failure, Reply, Silence
+from silence_gateway.upstreams.channel import Channel
 from silence_gateway.upstreams.contracts import CallStream
+from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.retry_settings import RetrySettings
-from silence_gateway.upstreams.settings import BreakerSettings, UpstreamSettings
+from silence_gateway.upstreams.settings import BreakerSettings, EndpointSettings, UpstreamSettings
 
 CALM = BreakerSettings(consecutive=1000, min_calls=1000)
 
@@ -292,3 +295,39 @@ def test_what_was_shown_as_headers_ends_repeating_for_who_reads_too() -> None:
             assert asked(bench, A) == [1]
 
     run(scenario)
+
+
+@pytest.mark.parametrize("order", ["read first", "metadata first", "end first"])
+def test_a_status_without_headers_is_made_again_whoever_waits_and_the_next_ones_headers_are_told(
+    order: str,
+) -> None:
+    """Asking for headers commits to an attempt that has some, and not to one that failed without."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet()
+        peer.send_headers(await peer.request(), [*HEAD, (b"grpc-status", b"14")], end_stream=True)
+        stream = await peer.request()
+        peer.send_headers(stream, [*HEAD, (b"x-head", b"second")])
+        peer.send_message(stream, b"well")
+        peer.send_headers(stream, [*OK, (b"x-end", b"second")], end_stream=True)
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with scripted_server(script) as address:
+            settings = UpstreamSettings(
+                name="shop",
+                endpoints=(EndpointSettings(address=address),),
+                health=None,
+                retry=RetrySettings(methods=frozenset({"a.B/C"})),
+            )
+            async with GrpcUpstream(settings) as upstream:
+                call = Channel(upstream).unary_stream("/a.B/C")(b"?", timeout=5)
+                asks = [call.read, call.initial_metadata, call.trailing_metadata]
+                first = ["read first", "metadata first", "end first"].index(order)
+                asks = asks[first:] + asks[:first]
+                answers = [await each for each in [asyncio.create_task(ask()) for ask in asks]]
+                message, head, end = answers[3 - first :] + answers[: 3 - first]
+                assert (message, head, end) == (b"well", (("x-head", "second"),), (("x-end", "second"),))
+                assert upstream.statistics.retries == 1
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

@@ -255,6 +255,21 @@ def test_who_says_nothing_is_repeated_if_the_method_may_be(methods: set[str], ti
     run(scenario)
 
 
+def test_who_says_that_it_may_not_is_not_repeated_whatever_the_method() -> None:
+    async def scenario() -> None:
+        async with started(retried(A, methods=frozenset({"shop.Orders/*"}))) as bench:
+            bench.endpoints[A].follow(DOWN)
+            with pytest.raises(RpcError):
+                await bench.pool.once.unary(METHOD, b"?")
+            with pytest.raises(RpcError):
+                await anext(aiter(bench.pool.once.stream(METHOD, b"?")))
+
+            assert asked(bench, A) == [2]
+            assert bench.pool.statistics.calls_by_code == {"UNAVAILABLE": 2}
+
+    run(scenario)
+
+
 def test_a_stream_is_made_again_until_something_has_come_back() -> None:
     async def scenario() -> None:
         async with started(retried(A, wait_s=0.01)) as bench:

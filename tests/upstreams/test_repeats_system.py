@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
@@ -52,19 +52,35 @@ class Told:
 
     def __init__(self, behave: Callable[[int, Any], bytes]) -> None:
         self.calls = 0
+        self.previous: list[list[str]] = []
         self.left = threading.Event()
         self.release = threading.Event()
         self._behave = behave
         self._server = grpc.server(ThreadPoolExecutor(8))
-        handlers = {"Say": grpc.unary_unary_rpc_method_handler(self._say)}
+        handlers = {
+            "Say": grpc.unary_unary_rpc_method_handler(self._say),
+            "Gather": grpc.stream_unary_rpc_method_handler(self._gather),
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
     def _say(self, _request: bytes, context: Any) -> bytes:
-        self.calls += 1
+        self._count(context)
         context.add_callback(self.left.set)
         return self._behave(self.calls, context)
+
+    def _gather(self, requests: Iterator[bytes], context: Any) -> bytes:
+        self._count(context)
+        first = next(requests)
+        self._behave(self.calls, context)
+        return first + b"".join(requests)
+
+    def _count(self, context: Any) -> None:
+        self.calls += 1
+        self.previous.append(
+            [value for name, value in context.invocation_metadata() if name == "grpc-previous-rpc-attempts"]
+        )
 
     def stop(self) -> None:
         self.release.set()
@@ -129,6 +145,46 @@ def test_a_real_servers_never_is_never() -> None:
         assert servers[0].calls == 1
 
 
+def test_a_real_server_is_told_how_often_the_call_was_made_before() -> None:
+    async def scenario(servers: list[Told]) -> None:
+        async with running(at(servers, wait_s=0.001)) as watched:
+            assert (await watched.pool.unary(SAY, b"?")).message == b"ok"
+
+            async def requests() -> AsyncIterator[bytes]:
+                yield b"1"
+
+            servers[0].calls = 0
+            stream = watched.pool.stream(b"/test.Echo/Gather", requests())
+            assert [message async for message in stream] == [b"1"]
+            assert servers[0].previous == [[], ["1"], ["2"]] * 2
+
+    with told(unavailable(2)) as servers:
+        run(lambda: scenario(servers))
+
+
+def test_a_stream_of_requests_is_sent_again_while_its_caller_has_yet_to_give_the_next_one() -> None:
+    async def scenario(servers: list[Told]) -> None:
+        asked = 0
+
+        async def requests() -> AsyncIterator[bytes]:
+            nonlocal asked
+            for message in (b"1", b"2", b"3"):
+                asked += 1
+                yield message
+                if message == b"1":
+                    # The first two attempts end here, in the middle of asking for the next message.
+                    await until(lambda: servers[0].calls == 3)
+
+        async with running(at(servers)) as watched:
+            stream = watched.pool.stream(b"/test.Echo/Gather", requests())
+            assert [message async for message in stream] == [b"123"]
+            assert asked == 3
+            assert servers[0].calls == 3
+
+    with told(unavailable(2)) as servers:
+        run(lambda: scenario(servers))
+
+
 def test_the_loser_of_a_hedge_is_cancelled_at_its_server() -> None:
     def hang(_call: int, context: Any) -> bytes:
         # As long as the client is there: grpcio tells the handler nothing, only its callback.
@@ -145,6 +201,9 @@ def test_the_loser_of_a_hedge_is_cancelled_at_its_server() -> None:
             assert watched.pool.statistics.hedges_won == servers[0].calls > 0
             assert time.monotonic() - began_s < 3
             await until(servers[0].left.is_set, limit_s=2)
+            said = [value for server in servers for value in server.previous]
+            assert said.count(["1"]) == watched.pool.statistics.hedges
+            assert said.count([]) == 8
 
     with told(hang, lambda _call, _context: b"ok") as servers:
         run(lambda: scenario(servers))
@@ -168,10 +227,18 @@ def test_killing_one_of_three_under_load_fails_no_call_that_may_run_twice(
     run(scenario)
 
 
-def test_a_goodbye_under_load_fails_nothing_at_all(replicas: Callable[..., list[Replica]]) -> None:
+def test_a_goodbye_under_load_fails_no_call_that_may_run_twice(
+    replicas: Callable[..., list[Replica]],
+) -> None:
+    """
+    Others can fail: grpcio cancels what reaches it after its shutdown began and before its goodbye is heard.
+
+    On an idle machine that is no time at all, on a busy one it is several calls.
+    """
+
     async def scenario() -> None:
         three = replicas(3)
-        async with running(settings_for(three)) as watched:
+        async with running(settings_for(three, retry=RetrySettings(methods=ECHO))) as watched:
             load = Load(watched, callers=12, method=SLOW)
             await load.served(60)
             three[0].tell("bye")

@@ -6,25 +6,25 @@ import asyncio
 
 from tests.upstreams.pool_bench import run
 
-from silence_gateway.core.retry_budget import BudgetPolicy
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.upstreams.retry_budget import RetryBudget
+from silence_gateway.upstreams.retry_settings import RetrySettings
+from silence_gateway.upstreams.settings import UpstreamSettings
 
-FREE = BudgetPolicy(share=0, free=10)
+FREE = UpstreamSettings(name="shop", retry=RetrySettings(budget=0, budget_free_per_s=1))
+"""Ten repeats within the ten seconds that a budget looks back."""
 
 
 class Fleet:
     """Some instances on one board; their calls cost nothing, so only free repeats count."""
 
-    def __init__(self, instances: int, policy: BudgetPolicy = FREE) -> None:
+    def __init__(self, instances: int, settings: UpstreamSettings = FREE) -> None:
         self.clock = FakeClock()
         hub = MemoryHub(self.clock)
         self.stores = [MemoryStore(hub) for _ in range(instances)]
         self.budgets = [
-            RetryBudget(
-                policy, upstream="shop", ticks=10, calls=lambda: 0, board=store.board, instance=str(number)
-            )
+            RetryBudget(settings, calls=lambda: 0, board=store.board, instance=str(number))
             for number, store in enumerate(self.stores)
         ]
         for budget in self.budgets:
@@ -32,8 +32,7 @@ class Fleet:
 
     def spend(self, number: int, wanted: int) -> int:
         spent = 0
-        while spent < wanted and self.budgets[number].affordable():
-            self.budgets[number].repeats += 1
+        while spent < wanted and self.budgets[number].spend():
             spent += 1
         return spent
 
@@ -98,11 +97,10 @@ def test_what_is_no_count_is_refused_and_counted() -> None:
 
 def test_without_a_board_each_has_its_own() -> None:
     async def scenario() -> None:
-        budget = RetryBudget(FREE, upstream="shop", ticks=10, calls=lambda: 0)
+        budget = RetryBudget(FREE, calls=lambda: 0)
         budget.join()
-        for _ in range(10):
-            assert budget.affordable()
-            budget.repeats += 1
+        assert [budget.spend() for _ in range(12)] == [True] * 10 + [False] * 2
+        assert (budget.repeats, budget.refused) == (10, 2)
         await budget.tick(1.0)
 
         assert not budget.affordable()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stores.certificates import Authority
 
 from silence_gateway.errors import ConfigError
+from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.testing.h2_peer import H2Peer, scripted_server
 from silence_gateway.upstreams.self_check import self_check
 
@@ -25,20 +28,23 @@ def within_seconds(scenario: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def answering(
-    answer: bytes, path: Path | None = None
+    answer: bytes, path: Path | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
     """Serve *answer* to whoever connects; yield the address, and what was asked."""
     asked = asyncio.Queue[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = await reader.readline()
+        try:
+            line = await reader.readline()
+        except OSError:  # a client that ended TLS without a word
+            line = b""
         writer.write(answer)
         writer.close()
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
         asked.put_nowait(line)
 
     if path is None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     else:
         server = await asyncio.start_unix_server(serve, path)
@@ -131,3 +137,46 @@ def test_none_is_no_check_and_anything_else_is_refused() -> None:
     for path in ("up", "/a b", "/\r\nX: y", "/\u00fc"):
         with pytest.raises(ConfigError, match="path of a check"):
             self_check("http", "127.0.0.1:1", path=path)
+
+
+def test_a_service_that_speaks_tls_is_asked_in_tls(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+        answer = b"HTTP/1.1 200 OK\r\n\r\n"
+        async with answering(answer, tls=ours.server()) as (address, asked):
+            assert await wrong("tcp", address, tls=TlsSettings(ca=ours.ca)) == ""
+            assert await asked.get() == b""
+            assert await wrong("http", address, tls=TlsSettings(ca=ours.ca)) == ""
+            assert await asked.get() == b"GET / HTTP/1.1\r\n"
+            for kind in ("tcp", "http", "grpc"):
+                assert "CERTIFICATE_VERIFY_FAILED" in await wrong(
+                    kind, address, tls=TlsSettings(ca=theirs.ca)
+                )
+            assert "does not offer HTTP/2" in await wrong("grpc", address, tls=TlsSettings(ca=ours.ca))
+
+    within_seconds(scenario())
+
+
+def test_files_that_were_renewed_are_read_for_the_next_check(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        old, new = Authority(tmp_path / "old"), Authority(tmp_path / "new")
+        ca = tmp_path / "ca.pem"
+        ca.write_bytes(old.ca.read_bytes())
+        async with answering(b"", tls=new.server()) as (address, _):
+            check = self_check("tcp", address, tls=TlsSettings(ca=ca))
+            assert check is not None
+            assert "CERTIFICATE_VERIFY_FAILED" in await check()
+            new.ca.rename(ca)
+            assert await check() == ""
+            ca.unlink()
+            assert "tls of the check: " in await check()
+
+    within_seconds(scenario())
+
+
+def test_files_that_cannot_be_used_are_refused_at_once(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("no certificate")
+
+    with pytest.raises(ConfigError, match="must be PEM"):
+        self_check("grpc", "127.0.0.1:1", tls=TlsSettings(ca=ca))

@@ -92,12 +92,14 @@ class EchoClient(ConnectClient):
         *,
         headers: Headers | Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
+        use_get: bool = False,
     ) -> StringValue:
         return await self.execute_unary(
             request=request,
             method=method("Unary", StreamType.UNARY),
             headers=headers,
             timeout_ms=timeout_ms,
+            use_get=use_get,
         )
 
     def split(self, request: StringValue, *, timeout_ms: int | None = None) -> AsyncIterator[StringValue]:
@@ -136,6 +138,7 @@ def test_clients_that_the_connect_generator_made_call_over_a_channel(start_serve
                 told = await client.unary(StringValue(), headers=headers, timeout_ms=5_000)
                 assert told.value == "x-a='1' x-a='2' x-b-bin=b'\\x00\\x01' True"
                 assert (await client.unary(StringValue(), headers={"x-c": "3"})).value == "x-c='3' True"
+                assert (await client.unary(StringValue(), use_get=True)).value == " True"
                 assert (await client.join(letters())).value == "abc"
                 assert [each.value async for each in client.chat(letters())] == ["A", "B", "C"]
                 assert [each async for each in client.split(StringValue())] == []

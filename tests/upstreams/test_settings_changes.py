@@ -315,3 +315,34 @@ def test_what_new_settings_allow_is_sent_after_their_acknowledgement() -> None:
             await connection.close()
 
     within_seconds(scenario())
+
+
+def test_who_was_turned_away_begins_fewer_streams_until_there_is_room_again() -> None:
+    """A server may count calls for a moment longer than their answers take to arrive."""
+
+    async def script(peer: H2Peer) -> None:
+        await peer.greet([(Setting.MAX_CONCURRENT_STREAMS, 3)])
+        *held, refused = [await peer.request() for _ in range(3)]
+        peer.send(frames.rst_stream_frame(refused, ErrorCode.REFUSED_STREAM))
+        peer.answer(await peer.request(), b"third")
+        for stream in held:
+            peer.answer(stream, b"held")
+        await peer.gone()
+
+    async def scenario() -> None:
+        room: asyncio.Queue[int] = asyncio.Queue()
+        async with scripted_server(script) as address:
+            connection = await connect(address, on_capacity=lambda each: room.put_nowait(each.max_streams))
+            *held, refused = [asyncio.ensure_future(connection.unary(METHOD, b"")) for _ in range(3)]
+            with pytest.raises(UpstreamUnavailable, match="reset the call") as caught:
+                await refused
+            assert caught.value.refused
+            assert connection.max_streams == connection.open_streams == 2
+            with pytest.raises(UpstreamUnavailable, match="all 2 streams"):
+                await connection.unary(METHOD, b"")
+            assert await room.get() == 3
+            assert (await connection.unary(METHOD, b"")).message == b"third"
+            assert {(await call).message for call in held} == {b"held"}
+            await connection.close()
+
+    within_seconds(scenario())

@@ -173,7 +173,7 @@ def test_a_pool_passes_over_an_endpoint_that_is_silent_and_keeps_what_it_has_the
             async with pool:
                 await ready.acquire()
                 await ready.acquire()
-                held = [asyncio.create_task(pool.unary(METHOD, b"")) for _ in range(2)]
+                held = [asyncio.ensure_future(pool.unary(METHOD, b"")) for _ in range(2)]
                 await settle()
                 await clock.advance(0.5)
                 await stopped.pinged.wait()
@@ -207,14 +207,14 @@ def test_an_endpoint_that_is_silent_is_used_if_nobody_else_is_left() -> None:
             pool = GrpcUpstream(settings, clock=clock, rng=Random(1), on_usable=lambda _: ready.release())
             async with pool:
                 await ready.acquire()
-                held = asyncio.create_task(pool.unary(METHOD, b""))
+                held = asyncio.ensure_future(pool.unary(METHOD, b""))
                 await settle()
                 await clock.advance(0.5)
                 await stopped.pinged.wait()
                 await clock.advance(0.5)
                 assert [one.state for one in pool.statistics.endpoints] == ["doubtful"]
 
-                second = asyncio.create_task(pool.unary(METHOD, b""))
+                second = asyncio.ensure_future(pool.unary(METHOD, b""))
                 await settle()
                 assert pool.statistics.endpoints[0].in_flight == 2
                 second.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ async def fleet_on(server: ValkeyServer) -> AsyncIterator[Fleet]:
     fleet = Fleet(server)
     for _ in range(COUNT):
         await fleet.join()
-    fleet.pools[0].hold_breaker(C, State.HELD_OPEN, "moving house", 3600)
+    await fleet.pools[0].hold_breaker(C, State.HELD_OPEN, "moving house", 3600)
     try:
         await until(lambda: fleet.known() == [KNOWN] * COUNT)
         yield fleet
@@ -185,7 +186,10 @@ def start_gateway(server: ValkeyServer, fleet: str, replica: Replica) -> subproc
 
 
 @pytest.mark.system
-def test_a_checker_that_is_killed_is_replaced_within_its_lease_and_an_interval() -> None:
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_checker_that_is_gone_is_replaced_within_its_lease_and_an_interval(fate: signal.Signals) -> None:
+    """One that was only stopped finds out that it was replaced, and leaves it at that."""
+
     async def scenario(server: ValkeyServer) -> None:
         fleet = fresh_fleet()
         with starting_replicas() as start:
@@ -208,15 +212,21 @@ def test_a_checker_that_is_killed_is_replaced_within_its_lease_and_an_interval()
                     await asyncio.sleep(5 * INTERVAL_S)
                     assert 3 <= await checks() - before <= 7
 
-                    processes[0].kill()
-                    processes[0].wait(10)
+                    processes[0].send_signal(fate)
                     began_s, before = time.monotonic(), await checks()
                     async with asyncio.timeout(10):
                         while await checks() == before:  # noqa: ASYNC110 - another process counts
                             await asyncio.sleep(0.01)
                     took_s = time.monotonic() - began_s
-                    print(f"another process checked {took_s:.2f} s after the checker was killed")
+                    print(f"another process checked {took_s:.2f} s after {fate.name}")
                     assert took_s <= LEASE_S + 1.1 * INTERVAL_S + SLACK_S
+
+                    if fate is signal.SIGSTOP:
+                        processes[0].send_signal(signal.SIGCONT)
+                    await asyncio.sleep(INTERVAL_S)
+                    before = await checks()
+                    await asyncio.sleep(5 * INTERVAL_S)
+                    assert 3 <= await checks() - before <= 7
                 finally:
                     for process in processes:
                         process.kill()

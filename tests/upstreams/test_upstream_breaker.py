@@ -135,6 +135,28 @@ def test_failures_everywhere_stop_calls_in_the_whole_fleet_and_say_when_to_come_
     run(scenario)
 
 
+def test_its_moves_are_told_with_their_reason_and_author() -> None:
+    async def scenario() -> None:
+        async with fleet_of(2) as fleet:
+            await fleet.open_all()
+            now = [pool.statistics for pool in fleet.pools]
+            (move,), (followed,) = (told.breaker_moves for told in now)
+
+            assert (move.old, move.new, move.by) == ("closed", "open", now[0].instance)
+            assert move.reason.startswith("too many failures; last: ")
+            assert (followed.reason, followed.by) == ("opened by another instance", now[0].instance)
+            assert followed.instance == now[1].instance
+            assert [told.breaker_moved_to["open"] for told in now] == [1, 1]
+            assert not any(one.breaker_moves for told in now for one in told.endpoints)
+
+            await fleet.pools[0].reset_statistics()
+
+            since = fleet.pools[0].statistics_since_reset
+            assert (since.breaker_moved_to, since.breaker_moves) == ({}, (move,))
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("names", [(A,), (A, B), (A, B, C)])
 def test_one_bad_endpoint_opens_its_own_breaker_only(names: tuple[str, ...]) -> None:
     async def scenario() -> None:
@@ -336,7 +358,7 @@ def test_an_operator_holds_it_in_the_whole_fleet_for_a_time(automatic: bool) -> 
     async def scenario() -> None:
         guard = UpstreamBreakerSettings(min_calls=10) if automatic else None
         async with fleet_of(2, upstream_breaker=guard) as fleet:
-            fleet.pools[0].hold_breaker(WHOLE, State.HELD_OPEN, "moving house", 60)
+            await fleet.pools[0].hold_breaker(WHOLE, State.HELD_OPEN, "moving house", 60)
             await settle()
 
             for index in (0, 1):
@@ -356,7 +378,7 @@ def test_an_operator_holds_it_in_the_whole_fleet_for_a_time(automatic: bool) -> 
 def test_held_closed_it_lets_calls_through_whatever_becomes_of_them() -> None:
     async def scenario() -> None:
         async with fleet_of(2) as fleet:
-            fleet.pools[0].hold_breaker(WHOLE, State.HELD_CLOSED, "", 60)
+            await fleet.pools[0].hold_breaker(WHOLE, State.HELD_CLOSED, "", 60)
             await settle()
             fleet.follow(BROKEN)
 
@@ -372,7 +394,7 @@ def test_held_closed_it_lets_calls_through_whatever_becomes_of_them() -> None:
 def test_an_instance_that_starts_during_a_hold_minds_it() -> None:
     async def scenario() -> None:
         async with fleet_of(1) as fleet:
-            fleet.pools[0].hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
+            await fleet.pools[0].hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
             await settle()
             fleet.pools.append(fleet.pool(1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from tests.upstreams.pool_bench import A, Bench, run, settings_of, started
@@ -12,6 +13,7 @@ from silence_gateway.core.status import Code
 from silence_gateway.errors import GatewayError
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply
+from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.settings import BreakerSettings
 from silence_gateway.watch.engines import upstream_families
 from silence_gateway.watch.families import Family
@@ -46,10 +48,27 @@ def test_what_an_endpoint_counted_is_published() -> None:
             assert values(told["silence_endpoint_received_bytes_total"]) == {OF_A: 5}
             assert values(told["silence_endpoint_sent_bytes_total"]) == {OF_A: 2}
             assert values(told["silence_endpoint_connects_total"]) == {OF_A: 1}
+            (failed_s,) = values(told["silence_endpoint_last_error_timestamp_seconds"]).values()
+            assert failed_s == bench.clock.now_us() / 1e6
             assert values(told["silence_breaker_moves_total"])[*OF_A, ("to", "open")] == 1
             (histogram,) = told["silence_endpoint_call_seconds"].samples
             assert histogram.value == pytest.approx(0.6, rel=0.05)
             assert [count for bound, count in histogram.buckets if bound in (0.25, 0.5)] == [0, 2]
+
+    run(scenario)
+
+
+def test_who_checks_an_endpoint_says_so() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            here = bench.pool.statistics
+            for prober, expected in ((here.instance, 1.0), ("another", 0.0), ("", 0.0)):
+                (endpoint,) = here.endpoints
+                told = replace(here, endpoints=(replace(endpoint, prober=prober),))
+                (checked,) = [
+                    one for one in upstream_families([told]) if one.name == "silence_endpoint_checked_here"
+                ]
+                assert values(checked) == {OF_A: expected}
 
     run(scenario)
 
@@ -67,12 +86,38 @@ def test_labels_are_bounded_by_the_tables() -> None:
 
             assert len(told["silence_endpoint_calls_total"].samples) == 1
             assert values(told["silence_breaker_moves_total"]) == {(*OF_A, ("to", "open")): 0}
-            bench.pool.hold_breaker(A, State.HELD_CLOSED, "", 60)
+            await bench.pool.hold_breaker(A, State.HELD_CLOSED, "", 60)
             told = families(bench)
             assert values(told["silence_breaker_moves_total"]) == {
                 (*OF_A, ("to", "open")): 0,
                 (*OF_A, ("to", "held_closed")): 1,
             }
+            whole = "silence_upstream_breaker_moves_total"
+            assert values(told[whole]) == {(OF_A[0], ("to", "open")): 0}
+            await bench.pool.hold_breaker(WHOLE, State.HELD_OPEN, "", 60)
+            assert values(families(bench)[whole])[OF_A[0], ("to", "held_open")] == 1
+
+    run(scenario)
+
+
+def test_what_an_operator_has_said_is_seen() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+
+            def seen() -> tuple[float, float]:
+                told = families(bench)
+                drained, held = (told[name] for name in ("silence_endpoint_drained", "silence_breaker_held"))
+                return values(drained)[OF_A], values(held)[OF_A]
+
+            assert seen() == (0, 0)
+            await bench.pool.drain_everywhere(A)
+            await bench.pool.hold_breaker(A, State.HELD_CLOSED, "", 60)
+            assert seen() == (1, 1)
+            await bench.pool.drain_everywhere(A, drained=False)
+            await bench.pool.hold_breaker(A, State.HELD_OPEN, "", 60)
+            assert seen() == (0, 1)
+            await bench.pool.hold_breaker(A, State.CLOSED, "", 60)
+            assert seen() == (0, 0)
 
     run(scenario)
 

@@ -1,12 +1,13 @@
 """Log lines are one line each, say who and what, and never stop the gateway."""
 
 import asyncio
+import dataclasses
 import json
 import os
 
-from silence_gateway.events import BreakerMoved, Noticed, StoreFound, StoreLost
+from silence_gateway.events import BreakerMoved, Noticed, OperatorSaid, StoreFound, StoreLost
 from silence_gateway.testing import FakeClock
-from silence_gateway.watch.logs import MAX_WAITING_LINES, EventLog, LogWriter, clean
+from silence_gateway.watch.logs import MAX_WAITING_LINES, EventLog, LogWriter, clean, in_words
 
 
 def written(form: str, level: str, *events: object) -> list[str]:
@@ -36,10 +37,35 @@ def test_an_event_is_one_json_line_with_its_facts() -> None:
     assert json.loads(line)["time"].endswith("Z")
 
 
+def test_an_end_is_written_as_a_time_that_people_read() -> None:
+    said = OperatorSaid(
+        upstream="shop",
+        endpoint="a:1",
+        what="breaker open",
+        who="admin API from ::1",
+        told="i1",
+        said_us=1_799_996_400_000_000,
+        reason="moving house",
+        until_us=1_800_000_000_000_000,
+        fleet=True,
+        warning="",
+    )
+
+    lines = written("json", "info", said, dataclasses.replace(said, what="drain", until_us=None))
+
+    assert [json.loads(line)["until"] for line in lines] == ["2027-01-15T08:00:00.000Z", ""]
+    assert {json.loads(line)["said"] for line in lines} == {"2027-01-15T07:00:00.000Z"}
+
+
 def test_a_text_line_cannot_be_forged() -> None:
     (line,) = written("text", "info", Noticed(what="hello\n2026-01-01 error forged"))
 
     assert "hello\\x0a2026-01-01 error forged" in line
+
+
+def test_people_read_what_happened_and_not_how_it_is_kept() -> None:
+    assert in_words(Noticed(what="10.0.0.1:1 is not well yet")) == "10.0.0.1:1 is not well yet"
+    assert in_words(StoreLost(reason="no answer")) == "store lost reason=no answer"
 
 
 def test_what_is_below_the_level_is_not_written() -> None:

@@ -45,6 +45,24 @@ def test_a_method_nobody_knows_cannot_grow_the_metrics() -> None:
     assert list(counters.total) == [("/v1/things/{id}", "OTHER", 201)]
 
 
+def test_statuses_nobody_knows_cannot_grow_the_metrics() -> None:
+    counters = RequestCounters()
+    statuses = iter(range(600, 1000))
+
+    async def pass_on(asked: Request) -> Response:
+        asked.route = "/**"
+        return Response(next(statuses), [], b"")
+
+    handle = watch_requests(counters, None, FakeClock())(pass_on)
+    for _ in range(400):
+        asyncio.run(_run(handle, request()))
+
+    [requests] = [one for one in counters.families() if one.name == "silence_requests_total"]
+    assert {dict(sample.labels)["status"]: sample.value for sample in requests.samples} == dict.fromkeys(
+        ("6xx", "7xx", "8xx", "9xx"), 100
+    )
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_what_never_became_a_request_has_its_line_too(form: LogFormat) -> None:
     read_end, write_end = os.pipe()

@@ -17,10 +17,11 @@ from silence_gateway.core.breaker import State
 from silence_gateway.errors import BadRequest, NotFound
 from silence_gateway.realtime.hub import RealtimeHub
 from silence_gateway.upstreams.guarded import WHOLE
+from silence_gateway.upstreams.operators import LEAST_HOLD_S, MOST_HOLD_S
 from silence_gateway.upstreams.pool import Pool
 
 DEFAULT_PAGE = 100
-
+SHOWN_ENDPOINTS = 8
 
 DEFAULT_HOLD_S = 3600.0
 """How long a breaker is held if nobody says: one held open and forgotten is an outage in waiting."""
@@ -45,41 +46,62 @@ def serve_upstreams(
         state = ask.query.get("state", "")
         upstream = named(name)
         if "breaker" in ask.query and "state" not in ask.query:
-            return hold(upstream, name, address, ask.query)
+            return await hold(upstream, name, address, ask)
         if state not in {"drain", "active"} or "breaker" in ask.query:
             raise BadRequest(
                 'say {"state": "drain"}, {"state": "active"} or {"breaker": ...}, in the body or as ?state='
             )
+        # A drain has no end: who sends a ttl means something else.
+        check_known(ask.query, {"state", "reason"})
+        reason = ask.query.get("reason", "")
+        operators = upstream.operators
         try:
-            told = await upstream.drain_everywhere(address, drained=state == "drain")
+            told = await operators.drain(address, drained=state == "drain", who=ask.caller, reason=reason)
         except KeyError:
-            raise NotFound(f"upstream {name!r} has no endpoint {address!r}") from None
+            raise no_endpoint(upstream, name, address) from None
+        except ValueError as exc:
+            raise BadRequest(str(exc)) from exc
+        said = {"upstream": name, "endpoint": address, "state": state, "reason": reason}
         # Without a store the decision is this instance's alone, and whoever made it should know.
-        return {"upstream": name, "endpoint": address, "state": state, "fleet": told}
+        return {**said, "fleet": told.fleet, "warning": told.warning}
 
-    def hold(upstream: Pool, name: str, address: str, asked: Mapping[str, str]) -> object:
+    async def hold(upstream: Pool, name: str, address: str, ask: Ask) -> object:
+        asked = ask.query
         check_known(asked, {"breaker", "reason", "ttl"})
         word, reason = asked["breaker"], asked.get("reason", "")
         ttl_s = ttl_of(asked, read_duration)
         if word not in BREAKERS:
             raise BadRequest('say {"breaker": "open"}, "closed" or "auto"')
+        if word != "auto" and ttl_s is not None and not LEAST_HOLD_S <= ttl_s <= MOST_HOLD_S:
+            raise BadRequest(f"ttl: a breaker is held for 1s to 30d, not for {asked['ttl'][:20]!r}")
         try:
-            upstream.hold_breaker(address, BREAKERS[word], reason, DEFAULT_HOLD_S if ttl_s is None else ttl_s)
+            told = await upstream.operators.hold(
+                address, BREAKERS[word], reason, DEFAULT_HOLD_S if ttl_s is None else ttl_s, who=ask.caller
+            )
         except KeyError:
-            raise NotFound(f"upstream {name!r} has no endpoint {address!r}") from None
+            raise no_endpoint(upstream, name, address) from None
         except ValueError as exc:
             raise BadRequest(str(exc)) from exc
-        return {"upstream": name, "endpoint": address, "breaker": word, "reason": reason}
+        said = {"upstream": name, "endpoint": address, "breaker": word, "reason": reason}
+        return {**said, "until_us": told.until_us, "fleet": told.fleet, "warning": told.warning}
 
     async def hold_whole(ask: Ask) -> object:
         name = ask.captured["name"]
         upstream = named(name)
         if "breaker" not in ask.query:
             raise BadRequest('say {"breaker": "open"}, "closed" or "auto"')
-        return hold(upstream, name, WHOLE, ask.query)
+        return await hold(upstream, name, WHOLE, ask)
 
     instance.serve("PUT", "upstreams/{name}", hold_whole)
     instance.serve("PUT", "upstreams/{name}/endpoints/{address}", change)
+
+
+def no_endpoint(upstream: Pool, name: str, address: str) -> NotFound:
+    """Return what to raise where nobody knows *address*: which endpoints there are, as far as they fit."""
+    there = [endpoint.address for endpoint in upstream.statistics.endpoints]
+    listed = ", ".join(there[:SHOWN_ENDPOINTS]) or "none"
+    more = f" and {len(there) - SHOWN_ENDPOINTS} more" if len(there) > SHOWN_ENDPOINTS else ""
+    return NotFound(f"upstream {name!r} has no endpoint {address!r}; there are {listed}{more}")
 
 
 def serve_sessions(instance: LocalInstance, hub: RealtimeHub) -> None:

@@ -84,8 +84,8 @@ def asked_for_histograms(ask: Ask) -> bool:
 
 
 def described(upstream: UpstreamStatistics, *, histograms: bool, moves: bool) -> dict[str, Any]:
-    """Return one upstream as JSON; *moves* includes what the breakers of its endpoints did."""
-    told = shallow(upstream)
+    """Return one upstream as JSON; *moves* includes what its breaker and those of its endpoints did."""
+    told = shallow(upstream, moves=moves)
     del told["instance"]
     told["instances"] = [upstream.instance]
     told["latency"] = latency_of(upstream.latency, histograms=histograms)
@@ -99,13 +99,10 @@ def described(upstream: UpstreamStatistics, *, histograms: bool, moves: bool) ->
 
 def endpoint_described(endpoint: EndpointStatistics, *, histograms: bool, moves: bool) -> dict[str, Any]:
     """Return one endpoint as JSON."""
-    told = shallow(endpoint)
+    told = shallow(endpoint, moves=moves)
     told["states"] = {endpoint.state: 1}
     told["latency"] = latency_of(endpoint.latency, histograms=histograms)
     told["recent"] = recent_of(endpoint.recent, histograms=histograms)
-    del told["breaker_moves"]
-    if moves:
-        told["breaker_moves"] = [asdict(move) for move in endpoint.breaker_moves]
     return told
 
 
@@ -123,9 +120,13 @@ def departed(one: Departure) -> dict[str, Any]:
     }
 
 
-def shallow(told: UpstreamStatistics | EndpointStatistics) -> dict[str, Any]:
-    """Return the fields by name; `asdict` would copy every bucket of every histogram."""
-    return {field.name: getattr(told, field.name) for field in fields(told)}
+def shallow(told: UpstreamStatistics | EndpointStatistics, *, moves: bool) -> dict[str, Any]:
+    """Return the fields by name, *moves* as objects; `asdict` would copy every bucket of every histogram."""
+    named = {field.name: getattr(told, field.name) for field in fields(told)}
+    del named["breaker_moves"]
+    if moves:
+        named["breaker_moves"] = [asdict(move) for move in told.breaker_moves]
+    return named
 
 
 def latency_of(latency: Latency, *, histograms: bool) -> dict[str, Any]:

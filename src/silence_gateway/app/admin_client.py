@@ -117,7 +117,8 @@ class AdminClient:
         except ValueError as exc:
             raise AdminUnreachable(f"{self.url} does not answer in JSON: is it the admin listener?") from exc
         if status == http.client.UNAUTHORIZED:
-            raise AdminUnreachable(f"{self.url} wants the admin token: give --token or SILENCE_ADMIN_TOKEN")
+            wrong = "does not take this token" if self.token else "wants the admin token"
+            raise AdminUnreachable(f"{self.url} {wrong}: give --token or SILENCE_ADMIN_TOKEN")
         if status >= http.client.BAD_REQUEST:
             said = answer.get("error") if isinstance(answer, dict) else None
             if said is None and isinstance(answer, dict) and "type" in answer:

@@ -203,10 +203,11 @@ def _service(
     source: DescriptorSource = ReflectionSource(upstream, clock) if reflects else FileSource(told.descriptors)
     service = TranscodedService(
         name,
-        upstream,
+        upstream.once,
         source,
         clock=clock,
         repeating=upstream.repeating,
+        repeatable=told.retry.methods,
         services=told.services,
         observer=observer,
         changed=changed,

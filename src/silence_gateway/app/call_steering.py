@@ -93,7 +93,7 @@ def caller_for(upstream: GrpcUpstream, config: UpstreamConfig) -> Callable[[Requ
         return None
     read = key_of(config.balancing.key)
     return lambda request, repeatable: SteeredCaller(
-        upstream.repeating if repeatable else upstream, read(request), request.importance
+        upstream.repeating if repeatable else upstream.once, read(request), request.importance
     )
 
 

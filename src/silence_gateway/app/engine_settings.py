@@ -20,6 +20,7 @@ from silence_gateway.app.config.upstream_retry import RetryConfig
 from silence_gateway.app.config.upstreams import EndpointConfig, UpstreamConfig, UpstreamTlsConfig
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.limits import Algorithm, Alignment, LimitRule, Mode, WhenDown
+from silence_gateway.core.path_rewrite import PathRewrite
 from silence_gateway.core.shedding import Importance, SheddingRules
 from silence_gateway.core.status import Code
 from silence_gateway.edge.settings import ServerSettings
@@ -129,7 +130,7 @@ def upstream_settings(
         concurrency=None
         if config.concurrency is None
         else ConcurrencyRules(
-            initial=config.concurrency.initial,
+            initial=config.concurrency.begins_at,
             minimum=config.concurrency.min,
             maximum=config.concurrency.max,
             tolerance=config.concurrency.tolerance,
@@ -325,6 +326,7 @@ def route_rules(config: GatewayConfig) -> list[RouteRule]:
             auth=route.auth or "",
             idempotent=route.idempotent,
             importance=Importance[(route.importance or "normal").upper()],
+            rewrite=None if route.rewrite is None else PathRewrite.between(route.match.path, route.rewrite),
         )
         for route in config.routes
     ]

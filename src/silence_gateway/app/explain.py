@@ -17,9 +17,12 @@ from silence_gateway.app.engine_settings import limit_specs, route_rules, upstre
 from silence_gateway.app.identity import access_lists, door
 from silence_gateway.clock import SystemClock
 from silence_gateway.core.http import Request, Response, stack
-from silence_gateway.errors import Unauthenticated
+from silence_gateway.core.path_rewrite import PathRewrite
+from silence_gateway.core.shedding import Importance
+from silence_gateway.errors import BadRequest, Unauthenticated
 from silence_gateway.layers.identify import identify
-from silence_gateway.layers.route import Matched, RouteMap, RouteSwitch, find_route
+from silence_gateway.layers.proxy import IDEMPOTENT
+from silence_gateway.layers.route import Matched, RouteMap, RouteRule, RouteSwitch, find_route
 from silence_gateway.limiting.access_entry import Verdict
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.limiting.matched_limits import steps_of
@@ -121,6 +124,14 @@ def _who(config: GatewayConfig, request: Request, live: Live | None) -> Iterator
     )
 
 
+def _rewritten(rewrite: PathRewrite, request: Request) -> Step:
+    try:
+        asked = rewrite.of(request.target)
+    except BadRequest as error:
+        return Step("rewrite", "400 the path cannot be rewritten", str(error), 400)
+    return Step("rewrite", asked, f"what the service is asked for; routes: {request.route}")
+
+
 def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterator[Step]:
     realtime = config.realtime
     if realtime is not None and request.path == realtime.path:
@@ -137,11 +148,14 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
     if isinstance(matched, Matched) and matched.proxied is not None:
         name, rule = matched.proxied.upstream, matched.rule
         yield Step("route", f"{request.method} {request.route}", f"passed on to upstream {name}")
+        if (rewrite := matched.rewrite) is not None:
+            yield _rewritten(rewrite, request)
         if rule is not None and rule.timeout_s is not None:
             yield Step("timeout", show_duration(rule.timeout_s), f"routes: {rule.path}")
         else:
             until_head = show_duration(config.upstreams[name].timeout_s)
             yield Step("timeout", until_head, f"upstreams.{name}.timeout, until the answer begins")
+        yield from _once_or_more(config, name, rule, request.method in IDEMPOTENT, "its HTTP method says so")
         return
     if not isinstance(matched, Matched) or matched.binding is None:
         allowed = routes.allowed(request.method, request.path)
@@ -162,6 +176,28 @@ def _where(config: GatewayConfig, routes: RouteMap, request: Request) -> Iterato
     elif binding.kind == "unary":
         own = config.upstreams[binding.upstream].timeout_s
         yield Step("timeout", show_duration(own), f"upstreams.{binding.upstream}.timeout")
+    if not binding.refusal:
+        says = "its HTTP method, its idempotency_level or retry.methods says so"
+        yield from _once_or_more(config, binding.upstream, rule, binding.repeatable, says)
+
+
+def _once_or_more(
+    config: GatewayConfig, upstream: str, rule: RouteRule | None, repeatable: bool, says: str
+) -> Iterator[Step]:
+    """Tell whether a call that may have been seen is made again, and whom it waits for."""
+    told = config.upstreams[upstream]
+    if told.retry.attempts > 1:
+        if rule is not None and rule.idempotent is not None:
+            repeatable, why = rule.idempotent, f"routes: {rule.path}, idempotent"
+        else:
+            why = says if repeatable else "nothing says that it may run twice"
+        yield Step("retries", f"up to {told.retry.attempts - 1}" if repeatable else "none", why)
+    if told.shedding is not None:
+        importance = Importance.NORMAL if rule is None else rule.importance
+        why = "no route says otherwise"
+        if rule is not None and importance is not Importance.NORMAL:
+            why = f"routes: {rule.path}"
+        yield Step("importance", importance.name.lower(), why)
 
 
 def not_with_this_method(allowed: Iterable[str]) -> Step:

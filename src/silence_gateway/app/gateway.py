@@ -38,6 +38,9 @@ from silence_gateway.watch.requests import RequestCounters
 # longer, and one upstream that is down would keep the others from being served.
 FIRST_DESCRIPTORS_S = 3.0
 
+# A store that is there tells what operators have said within milliseconds; one that is not is not waited for.
+FIRST_WORDS_S = 0.5
+
 
 @dataclass
 class Gateway:
@@ -87,11 +90,21 @@ class Gateway:
         for part in (self.limit_engine, self.limit_counts, self.limit_sweep, self.register):
             if part is not None:
                 part.start()
+        await self._first_words()
         await self._first_descriptors()
         await self.server.start(sockets.get("listen", ()), self.tls)
         if self.rls is not None:
             await self.rls.start(sockets.get("rls.listen", ()), sockets.get("rls.json", ()))
         self.phase = "ready"
+
+    async def _first_words(self) -> None:
+        """Wait a moment for what operators have said: a drained endpoint shall not get our first calls."""
+        if self.upstreams:
+            hearing = [asyncio.create_task(one.operators.heard()) for one in self.upstreams.values()]
+            _, late = await asyncio.wait(hearing, timeout=FIRST_WORDS_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _first_descriptors(self) -> None:
         """Wait a moment for the methods of every upstream; whoever is late is read in the background."""

@@ -49,6 +49,7 @@ class RouteLine:
         path: Template, or the rule as written where it cannot be used.
         upstream: Name of the upstream.
         rpc: `package.Service/Method`; empty where HTTP is passed on.
+        rewrite: What takes the place of the beginning of the path where HTTP is passed on; empty if nothing.
         limits: Names of the limits that count it; `?` after those that count only some of its paths.
         problem: Why it is not served; empty if it is.
     """
@@ -59,6 +60,7 @@ class RouteLine:
     rpc: str
     limits: tuple[str, ...]
     problem: str
+    rewrite: str = ""
 
 
 async def describe_upstreams(config: GatewayConfig, clock: Clock, timeout_s: float) -> Described:
@@ -81,6 +83,7 @@ async def describe_upstreams(config: GatewayConfig, clock: Clock, timeout_s: flo
             _source(config.upstreams[name].descriptor_files, caller, clock, timeout_s),
             clock=clock,
             services=config.upstreams[name].services,
+            repeatable=config.upstreams[name].retry.methods,
         )
         for name, caller in callers.items()
     ]
@@ -138,6 +141,7 @@ def route_lines(config: GatewayConfig, services: Sequence[TranscodedService]) ->
             rpc="",
             limits=limits_on(specs, method, route.match.path, ""),
             problem="",
+            rewrite=route.rewrite or "",
         )
         for route in config.routes
         if route.upstream is not None and config.upstreams[route.upstream].protocol == "http"

@@ -18,12 +18,13 @@ from silence_gateway.app.upstream_tables import (
     YELLOW,
     Paint,
     folded,
+    lately,
     object_of,
-    per_minute,
     plain,
     remarks,
     state_of,
     summary,
+    troubles,
 )
 from silence_gateway.app.wording import count, counted, duration, share, size
 
@@ -54,7 +55,7 @@ def one_upstream(
         return one_endpoint(endpoint, words(upstream.get("instances")), now_us, width, paint)
     lines = list(laid_out(upstream_facts(upstream, now_us), width))
     head = folded(f"{upstream.get('name')}: {summary(upstream)}", width, indent=4)
-    blocks = ["\n".join([*(printable(line) for line in head), *lines])]
+    blocks = ["\n".join([*(printable(line) for line in head), *troubles(upstream, width), *lines])]
     blocks += [
         one_endpoint(endpoint, words(upstream.get("instances")), now_us, width, paint)
         for endpoint in endpoints
@@ -92,8 +93,7 @@ def upstream_facts(upstream: Item, now_us: int) -> Iterator[tuple[str, str]]:
         calls = f"{count(gone.get('calls'))} calls, {count(gone.get('faults'))} failed"
         error = f"; {gone['last_error']}" if gone.get("last_error") else ""
         yield "left", f"{cell(gone.get('address'))}, {ago(gone.get('left_us'), now_us)} ago: {calls}{error}"
-    if upstream.get("concurrency_limit"):
-        yield "limit", f"{count(upstream.get('concurrency_limit'))} calls at once, as found out"
+    yield from breaker_facts(upstream, words(upstream.get("instances")), now_us)
 
 
 def endpoint_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterator[tuple[str, str]]:
@@ -102,10 +102,10 @@ def endpoint_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterato
     yield "calls", f"{by_code(endpoint.get('codes'))}; {count(endpoint.get('in_flight'))} in flight"
     failed = share(recent.get("faults"), recent.get("calls"))
     yield "latency", quantiles(object_of(endpoint, "latency"))
-    lately = f"{count(per_minute(recent))} calls/min, {failed} failed"
-    yield "last minute", f"{lately}, {quantiles(object_of(recent, 'latency'))}"
+    calls = f"{lately(recent)}, {failed} failed"
+    yield "last minute", f"{calls}, {quantiles(object_of(recent, 'latency'))}"
     connections = (
-        f"{counted(endpoint.get('connections'), 'connection')} ({count(endpoint.get('connects'))} ever)"
+        f"{counted(endpoint.get('connections'), 'connection')} ({count(endpoint.get('connects'))} opened)"
     )
     traffic = f"{size(endpoint.get('bytes_in'))} in, {size(endpoint.get('bytes_out'))} out"
     yield "network", f"{connections}, {counted(endpoint.get('streams'), 'stream')}, {traffic}"
@@ -135,13 +135,13 @@ def health_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterator[
         yield "checked by", "nobody that is known of"
 
 
-def breaker_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterator[tuple[str, str]]:
-    """Yield what a breaker is and did, the latest first."""
-    moved = object_of(endpoint, "breaker_moved_to")
+def breaker_facts(guarded: Item, instances: list[str], now_us: int) -> Iterator[tuple[str, str]]:
+    """Yield what the breaker of an endpoint, or of the whole upstream, is and did, the latest first."""
+    moved = object_of(guarded, "breaker_moved_to")
     opened = moved.get("open", 0)
-    state = str(endpoint.get("breaker") or "-").replace("_", " ")
+    state = str(guarded.get("breaker") or "-").replace("_", " ")
     yield "breaker", f"{state}; opened {counted(opened, 'time')}"
-    for moves in alike(reversed(items(endpoint.get("breaker_moves")))):
+    for moves in alike(reversed(items(guarded.get("breaker_moves")))):
         move = moves[0]
         states = f"{move.get('old')} to {move.get('new')}".replace("_", " ")
         places = [who(one.get("instance"), []) for one in moves]

@@ -12,9 +12,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from silence_gateway.app.fleet_tables import NONE, Item, ago, items
+from silence_gateway.app.fleet_tables import NONE, Item, ago, items, words
 from silence_gateway.app.tables import cell, printable
-from silence_gateway.app.wording import count, duration, share, span
+from silence_gateway.app.wording import count, counted, duration, share, span
 from silence_gateway.core.endpoints import Verdict
 
 Paint: TypeAlias = Callable[[str, str], str]
@@ -30,6 +30,7 @@ its port fits; a longer one makes its column wider."""
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 COLOURS = {"ready": GREEN, "out": RED, "held": RED}
+MINUTE_S = 60
 FRESH_S = 60.0
 """An error younger than this is shown where nothing else is said."""
 
@@ -53,6 +54,7 @@ def section(upstream: Item, now_us: int, width: int, paint: Paint) -> str:
     lines = [
         printable(line) for line in folded(f"{upstream.get('name')}: {summary(upstream)}", width, indent=4)
     ]
+    lines += troubles(upstream, width)
     rows = [row(endpoint, now_us) for endpoint in endpoints]
     widths = [max([width, *(len(one[column]) for one in rows)]) for column, width in enumerate(WIDTHS)]
     if rows:
@@ -68,6 +70,16 @@ def section(upstream: Item, now_us: int, width: int, paint: Paint) -> str:
     return "\n".join(lines)
 
 
+def troubles(upstream: Item, width: int) -> list[str]:
+    """Return what keeps it unknown which endpoints there are."""
+    kept = "; endpoints stay as they are" if items(upstream.get("endpoints")) else ""
+    return [
+        printable(part)
+        for problem in words(upstream.get("discovery"))
+        for part in folded(f"{problem}{kept}", width, indent=2, all_lines=True)
+    ]
+
+
 def summary(upstream: Item) -> str:
     """Return how an upstream as a whole is doing, in one sentence."""
     endpoints = items(upstream.get("endpoints"))
@@ -76,7 +88,7 @@ def summary(upstream: Item) -> str:
     latency = object_of(recent, "latency")
     parts = [
         f"{ready} of {len(endpoints)} ready",
-        f"{count(per_minute(recent))} calls/min"
+        lately(recent)
         + (f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""),
     ]
     if latency.get("calls"):
@@ -92,9 +104,14 @@ def summary(upstream: Item) -> str:
         )
         if upstream.get(key)
     ]
-    shed = sum(value for value in object_of(upstream, "shed").values() if isinstance(value, int))
+    if upstream.get("concurrency_limit"):
+        parts.append(f"at most {count(upstream['concurrency_limit'])} at once")
+    shed = {
+        name: value for name, value in object_of(upstream, "shed").items() if isinstance(value, int) and value
+    }
     if shed:
-        parts.append(f"{count(shed)} shed")
+        whose = ", ".join(f"{count(value)} {name}" for name, value in shed.items())
+        parts.append(f"{count(sum(shed.values()))} shed ({whose})")
     if upstream.get("breaker", "closed") != "closed":
         why = upstream.get("hold_reason")
         parts.append(
@@ -124,6 +141,8 @@ def row(endpoint: Item, now_us: int) -> list[str]:
 
 def state_of(endpoint: Item) -> str:
     """Return an endpoint's state in the word that says most about it."""
+    if endpoint.get("removed") is True:
+        return "leaving"
     if endpoint.get("active") is False:
         return "drained"
     if endpoint.get("breaker") == "held_open":
@@ -138,7 +157,13 @@ def remarks(endpoint: Item, now_us: int) -> list[str]:
     state = state_of(endpoint)
     said = [str(endpoint.get("reason") or "")]
     if state == "drained":
-        said = [f"drained by an operator, {count(endpoint.get('in_flight'))} in flight"]
+        why = endpoint.get("drain_reason")
+        said = [
+            f"drained by an operator, {count(endpoint.get('in_flight'))} in flight"
+            + (f": {why}" if why else "")
+        ]
+    elif state == "leaving":
+        said = [f"no endpoint any more, {count(endpoint.get('in_flight'))} in flight"]
     elif state == "held":
         said = []
     if endpoint.get("ejected") is True:
@@ -183,11 +208,23 @@ def folded(text: str, width: int, indent: int, *, all_lines: bool = False) -> li
 
 
 def per_minute(recent: Item) -> float | None:
-    """Return calls a minute of late; None if that is not told."""
+    """
+    Return calls of the last minute; None if that is not told.
+
+    Where counting began later that is what was counted. A rate would make one call of the first second sixty.
+    """
     calls, seconds = recent.get("calls"), recent.get("span_s")
     if not isinstance(calls, int) or not isinstance(seconds, int | float):
         return None
-    return 60 * calls / max(seconds, 1)
+    return MINUTE_S * calls / max(seconds, MINUTE_S)
+
+
+def lately(recent: Item) -> str:
+    """Return calls of the last minute in words; until there is a whole one, in how long they were counted."""
+    seconds = recent.get("span_s")
+    if isinstance(seconds, int | float) and seconds < MINUTE_S:
+        return f"{counted(recent.get('calls'), 'call')} in {span(max(seconds, 1))}"
+    return f"{count(per_minute(recent))} calls/min"
 
 
 def until(at_us: Any, now_us: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -23,8 +24,8 @@ from silence_gateway.watch.families import Family, from_json, merged
 ASK_DEADLINE_S = 5.0
 # Paths of the API whose answers are each worker's own and are added up; others any worker can give.
 ADDED_UP = frozenset({"stats"})
-# Changes under these are each worker's own and must reach all; what the store keeps is changed once.
-FOR_ALL = ("upstreams/",)
+# What is begun anew is each worker's own and must reach all; what the store keeps is changed once.
+FOR_ALL = re.compile(r"upstreams/(?:.+/)?stats")
 STORE_AWAY = 503
 CALLER = "X-Silence-Caller"
 NOBODY = Answer(503, {"error": "no worker answers yet"})
@@ -137,7 +138,7 @@ class WorkersInstance:
         if of_upstreams and query.get(HISTOGRAMS, "false") == "false":
             query = {**query, HISTOGRAMS: "true"}
         path = f"/api/v1/{ask.path}" + (f"?{urlencode(query)}" if query else "")
-        if ask.method != "GET" and not ask.path.startswith(FOR_ALL):
+        if ask.method != "GET" and not FOR_ALL.fullmatch(ask.path):
             return await self._change(ask, path)
         if ask.items is not None:
             return Answer(400, {"error": "the body may be a list only where several things are changed"})
@@ -164,9 +165,10 @@ class WorkersInstance:
                 status, body = await ask_worker(socket, ask.method, path, ask.items, ask.caller)
             except WorkerSilent:
                 continue
-            if best is NOBODY or status < best.status:
+            told = not (isinstance(body, dict) and body.get("fleet") is False)
+            if best is NOBODY or status < best.status or (status == best.status and told):
                 best = Answer(status, body)
-            if self._shared and status != STORE_AWAY:
+            if self._shared and status != STORE_AWAY and told:
                 break
         return best
 

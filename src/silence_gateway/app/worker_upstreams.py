@@ -65,6 +65,7 @@ def upstream_together(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what all workers say of one upstream."""
     told = put_together(rows)
     told["since_us"] = min(row["since_us"] for row in rows)
+    told["discovery"] = list(dict.fromkeys(problem for row in rows for problem in row["discovery"]))
     told["departed"] = departures_together(row["departed"] for row in rows)
     told["instances"] = [instance for row in rows for instance in row["instances"]]
     told["endpoints"] = [
@@ -95,9 +96,6 @@ def endpoint_together(rows: Sequence[Row]) -> dict[str, Any]:
     told = put_together(sorted(rows, key=lambda row: WORST_FIRST.index(row["state"])))
     for when in LATEST:
         told |= latest_of(rows, when)
-    if "breaker_moves" in told:
-        moves = [move for row in rows for move in row["breaker_moves"]]
-        told["breaker_moves"] = sorted(moves, key=itemgetter("at_us"))[-MAX_MOVES:]
     return told
 
 
@@ -114,6 +112,9 @@ def put_together(rows: Sequence[Row]) -> dict[str, Any]:
             told[name] = max(values)
         elif name in EARLIEST:
             told[name] = min(values)
+        elif name == "breaker_moves":
+            moves = [move for value in values for move in value]
+            told[name] = sorted(moves, key=itemgetter("at_us"))[-MAX_MOVES:]
         elif name == "latency":
             told[name] = latency_together(values)
         elif name == "recent":

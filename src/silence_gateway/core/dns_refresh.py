@@ -36,12 +36,11 @@ def next_look_s(refresh_s: float, ttl_s: float | None, failures: int, draw: floa
         draw: In [0, 1).
 
     An answer is asked for again when its TTL is over and after *refresh_s* at the latest. After a failure
-    the wait begins with a second and doubles up to *refresh_s*.
+    the wait begins with a second and doubles up to *refresh_s*, or to the TTL of what was answered besides.
     """
+    wait_s = refresh_s if ttl_s is None else min(refresh_s, max(SOONEST_S, ttl_s))
     if failures:
-        wait_s = min(refresh_s, SOONEST_S * float(1 << min(failures - 1, 20)))
-    else:
-        wait_s = refresh_s if ttl_s is None else min(refresh_s, max(SOONEST_S, ttl_s))
+        wait_s = min(wait_s, SOONEST_S * float(1 << min(failures - 1, 20)))
     return wait_s * (1 - SPREAD / 2 + SPREAD * draw)
 
 

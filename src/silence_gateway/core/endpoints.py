@@ -58,7 +58,7 @@ class Standing:
         zone: Where it is; empty if that is not known.
         weight: Its part of the calls of its zone.
         ejected: It fails where its peers do not.
-        vouched: Its health was found out by another instance.
+        vouched: Another instance has found it well since it was last within reach here.
         silent: It owes answers here and does not even answer a ping.
     """
 
@@ -230,8 +230,13 @@ def _by_zone(
     return [Group(part * own, tuple(ready[zone]), all_of[zone]) for zone, own in parts.items()]
 
 
-def why_out(standing: Standing, last_error: str = "") -> str:
-    """Say in a few words why an endpoint takes no calls; empty when it does."""
+def why_out(standing: Standing, last_error: str = "", opened_by: str = "") -> str:
+    """
+    Say in a few words why an endpoint takes no calls; empty when it does.
+
+    *opened_by* is the instance that opened its breaker, if that was another one: what went wrong, went
+    wrong there, and *last_error* is about something else.
+    """
     if not standing.active:
         return "draining"
     if standing.link is Link.BROKEN:
@@ -243,6 +248,8 @@ def why_out(standing: Standing, last_error: str = "") -> str:
         return f"unhealthy ({last_error})" if last_error else "unhealthy"
     if standing.breaker is State.HELD_OPEN:
         return "circuit breaker held open by an operator"
+    if standing.breaker is State.OPEN and opened_by:
+        return f"circuit breaker open (opened by instance {opened_by})"
     if standing.breaker is State.OPEN:
         return f"circuit breaker open ({last_error})" if last_error else "circuit breaker open"
     if standing.breaker is State.HALF_OPEN:

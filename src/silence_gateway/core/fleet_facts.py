@@ -8,12 +8,14 @@ Nothing here reads or writes a board (`upstreams/fleet.py` does).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from silence_gateway.core.breaker import HELD, State
 from silence_gateway.core.health import Check, Health
 
-MAX_FACT_BYTES = 640
+MAX_FACT_BYTES = 1280
+"""Room for a reason of 64 characters that JSON writes in twelve bytes each."""
+
 MAX_NUMBER = 2**53
 """Above this, other readers of the same JSON would round."""
 
@@ -73,12 +75,29 @@ class HoldFact:
         reason: Why, in the operator's words.
         until_us: When it ends, in microseconds since the Unix epoch.
         by: Which instance was told.
+        lasts_us: For how long it was said, in microseconds.
+        said_us: When it was said, in microseconds since the Unix epoch; the later word counts.
+        who: Who told it, as far as it knows.
     """
 
     state: State
     reason: str
     until_us: int
     by: str
+    lasts_us: int
+    said_us: int
+    who: str = ""
+
+    def by_clock(self, now_us: int) -> HoldFact:
+        """
+        Return this as an instance minds it whose clock says *now_us* when it finds it on the board.
+
+        The board forgets a hold when it is over, so one that is there is not over. If its end is past or
+        further away than it was ever said to be, two clocks disagree, and it ends when the board forgets it.
+        """
+        if 0 < self.until_us - now_us <= self.lasts_us:
+            return self
+        return replace(self, until_us=now_us + self.lasts_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +121,15 @@ class CountsFact:
 def written_hold(fact: HoldFact) -> bytes:
     """Return *fact* as it goes on the board."""
     return written(
-        {"state": fact.state.value, "reason": fact.reason, "until_us": fact.until_us, "by": fact.by}
+        {
+            "state": fact.state.value,
+            "reason": fact.reason,
+            "until_us": fact.until_us,
+            "by": fact.by,
+            "lasts_us": fact.lasts_us,
+            "said_us": fact.said_us,
+            "who": fact.who,
+        }
     )
 
 
@@ -128,6 +155,9 @@ def read_hold(value: bytes) -> HoldFact:
         reason=text(fields, "reason"),
         until_us=number(fields, "until_us"),
         by=text(fields, "by"),
+        lasts_us=number(fields, "lasts_us"),
+        said_us=number(fields, "said_us"),
+        who=text(fields, "who"),
     )
 
 

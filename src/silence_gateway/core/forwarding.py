@@ -51,18 +51,33 @@ WRITTEN_ANEW = HOP_BY_HOP | {
 TALES = frozenset(
     (
         b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"client-ip",
         b"fastly-client-ip",
+        b"fly-client-ip",
+        b"forwarded-for",
         b"true-client-ip",
+        b"x-azure-clientip",
         b"x-client-ip",
         b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-original-forwarded-for",
+        b"x-original-host",
         b"x-original-url",
+        b"x-originating-ip",
         b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
         b"x-rewrite-url",
     )
 )
 """What programs behind proxies believe about where a request came from, and what it asks for."""
 
 TALE_PREFIX = b"x-forwarded-"
+PREFIX = b"x-forwarded-prefix"
 
 OURS_IN_ANSWERS = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
 """Of an answer: what the edge writes itself."""
@@ -91,7 +106,7 @@ def check_path(path: str) -> None:
         raise BadRequest("the path has hidden '.' or '..' segments; send the path they lead to")
 
 
-def forwarded_lines(request: Request, *, trusted: bool, upgrade: bool) -> bytes:
+def forwarded_lines(request: Request, *, trusted: bool, upgrade: bool, prefix: bytes = b"") -> bytes:
     """
     Return the header lines of *request* as it goes on, without Host.
 
@@ -99,6 +114,7 @@ def forwarded_lines(request: Request, *, trusted: bool, upgrade: bool) -> bytes:
         request: As it came, with its id and its body or what will be its body.
         trusted: Whether its peer is one of our proxies, whose words about earlier hops are passed on.
         upgrade: Whether it asks for a WebSocket and shall go on asking.
+        prefix: What was taken from the beginning of its path, so that links can be made that lead back here.
     """
     headers = request.headers
     named: Collection[bytes] = ()
@@ -111,7 +127,11 @@ def forwarded_lines(request: Request, *, trusted: bool, upgrade: bool) -> bytes:
         if name not in WRITTEN_ANEW
         and name not in named
         and (trusted or (name not in TALES and not name.startswith(TALE_PREFIX)))
+        and not (prefix and name == PREFIX)
     ]
+    if prefix:
+        earlier = headers.get(PREFIX, b"").rstrip(b"/") if trusted else b""
+        lines.append(b"%b: %b%b\r\n" % (PREFIX, earlier, prefix))
     lines += (*origin_lines(request, trusted=trusted), framing_line(request))
     if request.request_id:
         lines.append(b"x-request-id: %b\r\n" % request.request_id.encode())

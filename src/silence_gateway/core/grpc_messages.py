@@ -27,6 +27,8 @@ CHUNK_BYTES = 16_384
 # A message below this is copied behind its prefix rather than sent beside it.
 APART_BYTES = 16_384
 
+_GZIP_WBITS = zlib.MAX_WBITS | 16
+
 RawMessage: TypeAlias = "tuple[bool, bytes]"
 """Whether it is compressed, and its bytes as they came."""
 
@@ -165,6 +167,8 @@ class MessageInbox:
             return message
         if self._encoding == b"gzip":
             return gunzip(message, self._max_bytes)
+        if self._encoding == b"deflate":
+            return inflate(message, self._max_bytes)
         if self._encoding == b"zstd":
             return unzstd(message, self._max_bytes)
         if self._encoding in (b"", b"identity"):
@@ -179,15 +183,29 @@ def gunzip(packed: bytes, limit: int) -> bytes:
     Raises:
         MessageFault: It unpacks to more, is not gzip, is cut off, or something follows it.
     """
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    return _unzip("gzip", _GZIP_WBITS, packed, limit)
+
+
+def inflate(packed: bytes, limit: int) -> bytes:
+    """
+    Unpack what gRPC calls deflate, which is the format of zlib (RFC 1950), but never more than *limit* bytes.
+
+    Raises:
+        MessageFault: It unpacks to more, is not deflate, is cut off, or something follows it.
+    """
+    return _unzip("deflate", zlib.MAX_WBITS, packed, limit)
+
+
+def _unzip(name: str, wbits: int, packed: bytes, limit: int) -> bytes:
+    unpacker = zlib.decompressobj(wbits=wbits)
     try:
         message = unpacker.decompress(packed, limit + 1)
     except zlib.error as exc:
-        raise MessageFault(Fault.BROKEN, f"a message that is not gzip: {exc}") from exc
+        raise MessageFault(Fault.BROKEN, f"a message that is not {name}: {exc}") from exc
     if len(message) > limit:
         raise MessageFault(Fault.TOO_LARGE, f"message unpacks to more than {limit} bytes")
     if not unpacker.eof or unpacker.unused_data:
-        raise MessageFault(Fault.BROKEN, "a gzip message that is cut off or has a tail")
+        raise MessageFault(Fault.BROKEN, f"a {name} message that is cut off or has a tail")
     return message
 
 
@@ -212,13 +230,15 @@ def unzstd(packed: bytes, limit: int) -> bytes:
 
 def pack(encoding: bytes, message: bytes) -> bytes:
     """
-    Pack *message* by gzip or zstd, quickly rather than well: it is done while everybody else waits.
+    Pack *message* by gzip, deflate or zstd, quickly rather than well: it is done while everybody else waits.
 
     Raises:
-        ValueError: If *encoding* is neither.
+        ValueError: If *encoding* is none of them.
     """
     if encoding == b"gzip":
-        return zlib.compress(message, 1, wbits=zlib.MAX_WBITS | 16)
+        return zlib.compress(message, 1, wbits=_GZIP_WBITS)
+    if encoding == b"deflate":
+        return zlib.compress(message, 1)
     if encoding == b"zstd":
         return zstd.compress(message, 1)
     raise ValueError(f"nothing is packed by {encoding!r}")

@@ -182,6 +182,20 @@ class FrameReader:
             self._keep(data[at:], needed)
         return frames
 
+    def begun(self, data: bytes) -> tuple[list[Frame], int]:
+        """Return the frame that had begun, if *data* completes it, and how much of *data* that took."""
+        if not self._pieces or self.violation is not None:
+            return [], 0
+        whole, taken = self._completed(data)
+        return [] if whole is None else self.feed(whole), taken
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what comes next begins with a frame of which everything is expected (and not the first)."""
+        return not (self._pieces or self._limit != self._max_frame_size) and (
+            self._block is None and self.violation is None
+        )
+
     @property
     def unfinished(self) -> bool:
         """Whether a frame, or a header block of several frames, has begun and not ended."""

@@ -10,7 +10,7 @@ attempt that outlived its own time counts as repeatable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -20,6 +20,9 @@ from silence_gateway.core.backoff import Backoff, wait_us
 PUSHBACK = b"grpc-retry-pushback-ms"
 """Trailing metadata by which a server says when to come back."""
 
+PREVIOUS_ATTEMPTS = b"grpc-previous-rpc-attempts"
+"""Metadata by which a server learns that it, or another one, may have had the call before."""
+
 NEVER = -1
 """A pushback that says: do not come back."""
 
@@ -27,6 +30,7 @@ MAX_ATTEMPTS = 10
 """More than this is load and not help; gRPC's own clients stop at 5."""
 
 MAX_PUSHBACK_DIGITS = 9  # eleven days in milliseconds; what is longer outlives every deadline anyway
+MAX_ATTEMPTS_DIGITS = 3  # a caller that says more of itself has made it up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +146,27 @@ def read_pushback(metadata: Iterable[tuple[bytes, bytes]]) -> int | None:
     """
     Return what a server said about coming back: milliseconds, `NEVER`, or None if it said nothing.
 
-    What is not a plain number counts as `NEVER`, as gRFC A6 has it: a server that tries to say something
-    does not want to be called at will. Of several values the first counts.
+    What is not one plain number counts as `NEVER`, as gRFC A6 has it: a server that tries to say something
+    does not want to be called at will. Several values are none either, as for grpc-go.
     """
-    for name, value in metadata:
-        if name == PUSHBACK:
-            text = value.strip()
-            return int(text) if text.isdigit() and len(text) <= MAX_PUSHBACK_DIGITS else NEVER
-    return None
+    said = [value.strip() for name, value in metadata if name == PUSHBACK]
+    if not said:
+        return None
+    text = said[0]
+    return int(text) if len(said) == 1 and text.isdigit() and len(text) <= MAX_PUSHBACK_DIGITS else NEVER
+
+
+def counting_attempts(
+    metadata: Sequence[tuple[bytes, bytes]], previous: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    """
+    Return *metadata* for an attempt that *previous* ones of ours were begun before (gRFC A6).
+
+    A caller may be at it for the second time itself. Its attempts are added to ours if it says one plain
+    number, and forgotten otherwise: a server is told once, and the number only grows.
+    """
+    said = [value.strip() for name, value in metadata if name == PREVIOUS_ATTEMPTS]
+    if len(said) == 1 and said[0].isdigit() and len(said[0]) <= MAX_ATTEMPTS_DIGITS:
+        previous += int(said[0])
+    others = (pair for pair in metadata if pair[0] != PREVIOUS_ATTEMPTS)
+    return (*others, (PREVIOUS_ATTEMPTS, b"%d" % previous))

@@ -31,10 +31,10 @@ from silence_gateway.upstreams.deadlines import GRAIN_S
 if TYPE_CHECKING:
     from silence_gateway.edge.http2 import Http2Connection
 
-READABLE = (b"", b"identity", b"gzip", b"zstd")
+READABLE = (b"", b"identity", b"gzip", b"deflate", b"zstd")
 # A caller that gives up within this of its deadline gave up because of it; its clock and ours are both right.
 NEARLY_DUE_S = 0.01
-WE_ACCEPT = encode([(b"grpc-accept-encoding", b"identity,gzip,zstd")])
+WE_ACCEPT = encode([(b"grpc-accept-encoding", b"identity,gzip,deflate,zstd")])
 """Sent with the complaint about an encoding that we do not know, so that the client can choose another."""
 
 

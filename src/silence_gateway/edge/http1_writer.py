@@ -12,6 +12,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from silence_gateway.core.http import HeaderList
+from silence_gateway.core.http_status import CLIENT_LEFT
 
 COLON = b": "
 UNSAFE = b"\r\n\0"
@@ -22,7 +23,9 @@ KEEP_ALIVE_LINE = b"connection: keep-alive\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
 BODILESS = frozenset((204, 304))
 
-PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {
+    CLIENT_LEFT: b"Client Closed Request"
+}
 
 
 class UnsafeHeader(ValueError):

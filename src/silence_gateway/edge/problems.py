@@ -50,6 +50,9 @@ CODE_OF_REJECTION: dict[int, Code] = {
 }
 """What the reader of requests answers by itself."""
 
+MAY_HAVE_RUN = "the service behind this gateway went away with the request; it may have carried it out"
+"""What a caller is told who must look before it asks again."""
+
 
 def problem(error: BaseException, request: Request | None = None) -> Response:
     """Return the answer to *request* (None: it never became one) that ended in *error*."""
@@ -104,8 +107,16 @@ def public_detail(error: BaseException) -> str:
     if isinstance(error, UpstreamBroken):
         return "the service behind this gateway broke off before it had answered"
     if isinstance(error, UpstreamUnavailable):
+        if error.overloaded:
+            return "the service behind this gateway has more to do than it can; try again in a moment"
+        if error.sent:
+            return MAY_HAVE_RUN
         return "the service behind this gateway cannot be reached at the moment"
     if isinstance(error, UpstreamTimeout):
+        if not error.sent:
+            return (
+                "the service behind this gateway had no room for the request, or took no connection, in time"
+            )
         return "the service behind this gateway did not answer in time"
     if isinstance(error, StoreFault):
         return "the shared store of this gateway cannot be used at the moment"
@@ -132,7 +143,7 @@ def answer_error(error: Exception, request: Request | None, observer: Observer) 
     if isinstance(error, UpstreamProtocolError | UpstreamBroken):
         # Nobody else tells why: the caller is not told, and the endpoint may be well otherwise.
         observer(Noticed(what=describe(error, request), loudness="warning"))
-    elif codes_of(error).http == 500 and not isinstance(error, RpcError):
+    elif error_codes(error)[0] == 500 and not isinstance(error, RpcError):
         observer(Noticed(what=describe(error, request), loudness="error"))
     return problem(error, request)
 

@@ -23,6 +23,7 @@ from silence_gateway.core.http import (
     TunnelResponse,
 )
 from silence_gateway.core.origins import origin_allowed
+from silence_gateway.core.path_rewrite import PathRewrite
 from silence_gateway.core.websocket_handshake import accept_key, asks_for_websocket
 from silence_gateway.errors import AccessDenied
 from silence_gateway.upstreams.http_body import HttpAnswer
@@ -126,18 +127,24 @@ class HttpProxy:
         self._monotonic_s = clock.monotonic_s
         self._steering_of = steering_of
 
-    async def answer(self, request: Request, deadline_s: float | None, repeatable: bool | None) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        deadline_s: float | None,
+        repeatable: bool | None,
+        rewrite: PathRewrite | None = None,
+    ) -> Response:
         """
         Pass *request* on; see `layers.route.Proxied`.
 
         Raises:
-            BadRequest: Its path may mean something else behind us.
+            BadRequest: Its path may mean something else behind us, or nothing once it is rewritten.
             AccessDenied: A page of another host asks for a WebSocket.
             UpstreamFault: There was no answer.
             ClientFault: Its body could not be read.
         """
         check_path(request.path)
-        ask = self._ask(request, repeatable)
+        ask = self._ask(request, repeatable, rewrite)
         steering = None if self._steering_of is None else self._steering_of(request)
         began_s = self._monotonic_s()
         try:
@@ -152,7 +159,7 @@ class HttpProxy:
             return Response(head.status, fields, answer.whole())
         return StreamingResponse(head.status, fields, AnswerPieces(answer), head.length)
 
-    def _ask(self, request: Request, repeatable: bool | None) -> HttpAsk:
+    def _ask(self, request: Request, repeatable: bool | None, rewrite: PathRewrite | None) -> HttpAsk:
         upgrade = b""
         if asks_for_websocket(request):
             self._check_origin(request)
@@ -160,11 +167,14 @@ class HttpProxy:
         peer = request.peer
         trusted = self._trusted.trusts_anybody and self._trusted.believes(peer)
         incoming = request.incoming
+        target, prefix = request.target, ""
+        if rewrite is not None:
+            target, prefix = rewrite.of(target), rewrite.prefix
         return HttpAsk(
             request.method,
-            b"%b %b%b" % (request.method.encode(), request.target.encode(), HTTP_VERSION),
+            b"%b %b%b" % (request.method.encode(), target.encode(), HTTP_VERSION),
             request.headers.get(b"host") if self._keeps_host else self._host,
-            forwarded_lines(request, trusted=trusted, upgrade=bool(upgrade)),
+            forwarded_lines(request, trusted=trusted, upgrade=bool(upgrade), prefix=prefix.encode()),
             request.body,
             None if incoming is None else KeptBody(incoming, self._settings.replay_bytes),
             repeatable=request.method in IDEMPOTENT if repeatable is None else repeatable,

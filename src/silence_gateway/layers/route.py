@@ -14,6 +14,7 @@ from typing import Protocol
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import BodyRule, Handler, Layer, Request, Response
+from silence_gateway.core.path_rewrite import PathRewrite
 from silence_gateway.core.path_template import parse_template
 from silence_gateway.core.routing import RouteBuilder, Routes
 from silence_gateway.core.shedding import Importance
@@ -36,6 +37,7 @@ class RouteRule:
         auth: `none`, `optional`, `required`, or empty for what `auth:` says.
         idempotent: Whether calls may run twice; None for what the method says of itself.
         importance: Who goes first when the upstream has too much to do.
+        rewrite: What an HTTP upstream is asked for instead; None for the path as it came.
     """
 
     path: str
@@ -45,6 +47,7 @@ class RouteRule:
     auth: str = ""
     idempotent: bool | None = None
     importance: Importance = Importance.NORMAL
+    rewrite: PathRewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,11 @@ class Proxied(Protocol):
     body_rule: BodyRule
 
     def answer(
-        self, request: Request, deadline_s: float | None, repeatable: bool | None
+        self,
+        request: Request,
+        deadline_s: float | None,
+        repeatable: bool | None,
+        rewrite: PathRewrite | None,
     ) -> Awaitable[Response]:
         """
         Pass *request* on and return what comes back.
@@ -77,13 +84,14 @@ class Proxied(Protocol):
             request: What is asked.
             deadline_s: Monotonic seconds at which all of it must be over; None for the upstream's own.
             repeatable: Whether it may run twice; None for what its method says.
+            rewrite: What is asked for there; None for what was asked for here.
         """
 
 
 class Matched:
     """What routing found for one request. Made for every request, so a plain slots class."""
 
-    __slots__ = ("binding", "fixed", "proxied", "rule", "variables")
+    __slots__ = ("binding", "fixed", "proxied", "rewrite", "rule", "variables")
 
     def __init__(
         self,
@@ -92,12 +100,14 @@ class Matched:
         rule: RouteRule | None,
         fixed: FixedRoute | None = None,
         proxied: Proxied | None = None,
+        rewrite: PathRewrite | None = None,
     ) -> None:
         self.binding = binding
         self.variables = variables
         self.rule = rule
         self.fixed = fixed
         self.proxied = proxied
+        self.rewrite = rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +243,11 @@ def find_route(switch: RouteSwitch) -> Layer:
                     if to in routes.narrowed:
                         table = routes.narrowed[to]
                     elif (passed_on := routes.passed_on(request.method, request.path)) is not None:
-                        request.route = passed_on[0].path
+                        # A more specific rule may say more about it, but the way there is this one's.
+                        way, proxied = passed_on
+                        request.route = way.path
                         request.importance = rule.importance
-                        request.matched = Matched(None, (), rule, None, passed_on[1])
+                        request.matched = Matched(None, (), rule, None, proxied, way.rewrite)
                         return inner(request)
             found = table.find(request.method, request.path)
             if found is not None:
@@ -294,7 +306,7 @@ def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clo
             assert matched.rule is not None
             timeout_s = matched.rule.timeout_s
             deadline_s = None if timeout_s is None else monotonic_s() + timeout_s
-            return matched.proxied.answer(request, deadline_s, matched.rule.idempotent)
+            return matched.proxied.answer(request, deadline_s, matched.rule.idempotent, matched.rewrite)
         assert matched.fixed is not None
         if request.method not in matched.fixed.methods:
             raise MethodNotAllowed(matched.fixed.methods)

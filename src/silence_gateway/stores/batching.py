@@ -276,8 +276,7 @@ class Pipeline:
         due_s = self.clock.monotonic_s() + self.deadline_s
         if call.batch is not None:
             due_s = call.batch.due_s
-            call.batch.left -= 1
-            call.batch = None
+            call.leave_batch()
         if fault is Fault.MOVED and self.redirect is not None and not call.gone():
             # It has certainly not run, so it may be asked again, elsewhere.
             self.watcher.call_succeeded()
@@ -378,9 +377,7 @@ class Pipeline:
 
     def give_up(self, call: Call, error: StoreFault) -> None:
         """Fail one call outside the usual order of replies."""
-        if call.batch is not None:
-            call.batch.left -= 1
-            call.batch = None
+        call.leave_batch()
         call.fail(error)
 
     async def stop(self) -> None:

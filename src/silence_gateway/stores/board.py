@@ -109,6 +109,10 @@ class ValkeyBoard:
                 self.read_soon(entry)
         return entry.copy.public
 
+    async def known(self, room: str) -> None:
+        """Wait until the copy of *room* is what the store says, the first time."""
+        await self.room(room).known.wait()
+
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
         """Hold the lease, or return 0 when another instance does."""
         check_fact(name, None, ttl_s)
@@ -203,6 +207,8 @@ class ValkeyBoard:
                 except StoreFault:
                     return
                 await self.on_read(entry, known, answer)
+            # The store answers: what it has not heard from us need not wait for the next poll.
+            self.repeat(entry)
         finally:
             entry.reading = None
 
@@ -222,6 +228,7 @@ class ValkeyBoard:
                 if (value := self.unpacked(stored)) is not None
             }
             entry.stale = not entry.take(version, values)
+        entry.known.set()
 
     def unpacked(self, stored: bytes) -> bytes | None:
         """Return the value in what is stored; None, and counted, where nobody can read it."""
@@ -271,13 +278,17 @@ class ValkeyBoard:
             self.timer.cancel()
         self.timer = self.clock.call_later(POLL_S * (0.75 + self.draw() / 2), self.poll)
         for entry in self.rooms.values():
-            if entry.copy.own and not entry.repeating:
-                entry.repeating = True
-                self.in_background(self.send_again(entry))
+            self.repeat(entry)
             if entry.watched and not entry.version:
                 self.read_soon(entry)
             elif entry.watched:
                 self.in_background(self.look(entry))
+
+    def repeat(self, entry: Room) -> None:
+        """Try again what the fleet has not confirmed, unless that is under way."""
+        if entry.copy.own and not entry.repeating and self.started:
+            entry.repeating = True
+            self.in_background(self.send_again(entry))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work* until it is done or this board stops."""

@@ -52,6 +52,7 @@ class Room:
         tip: The newest change heard of.
         gap: Something at or before this version was missed; 0 if nothing was.
         heard: Names heard of since the last reading began, each with the version.
+        known: Set once the room was read.
         stale: The room has to be read, once more if it is being read just now.
     """
 
@@ -60,6 +61,7 @@ class Room:
         "gap",
         "heard",
         "key",
+        "known",
         "name",
         "reading",
         "repeating",
@@ -77,6 +79,7 @@ class Room:
         self.copy = copy
         self.version = self.tip = self.gap = 0
         self.heard: dict[str, int] = {}
+        self.known = asyncio.Event()
         self.watched = False
         self.stale = False
         self.repeating = False

@@ -67,6 +67,12 @@ class Call(ABC):
         self.moves = 0
         self.asking = False
 
+    def leave_batch(self) -> None:
+        """Its batch waits for it no more; harmless if it has none."""
+        if self.batch is not None:
+            self.batch.left -= 1
+            self.batch = None
+
     @abstractmethod
     def gone(self) -> bool:
         """Whether nobody waits any more."""

@@ -143,6 +143,13 @@ class Board(Protocol):
         ran out, *on_end* (which goes with an *on_change*) is called just before, on every instance.
         """
 
+    async def known(self, room: str) -> None:
+        """
+        Wait until the copy of a watched *room* is what the store says, the first time.
+
+        While the store is away it waits for it. Returns at once from then on.
+        """
+
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
         """
         Try to hold, or go on holding, the lease *name* for *ttl_s* seconds.

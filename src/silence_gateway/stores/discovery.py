@@ -194,6 +194,8 @@ class Directory:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
             "max_connections": 1,
+            # Else redis-py reads its own version from the disk for every connection, to tell the server.
+            "driver_info": None,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
         if context is not None:

@@ -94,10 +94,11 @@ class EmbeddedServer:
         """
         self.process.spawn()
         end_s = self.clock.monotonic_s() + START_DEADLINE_S
-        while not self.process.answers():
+        # Off the event loop: a server that is not ready yet may take its time to say so.
+        while not await asyncio.to_thread(self.process.answers):
             if not self.process.running or self.clock.monotonic_s() > end_s:
                 words = self.process.last_words()
-                self.process.kill()
+                await asyncio.to_thread(self.process.kill)
                 raise StoreUnavailable(f"the embedded server did not start: {words or 'it left no log'}")
             await self.clock.sleep(LOOK_EVERY_S)
 

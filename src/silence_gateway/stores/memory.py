@@ -170,6 +170,9 @@ class MemoryBoard:
         self.hub = hub
         self.instance_id = instance_id
         self.copies: dict[str, RoomCopy] = {}
+        self.back = asyncio.Event()
+        if not hub.away:
+            self.back.set()
         hub.boards.append(self)
 
     async def put(self, room: str, name: str, value: bytes, ttl_s: float | None = None) -> None:
@@ -198,6 +201,10 @@ class MemoryBoard:
         if on_change is not None:
             copy.listen(on_change, on_end)
         return copy.public
+
+    async def known(self, room: str) -> None:  # noqa: ARG002 - the contract's shape
+        """Return at once; if the hub has been away since this board was made, when it is back."""
+        await self.back.wait()
 
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
         """Hold the lease, or return 0 when another instance does."""
@@ -230,6 +237,7 @@ class MemoryBoard:
 
     def reconcile(self) -> None:
         """The hub is back: give it what was written meanwhile, and take what the others wrote."""
+        self.back.set()
         for room, copy in self.copies.items():
             for name, cell, left_s in copy.unsettled():
                 self.hub.write(room, name, cell.value, left_s)

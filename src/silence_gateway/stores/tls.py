@@ -19,7 +19,7 @@ from silence_gateway.errors import ConfigError
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
     """
-    How the store proves who it is, and how we do.
+    How the store proves who it is, and how we do; the same for a service that checks itself.
 
     Attributes:
         ca: PEM file of the authority that signed the store's certificate; None for the system's own.
@@ -41,7 +41,7 @@ class TlsSettings:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise ConfigError("store.tls: certificate and key go together")
+            raise ConfigError("tls: certificate and key go together")
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -88,12 +88,15 @@ class TlsContexts:
     """
     Makes contexts from settings, anew whenever a file has changed; several threads may ask at once.
 
+    *of* is what errors call the settings.
+
     Attributes:
         loads: How often the files were read.
     """
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, of: str = "store.tls") -> None:
         self.settings = settings
+        self._of = of
         self.loads = 0
         self._context: ssl.SSLContext | None = None
         self._read: tuple[tuple[int, int], ...] = ()
@@ -108,15 +111,15 @@ class TlsContexts:
             ConfigError: A file cannot be read or used; the text names it.
         """
         with self._reading:
-            stamps = tuple(stamp(path) for path in self.settings.files)
+            stamps = tuple(stamp(path, self._of) for path in self.settings.files)
             if self._context is None or stamps != self._read:
-                self._context = make_context(self.settings)
+                self._context = make_context(self.settings, self._of)
                 self._read = stamps
                 self.loads += 1
             return self._context
 
 
-def stamp(path: Path) -> tuple[int, int]:
+def stamp(path: Path, of: str = "store.tls") -> tuple[int, int]:
     """
     Return what changes when a file is replaced.
 
@@ -126,11 +129,11 @@ def stamp(path: Path) -> tuple[int, int]:
     try:
         told = path.stat()
     except OSError as exc:
-        raise ConfigError(f"store.tls: {path} cannot be read: {exc.strerror or exc}") from exc
+        raise ConfigError(f"{of}: {path} cannot be read: {exc.strerror or exc}") from exc
     return told.st_mtime_ns, told.st_ino
 
 
-def make_context(settings: TlsSettings) -> ssl.SSLContext:
+def make_context(settings: TlsSettings, of: str = "store.tls") -> ssl.SSLContext:
     """
     Make a context; trusted are the given authority alone, or the system's own.
 
@@ -145,7 +148,7 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
             path = settings.certificate
             context.load_cert_chain(settings.certificate, settings.key)
     except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"store.tls: {path} cannot be used: {exc}; it must be PEM and readable") from exc
+        raise ConfigError(f"{of}: {path} cannot be used: {exc}; it must be PEM and readable") from exc
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -231,18 +231,18 @@ class ValkeyStore:
 
     # -- finding and connecting -----------------------------------------------------------------------
 
-    def _directory(self) -> Directory:
+    async def _directory(self) -> Directory:
         if self.directory is not None:
             return self.directory
-        # redis-py takes 0.1 s to import, and whoever has one server needs nothing of it.
-        from silence_gateway.stores.discovery import Directory
-
+        make = await asyncio.to_thread(_import_directory)
+        if self.directory is not None:  # another question was quicker
+            return self.directory
         sentinels = self.address.topology is Topology.SENTINEL
         login: Callable[[], Login] = self.dialer.credentials.current
         if sentinels:
             own = Login(self.settings.sentinel_username, self.settings.sentinel_password)
             login = lambda: own  # noqa: E731 - one of two ways to the same thing, side by side
-        self.directory = Directory(
+        self.directory = make(
             login,
             self.dialer.context,
             server_name=self.settings.tls.server_name,
@@ -252,11 +252,11 @@ class ValkeyStore:
 
     async def find_primary(self) -> Node:
         """Ask the sentinels; raises StoreRefused."""
-        return await self._directory().primary(self.address.nodes, self.address.service)
+        return await (await self._directory()).primary(self.address.nodes, self.address.service)
 
     async def find_slots(self, nodes: Sequence[Node]) -> list[SlotRange]:
         """Ask the cluster; raises StoreRefused."""
-        return await self._directory().slots(nodes)
+        return await (await self._directory()).slots(nodes)
 
     async def open_only(self, lane: str) -> Wire:
         """Connect a lane of the only shard; raises StoreRefused."""
@@ -384,3 +384,15 @@ class ValkeyStore:
 def micros(seconds: float) -> int:
     """Whole microseconds."""
     return round(seconds * 1_000_000)
+
+
+def _import_directory() -> type[Directory]:
+    """
+    Return what asks sentinels and clusters; call it in a thread.
+
+    redis-py takes 0.1 s of CPU to import, half a second on a busy machine, and everybody on the event loop
+    would wait for it. Whoever has one server needs nothing of it.
+    """
+    from silence_gateway.stores.discovery import Directory
+
+    return Directory

@@ -237,16 +237,20 @@ class ScriptedStream:
                 self.meeting.cancel()
 
     async def _met(self) -> deque[bytes]:
-        """Take the requests, and meet the step; once."""
-        if not isinstance(self.sent, bytes):
-            sent, self.sent = self.sent, b""
-            async for message in sent:
-                self.call.requests.append(message)
+        """Take the requests, and meet the step; once, however many wait for it."""
         if self.answers is None:
             if self.meeting is None:
-                self.meeting = asyncio.ensure_future(self.step.meet(self.call, self.clock))
-            self.answers = deque(await self.meeting)
+                self.meeting = asyncio.ensure_future(self._meet())
+            answers = await self.meeting
+            if self.answers is None:
+                self.answers = deque(answers)
         return self.answers
+
+    async def _meet(self) -> tuple[bytes, ...]:
+        if not isinstance(self.sent, bytes):
+            async for message in self.sent:
+                self.call.requests.append(message)
+        return await self.step.meet(self.call, self.clock)
 
 
 class ScriptedUpstream:

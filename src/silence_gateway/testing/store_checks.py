@@ -108,6 +108,8 @@ async def check_late_watchers_see_what_is_there(one: Store, two: Store) -> None:
     await one.board.put("late", "a", b"1", ttl_s=60)
     heard: dict[str, bytes | None] = {}
     seen = two.board.watch("late", heard.__setitem__)
+    await two.board.known("late")
+    assert seen.get("a") == b"1", "what is known is what was written before"
     await eventually(lambda: seen.get("a") == b"1", "a late watcher sees what was written before")
     await eventually(lambda: heard.get("a") == b"1", "a late watcher is told what was written before")
     again: dict[str, bytes | None] = {}

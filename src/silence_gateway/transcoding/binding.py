@@ -21,6 +21,7 @@ from protobuf.wkt.google.protobuf.descriptor_pb import MethodOptions
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import HeaderList, Request, Response, StreamingResponse
+from silence_gateway.core.method_set import NO_METHODS, MethodSet
 from silence_gateway.core.path_template import PathTemplate, parse_template
 from silence_gateway.errors import RpcError
 from silence_gateway.transcoding.answer_plan import AnswerPlan
@@ -51,6 +52,7 @@ class CallSettings:
         upstream: Its name.
         caller: What carries the calls.
         repeating: What carries those that may run twice; None if nothing is repeated.
+        repeatable: Methods that may, whatever they say of themselves.
         caller_for: Returns what carries the call of one request, told whether it may run twice; None lets
             *caller* and *repeating* do it.
         clock: What deadlines are measured by.
@@ -63,6 +65,7 @@ class CallSettings:
     caller: Caller
     clock: Clock
     repeating: Caller | None = None
+    repeatable: MethodSet = NO_METHODS
     timeout_s: float | None = None
     forwarded_headers: Collection[bytes] = ()
     strictness: Strictness = STRICT
@@ -87,7 +90,8 @@ class Binding:
         template: The paths it answers.
         aliases: Of a method called by its name: its HTTP rules, as HTTP method and example path.
         kind: How the method streams.
-        repeatable: Whether calls may run twice, by the HTTP method or the option `idempotency_level`.
+        repeatable: Whether calls may run twice: by the HTTP method, by the option `idempotency_level`, or
+            because the operator has named the method.
         refusal: Why calls are answered with UNIMPLEMENTED; empty if they are made.
     """
 
@@ -122,7 +126,7 @@ class Binding:
         self.methods: tuple[str, ...] = ("POST",) if rule is None else (rule.verb,)
         self.aliases: tuple[tuple[str, str], ...] = ()
         safe = rule is not None and rule.verb in SAFE_METHODS
-        self.repeatable = safe or method.idempotency in IDEMPOTENT
+        self.repeatable = safe or method.idempotency in IDEMPOTENT or self.call_path in settings.repeatable
         self.request_plan = RequestPlan(method.input, registry, rule, settings.strictness)
         self.answer_plan = AnswerPlan(method.output, registry, None if rule is None else rule.response_field)
         self.refusal = ""
@@ -147,8 +151,8 @@ class Binding:
             variables: What the router captured, in the order of the template.
             deadline_s: Monotonic seconds after which nobody waits; `Grpc-Timeout` and the time-out of
                 the upstream can only make it earlier.
-            repeatable: Whether the call may run twice, if the operator has said so; None for what the method
-                says of itself.
+            repeatable: Whether the call may run twice, if the operator has said so of the route; None for
+                what holds of the method.
 
         Raises:
             BadRequest: The request does not fit the method.

@@ -18,7 +18,9 @@ from protobuf import DescService, Registry
 from silence_gateway.clock import Clock
 from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.http import Request
-from silence_gateway.errors import ConfigError, GatewayError, UpstreamProtocolError
+from silence_gateway.core.method_set import MethodSet
+from silence_gateway.core.status import Code
+from silence_gateway.errors import ConfigError, GatewayError, RpcError, UpstreamProtocolError
 from silence_gateway.events import DescriptorsLoaded, Noticed, Observer, RuleUnusable, nobody
 from silence_gateway.transcoding.binding import Binding, CallSettings
 from silence_gateway.transcoding.descriptors import (
@@ -55,6 +57,9 @@ class TranscodedService:
         rng: Spreads the waits between attempts.
         caller_for: Returns what carries the call of one request, told whether it may run twice, where
             *caller* and *repeating* do not do for all.
+        repeating: What carries calls that may run twice; None if nothing is repeated.
+        repeatable: Methods that may, whatever they say of themselves: `package.Service/Method` each, or
+            `package.Service/*`.
 
     Attributes:
         upstream: As the configuration calls it.
@@ -72,6 +77,7 @@ class TranscodedService:
         *,
         clock: Clock,
         repeating: Caller | None = None,
+        repeatable: Collection[str] = (),
         services: Collection[str] = (),
         timeout_s: float | None = None,
         observer: Observer = nobody,
@@ -92,6 +98,7 @@ class TranscodedService:
             upstream=upstream_name,
             caller=caller,
             repeating=repeating,
+            repeatable=MethodSet(repeatable),
             clock=clock,
             timeout_s=timeout_s,
             forwarded_headers=tuple(name.lower().encode() for name in forwarded_headers),
@@ -201,6 +208,8 @@ class TranscodedService:
         if reason == self.last_failure:
             return
         self.last_failure = reason
+        if isinstance(error, RpcError) and error.code == Code.UNIMPLEMENTED:
+            reason += ": turn it on in the service, or name a file in `descriptors`"
         kept = (
             "those read before stay in force"
             if self.descriptors is not None
@@ -227,11 +236,15 @@ class TranscodedService:
             )
             for name in sorted(self.wanted - found)
         ]
+        rpcs = {binding.rpc for binding in bindings}
+        problems += [
+            RuleProblem(name, "", "it is said to be one that may run twice, but no such method is served")
+            for name in self.settings.repeatable.not_among(rpcs)
+        ]
         self.descriptors = descriptors
         self.bindings = tuple(bindings)
         self.problems = tuple(problems)
         self.last_failure = ""
-        rpcs = {binding.rpc for binding in bindings}
         self.observer(
             DescriptorsLoaded(
                 upstream=self.upstream,

@@ -16,8 +16,9 @@ from weakref import WeakSet
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.errors import ConfigError
-from silence_gateway.upstreams.channel_call import ChannelCall, Terms
+from silence_gateway.upstreams.channel_call import Carried, ChannelCall, Terms
 from silence_gateway.upstreams.channel_methods import method_of
+from silence_gateway.upstreams.channel_packing import Packed, encoding_of
 from silence_gateway.upstreams.channel_targets import pool_of
 from silence_gateway.upstreams.channel_words import OURS, WordsOfGrpcio
 from silence_gateway.upstreams.connect_clients import connect_client
@@ -50,10 +51,13 @@ class Channel(MethodDoors):
         timeout_s: For addresses: what a unary call without a timeout gets, in seconds.
         as_grpcio: Tell callers how calls went as grpcio does, with `grpc.StatusCode`, `grpc.aio.AioRpcError`
             and the like, for code that was written for it. grpcio must be installed.
+        compression: How requests are packed, unless their calls say otherwise: one of `grpc.Compression`, or
+            `identity`, `gzip`, `deflate` or `zstd`. None leaves it to the settings of *target*.
 
     Raises:
         ConfigError: An address makes no sense, or there is none.
-        TypeError: An interceptor is none.
+        ValueError: *compression* makes no sense.
+        TypeError: *target*, *tls* or an interceptor is none.
 
     Attributes:
         caller: What carries the calls.
@@ -71,21 +75,31 @@ class Channel(MethodDoors):
         server_name: str | None = None,
         timeout_s: float = 5.0,
         as_grpcio: bool = False,
+        compression: str | int | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._own: GrpcUpstream | None = None
         self._name = ""
+        if not (isinstance(target, str | Sequence) or hasattr(target, "unary")) or isinstance(target, bytes):
+            raise TypeError(
+                f"a channel goes to an address, to several, a GrpcUpstream or a connection, not to {target!r}"
+            )
         if isinstance(target, str | Sequence):
             addresses = (target,) if isinstance(target, str) else tuple(target)
             self._own = pool_of(addresses, self._clock, tls, server_name, timeout_s)
-            self.caller: Caller = self._own
+            carrier: Caller = self._own
         elif tls is not None or server_name is not None:
             raise ConfigError("tls and server_name go with addresses; an upstream has its own settings")
         else:
-            self.caller = target
+            carrier = target
             if isinstance(target, GrpcUpstream):
                 self._name = target.settings.name
-        self.when_ready: Caller = WhenReady(self.caller, self._clock)
+        self._carrier = self.caller = carrier
+        self.when_ready: Caller = WhenReady(carrier, self._clock)
+        if compression is not None:
+            encoding = encoding_of(compression)
+            self.caller = Packed(carrier, encoding)
+            self.when_ready = Packed(self.when_ready, encoding)
         self.awake = False
         handlers(interceptors, "unary_unary")
         self._interceptors = tuple(interceptors)
@@ -94,6 +108,7 @@ class Channel(MethodDoors):
         self._closed = False
         self._closing = News()
         self._unary: set[UnaryAnswer[Any]] = set()
+        self._carried = Carried()
         self._streams: WeakSet[StreamAnswer[Any]] = WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -147,10 +162,13 @@ class Channel(MethodDoors):
         self.awake = False
         self._closing.tell()
         calls: list[ChannelCall[Any]] = [*self._unary, *self._streams]
-        if grace and calls:
-            await self._ended(calls, grace)
+        carried = [call for call in self._carried if not call.done()]
+        if grace and (calls or carried):
+            await self._ended(calls, carried, grace)
         for call in calls:
             call.cancel()
+        for each in carried:
+            each.cancel()
         if self._own is not None:
             if self._starting is not None:
                 await self._starting
@@ -190,30 +208,34 @@ class Channel(MethodDoors):
             clock=self._clock,
             upstream=self._name,
             running=self._unary,
+            carried=self._carried,
         )
         return method_of(self, kind, terms, handlers(self._interceptors, kind))
 
     def _state(self) -> Connectivity:
         if self._closed:
             return Connectivity.SHUTDOWN
-        return self.caller.connectivity if isinstance(self.caller, KnowsConnectivity) else Connectivity.READY
+        carrier = self._carrier
+        return carrier.connectivity if isinstance(carrier, KnowsConnectivity) else Connectivity.READY
 
     async def _change(self) -> None:
         """Wait until the state may have changed."""
         waiting = [self._closing.wait()]
-        if isinstance(self.caller, KnowsConnectivity):
-            waiting.append(self.caller.connectivity_changed())
+        if isinstance(self._carrier, KnowsConnectivity):
+            waiting.append(self._carrier.connectivity_changed())
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in waiting:
                 each.cancel()
 
-    async def _ended(self, calls: list[ChannelCall[Any]], within_s: float) -> None:
+    async def _ended(
+        self, calls: list[ChannelCall[Any]], carried: list[asyncio.Future[Any]], within_s: float
+    ) -> None:
         loop = asyncio.get_running_loop()
         ends = [loop.create_task(call.code()) for call in calls]
         patience = loop.create_task(self._clock.sleep(within_s))
-        whole = loop.create_task(asyncio.wait(ends))
+        whole = loop.create_task(asyncio.wait([*ends, *carried]))
         try:
             await asyncio.wait((patience, whole), return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -24,6 +24,29 @@ T = TypeVar("T")
 # The longest that grpc-timeout can say in minutes, so that an infinite timeout is one that can be sent.
 _LONGEST_S = 99_999_999.0
 
+# Calls whose end nobody reads are kept until there are more of them than this, beside those that run.
+_FEW = 32
+
+
+class Carried(set["asyncio.Future[Any]"]):
+    """
+    Calls that are not over, each as what carries it. Who reads the end of one takes it out.
+
+    Attributes:
+        sweep_at: With more calls than this it is time to look for those whose end nobody reads.
+    """
+
+    __slots__ = ("sweep_at",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sweep_at = _FEW
+
+    def sweep(self) -> None:
+        """Take out what is over."""
+        self.difference_update([call for call in self if call.done()])
+        self.sweep_at = 2 * len(self) + _FEW
+
 
 class Terms:
     """
@@ -36,10 +59,11 @@ class Terms:
         words: In whose words the caller is told.
         clock: What deadlines are measured by.
         upstream: Who is called, for errors; may be empty.
-        running: The channel's unary calls that are not over, so that closing it can end them.
+        running: The channel's calls for one message that are not over, so that closing it can end them.
+        carried: The same for calls with one request.
     """
 
-    __slots__ = ("clock", "deserialize", "path", "running", "serialize", "upstream", "words")
+    __slots__ = ("carried", "clock", "deserialize", "path", "running", "serialize", "upstream", "words")
 
     def __init__(
         self,
@@ -51,6 +75,7 @@ class Terms:
         clock: Clock,
         upstream: str,
         running: set[Any],
+        carried: Carried,
     ) -> None:
         self.path = path
         self.serialize = serialize
@@ -59,6 +84,7 @@ class Terms:
         self.clock = clock
         self.upstream = upstream
         self.running = running
+        self.carried = carried
 
     def in_words(self, words: Words) -> Terms:
         """Return the same, told in *words*."""
@@ -77,6 +103,7 @@ class Terms:
             clock=self.clock,
             upstream=self.upstream,
             running=self.running,
+            carried=self.carried,
         )
 
     def told(self, error: RpcError | UpstreamFault) -> RpcError:
@@ -92,7 +119,8 @@ def deadline_of(timeout_s: float | None, clock: Clock) -> float | None:
     """Return when a call is to be given up, in monotonic seconds; what is as good as never is a few years."""
     if timeout_s is None:
         return None
-    return clock.monotonic_s() + (min(_LONGEST_S, timeout_s))
+    # Not `min`, which takes 0.1 us more of each call.
+    return clock.monotonic_s() + (timeout_s if timeout_s < _LONGEST_S else _LONGEST_S)  # noqa: FURB136
 
 
 class Ended:
@@ -154,6 +182,7 @@ class ChannelCall(Generic[T]):
 
         Raises:
             InvalidStateError: The call is over, has ended its requests, or has an iterator.
+            RpcError: It has failed while this waited.
         """
         requests = self._written()
         if self.done():
@@ -161,9 +190,14 @@ class ChannelCall(Generic[T]):
         requests.check_open()
         try:
             await self._begun()
+            if requests.full:
+                self._mind_the_end()
             await requests.write(request)
         except asyncio.CancelledError:
             self.cancel()
+            raise
+        except asyncio.InvalidStateError:
+            self._raise_failure()
             raise
 
     async def done_writing(self) -> None:
@@ -171,6 +205,8 @@ class ChannelCall(Generic[T]):
         requests = self._written()
         if not self.done():
             await self._begun()
+            if requests.full:
+                self._mind_the_end()
             await requests.end()
 
     def cancel(self) -> bool:
@@ -203,6 +239,13 @@ class ChannelCall(Generic[T]):
 
     async def _begun(self) -> None:
         """Wait until requests are taken."""
+
+    def _mind_the_end(self) -> None:
+        """See to it that requests are told of the end, although nobody may ask for it."""
+
+    def _raise_failure(self) -> None:
+        """Raise what the call has failed with, if it has."""
+        raise NotImplementedError
 
     def _written(self) -> WrittenRequests:
         if self._requests is None:

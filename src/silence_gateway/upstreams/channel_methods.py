@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from silence_gateway.errors import GatewayError
 from silence_gateway.upstreams.channel_call import Terms, deadline_of
+from silence_gateway.upstreams.channel_packing import asking
 from silence_gateway.upstreams.channel_words import OURS, Pairs, to_wire
-from silence_gateway.upstreams.contracts import Caller
+from silence_gateway.upstreams.contracts import Caller, CallStream
 from silence_gateway.upstreams.interceptors import (
     InterceptedStream,
     InterceptedUnary,
@@ -21,7 +23,7 @@ from silence_gateway.upstreams.interceptors import (
     ProceedUnary,
 )
 from silence_gateway.upstreams.stream_answer import StreamAnswer
-from silence_gateway.upstreams.unary_answer import UnaryAnswer
+from silence_gateway.upstreams.unary_answer import UnaryAnswer, carried, made_to_fail
 from silence_gateway.upstreams.written_requests import WrittenRequests
 
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -43,9 +45,9 @@ class OneRequest(Protocol[Q_contra, T_co]):
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> T_co:
-        """Begin a call, within *timeout* seconds; *credentials* and *compression* are refused."""
+        """Begin a call, within *timeout* seconds; *credentials* are refused, *compression*: see `Channel`."""
 
 
 class ManyRequests(Protocol[Q_contra, T_co]):
@@ -58,9 +60,9 @@ class ManyRequests(Protocol[Q_contra, T_co]):
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> T_co:
-        """Begin a call, within *timeout* seconds; *credentials* and *compression* are refused."""
+        """Begin a call, within *timeout* seconds; *credentials* are refused, *compression*: see `Channel`."""
 
 
 class Line(Protocol):
@@ -77,27 +79,9 @@ class Line(Protocol):
         """Remember a stream that is running, without holding it."""
 
 
-def refuse(credentials: object, compression: Any) -> None:
-    """
-    Do nothing if neither is asked for.
-
-    Raises:
-        NotImplementedError: What is asked for cannot be had; the text says what to do instead.
-    """
-    if credentials is not None:
-        raise NotImplementedError(
-            "credentials per call are not supported: send a token in metadata, or add it in an interceptor"
-        )
-    # grpc.Compression.NoCompression is 0; False where only its number is at hand.
-    if compression and getattr(compression, "value", compression):
-        raise NotImplementedError(
-            "compression of requests is not supported; answers may be compressed with gzip or zstd"
-        )
-
-
 def unary_call(line: Line, terms: Terms) -> OneRequest[Any, UnaryAnswer[Any]]:
     """Return a function that calls with one message, for one message."""
-    serialize, clock, unary = terms.serialize, terms.clock, line.caller.unary
+    path, serialize, clock, unary = terms.path, terms.serialize, terms.clock, line.caller.unary
 
     def call(
         request: Any,
@@ -106,16 +90,20 @@ def unary_call(line: Line, terms: Terms) -> OneRequest[Any, UnaryAnswer[Any]]:
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> UnaryAnswer[Any]:
+        make = line.when_ready.unary if wait_for_ready else unary
         if credentials is not None or compression is not None:
-            refuse(credentials, compression)
+            make = asking(make, credentials, compression)
         if not line.awake:
             line.wake()
         deadline_s = None if timeout is None else deadline_of(timeout, clock)
-        answer: UnaryAnswer[Any] = UnaryAnswer(terms, deadline_s)
-        make = line.when_ready.unary if wait_for_ready else unary
-        return answer.begin(answer.run_unary(make, serialize(request), to_wire(metadata) if metadata else ()))
+        message = serialize(request)
+        try:
+            made = make(path, message, to_wire(metadata) if metadata else (), deadline_s)
+        except GatewayError as error:
+            made = made_to_fail(error)
+        return carried(terms, deadline_s, made)
 
     return call
 
@@ -130,16 +118,12 @@ def unary_stream_call(line: Line, terms: Terms) -> OneRequest[Any, StreamAnswer[
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> StreamAnswer[Any]:
-        refuse(credentials, compression)
-        line.wake()
+        make = _way_of_streams(line, wait_for_ready, credentials, compression)
         deadline_s = deadline_of(timeout, terms.clock)
-        make = (line.when_ready if wait_for_ready else line.caller).stream
         stream = make(terms.path, terms.serialize(request), to_wire(metadata), deadline_s)
-        answer: StreamAnswer[Any] = StreamAnswer(terms, deadline_s, stream)
-        line.keep(answer)
-        return answer
+        return _kept(line, StreamAnswer(terms, deadline_s, stream))
 
     return call
 
@@ -153,14 +137,12 @@ def stream_unary_call(line: Line, terms: Terms) -> ManyRequests[Any, UnaryAnswer
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> UnaryAnswer[Any]:
-        refuse(credentials, compression)
-        line.wake()
+        make = _way_of_streams(line, wait_for_ready, credentials, compression)
         deadline_s = deadline_of(timeout, terms.clock)
         requests = WrittenRequests(request_iterator, terms.serialize)
         answer: UnaryAnswer[Any] = UnaryAnswer(terms, deadline_s, requests)
-        make = (line.when_ready if wait_for_ready else line.caller).stream
         return answer.begin(answer.run_stream(make, to_wire(metadata)))
 
     return call
@@ -175,19 +157,29 @@ def stream_stream_call(line: Line, terms: Terms) -> ManyRequests[Any, StreamAnsw
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
     ) -> StreamAnswer[Any]:
-        refuse(credentials, compression)
-        line.wake()
+        make = _way_of_streams(line, wait_for_ready, credentials, compression)
         deadline_s = deadline_of(timeout, terms.clock)
         requests = WrittenRequests(request_iterator, terms.serialize)
-        make = (line.when_ready if wait_for_ready else line.caller).stream
         stream = make(terms.path, requests, to_wire(metadata), deadline_s)
-        answer: StreamAnswer[Any] = StreamAnswer(terms, deadline_s, stream, requests)
-        line.keep(answer)
-        return answer
+        return _kept(line, StreamAnswer(terms, deadline_s, stream, requests))
 
     return call
+
+
+def _way_of_streams(
+    line: Line, wait_for_ready: bool | None, credentials: object, compression: str | int | None
+) -> Callable[..., CallStream]:
+    """Have *line* connect, if it has not, and return how a call that asks for these is made."""
+    make = asking((line.when_ready if wait_for_ready else line.caller).stream, credentials, compression)
+    line.wake()
+    return make
+
+
+def _kept(line: Line, answer: StreamAnswer[Any]) -> StreamAnswer[Any]:
+    line.keep(answer)
+    return answer
 
 
 _PLAIN: dict[Kind, Callable[[Line, Terms], Callable[..., Any]]] = {
@@ -208,7 +200,11 @@ def method_of(line: Line, kind: Kind, terms: Terms, handlers: list[Callable[...,
 
     def send(call: OutgoingCall) -> Any:
         return plain(
-            call.request, timeout=call.timeout, metadata=call.metadata, wait_for_ready=call.wait_for_ready
+            call.request,
+            timeout=call.timeout,
+            metadata=call.metadata,
+            wait_for_ready=call.wait_for_ready,
+            compression=call.compression,
         )
 
     step = _through_unary if kind.endswith("_unary") else _through_stream
@@ -249,10 +245,10 @@ def _outermost(
         metadata: Pairs | None = None,
         credentials: object = None,
         wait_for_ready: bool | None = None,
-        compression: object = None,
+        compression: str | int | None = None,
         request_iterator: Requests[Any] = None,
     ) -> UnaryAnswer[Any] | StreamAnswer[Any]:
-        refuse(credentials, compression)
+        asking(line.caller.unary, credentials, compression)  # refuses here what would be refused later
         line.wake()
         deadline_s = deadline_of(timeout, terms.clock)
         requests: WrittenRequests | None = None
@@ -261,7 +257,7 @@ def _outermost(
             requests = WrittenRequests(request_iterator if request is None else request, _as_it_is)
         pairs = [*metadata.items()] if isinstance(metadata, Mapping) else [*(metadata or ())]
         outgoing = OutgoingCall(
-            method, request if requests is None else requests, timeout, pairs, wait_for_ready
+            method, request if requests is None else requests, timeout, pairs, wait_for_ready, compression
         )
         if kind.endswith("_unary"):
             answer: InterceptedUnary[Any] = InterceptedUnary(terms, deadline_s, requests)

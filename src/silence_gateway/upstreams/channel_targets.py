@@ -50,7 +50,13 @@ def pool_of(
 
     Raises:
         ConfigError: There is none, or one makes no sense.
+        TypeError: One is no text, or *tls* no context.
     """
+    for target in targets:
+        if not isinstance(target, str):
+            raise TypeError(f"an address is a text, such as '127.0.0.1:9001', not {target!r}")
+    if tls is not None and not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext, such as ssl.create_default_context(), not {tls!r}")
     addresses = [address for target in targets for address in addresses_of(target)]
     if not addresses:
         raise ConfigError("a channel needs an address")

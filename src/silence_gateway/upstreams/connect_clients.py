@@ -3,7 +3,7 @@ Clients that protoc-gen-connectrpc generated, over a `Channel`.
 
 Such a client does nothing but call the four `execute_...` methods of its base class with a message and a
 description of the method. Here they call the channel instead; the Connect runtime is not imported, and what
-travels is gRPC.
+travels is gRPC. What came around the answer is told in its words (`connect_metadata.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from silence_gateway.upstreams.connect_metadata import message_of, messages_of
 from silence_gateway.upstreams.interceptors import Kind
 from silence_gateway.upstreams.service_client import MakesMethods, deserializer_of, serializer_of
 
@@ -60,10 +61,9 @@ class _OverChannel:
         method: MethodDescription,
         headers: Headers = None,
         timeout_ms: int | None = None,
-        use_get: bool = False,  # noqa: ARG002 - gRPC has no other way than POST
+        use_get: bool = False,  # noqa: ARG002 - gRPC has no other way than POST, so it means the same call
     ) -> Any:
-        call = self._function("unary_unary", method)
-        return await call(request, timeout=_seconds(timeout_ms), metadata=_metadata(headers))
+        return await message_of(self._call("unary_unary", request, method, headers, timeout_ms))
 
     async def execute_client_stream(
         self,
@@ -73,8 +73,7 @@ class _OverChannel:
         headers: Headers = None,
         timeout_ms: int | None = None,
     ) -> Any:
-        call = self._function("stream_unary", method)
-        return await call(request, timeout=_seconds(timeout_ms), metadata=_metadata(headers))
+        return await message_of(self._call("stream_unary", request, method, headers, timeout_ms))
 
     def execute_server_stream(
         self,
@@ -84,9 +83,7 @@ class _OverChannel:
         headers: Headers = None,
         timeout_ms: int | None = None,
     ) -> AsyncIterator[Any]:
-        call = self._function("unary_stream", method)
-        answer: AsyncIterator[Any] = call(request, timeout=_seconds(timeout_ms), metadata=_metadata(headers))
-        return answer
+        return messages_of(self._call("unary_stream", request, method, headers, timeout_ms))
 
     def execute_bidi_stream(
         self,
@@ -96,9 +93,7 @@ class _OverChannel:
         headers: Headers = None,
         timeout_ms: int | None = None,
     ) -> AsyncIterator[Any]:
-        call = self._function("stream_stream", method)
-        answer: AsyncIterator[Any] = call(request, timeout=_seconds(timeout_ms), metadata=_metadata(headers))
-        return answer
+        return messages_of(self._call("stream_stream", request, method, headers, timeout_ms))
 
     async def close(self) -> None:
         """Do nothing: the channel stays whoever made it's to close."""
@@ -109,14 +104,16 @@ class _OverChannel:
     async def __aexit__(self, *_exc: object) -> None:
         return
 
-    def _function(self, kind: Kind, method: MethodDescription) -> Callable[..., Any]:
+    def _call(
+        self, kind: Kind, request: Any, method: MethodDescription, headers: Headers, timeout_ms: int | None
+    ) -> Any:
         path = f"/{method.service_name}/{method.name}"
         function = self._functions.get(path)
         if function is None:
             function = self._functions[path] = getattr(self._channel, kind)(
                 path, serializer_of(method.input), deserializer_of(method.output)
             )
-        return function
+        return function(request, timeout=_seconds(timeout_ms), metadata=_metadata(headers))
 
 
 def connect_client(kind: type[C], channel: MakesMethods) -> C:

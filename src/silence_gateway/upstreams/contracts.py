@@ -38,7 +38,7 @@ class CallStream(Protocol):
         """Iterate over the messages."""
 
     async def initial_metadata(self) -> Metadata:
-        """Wait for and return the header pairs sent before the first message."""
+        """Wait for and return the header pairs sent before the first message; raises if it failed without."""
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent with the status; empty before the end is an error."""

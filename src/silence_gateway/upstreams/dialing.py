@@ -8,6 +8,7 @@ look at the `Link` in a connection, and whoever makes a call knows which kind it
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
@@ -58,6 +59,19 @@ class Connection(Link, Caller, Protocol):
 
 
 @runtime_checkable
+class OfSockets(Protocol):
+    """A link that opens further sockets, and closes them, by itself."""
+
+    opened: int
+    """Sockets opened so far."""
+
+
+def opened_by(link: Link) -> int:
+    """Return how many sockets *link* has opened so far."""
+    return link.opened if isinstance(link, OfSockets) else 1
+
+
+@runtime_checkable
 class Listening(Protocol):
     """A connection that notices when a peer that owes answers has gone quiet."""
 
@@ -87,3 +101,12 @@ class Connector(Protocol):
             OSError: Likewise.
             ValueError: The address or the server name cannot be used.
         """
+
+
+def why_not(error: OSError) -> str:
+    """Return why a connection could not be opened, for a person to read."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "what answers there does not speak TLS"
+    return str(error)

@@ -19,6 +19,10 @@ Use: TypeAlias = Callable[[Sequence[EndpointSettings]], None]
 class Source(Protocol):
     """Somebody who knows the endpoints of a service."""
 
+    @property
+    def problem(self) -> str:
+        """What keeps it from learning anything now, for a person to read; empty if nothing does."""
+
     async def follow(self, use: Use) -> None:
         """Call *use* with all endpoints whenever they are known anew, until cancelled."""
 
@@ -30,6 +34,9 @@ class Joined:
     """
     The endpoints of an upstream: those written down, and what each source said last.
 
+    Of more than an upstream may have, those that are here already stay: resolvers turn their records round
+    with every answer, and whoever took the first ones would connect anew to all of them each time.
+
     Attributes:
         left_out: Endpoints beyond the most that an upstream may have.
     """
@@ -38,6 +45,14 @@ class Joined:
         self.left_out = 0
         self._said: dict[int, Sequence[EndpointSettings]] = {-1: written}
         self._use = use
+        self._kept: frozenset[str] = frozenset()
+
+    def problems(self, sources: Sequence[Source]) -> tuple[str, ...]:
+        """Return what keeps *sources* from telling, and all of it from being used; for a person to read."""
+        found = [source.problem for source in sources if source.problem]
+        if self.left_out:
+            found.append(f"{self.left_out} endpoints are left out: an upstream has {MAX_ENDPOINTS} at most")
+        return tuple(found)
 
     def hear(self, source: int, endpoints: Sequence[EndpointSettings]) -> None:
         """Take what *source* says; of two who name an address, the one written first counts."""
@@ -46,6 +61,13 @@ class Joined:
         for number in sorted(self._said):
             for endpoint in self._said[number]:
                 found.setdefault(endpoint.address, endpoint)
-        kept = list(found.values())[:MAX_ENDPOINTS]
+        kept = list(found.values())
+        if len(kept) > MAX_ENDPOINTS:
+            kept.sort(key=self._newcomer)
+            del kept[MAX_ENDPOINTS:]
         self.left_out = len(found) - len(kept)
+        self._kept = frozenset(endpoint.address for endpoint in kept)
         self._use(kept)
+
+    def _newcomer(self, endpoint: EndpointSettings) -> bool:
+        return endpoint.address not in self._kept

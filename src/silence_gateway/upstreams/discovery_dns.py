@@ -10,7 +10,7 @@ may fail on its own and stays as it was on its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -19,10 +19,13 @@ from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.dns_refresh import SOONEST_S, ServiceRecord, next_look_s, ranks, shares
 from silence_gateway.errors import ConfigError, UpstreamUnavailable
 from silence_gateway.events import Noticed, Observer
-from silence_gateway.upstreams.addresses import parse_address
+from silence_gateway.upstreams.addresses import joined, parse_address
 from silence_gateway.upstreams.discovery import Use
 from silence_gateway.upstreams.dns_resolver import Resolver
 from silence_gateway.upstreams.settings import EndpointSettings
+
+QUESTIONS_AT_ONCE = 8
+"""Targets of one service that are asked for at a time: each that is not answered takes ten seconds."""
 
 FAMILY_KINDS = {"ipv4": ("A",), "ipv6": ("AAAA",), "both": ("A", "AAAA"), "auto": ("A", "AAAA")}
 
@@ -92,12 +95,17 @@ class DnsSource:
         self._clock = clock
         self._draw = rng.random
         self._observer = observer
-        self._known: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._known: dict[str, dict[str, tuple[str, ...]]] = {}
         self._services: tuple[ServiceRecord, ...] = ()
         self._ttl_s: float | None = None
         self._problem = ""
-        self._told = ""
+        self._latest = ""
         self._soon = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with the latest look; empty if nothing was."""
+        return self._latest
 
     async def follow(self, use: Use) -> None:
         """Look the name up, call *use* with what there is, and again, until cancelled."""
@@ -131,12 +139,11 @@ class DnsSource:
                 EndpointSettings(address=joined(address, where.port))
                 for address in await self._of_host(where.host)
             ]
-        if not found and not self._problem:
-            self._problem = f"{self._settings.name} has no addresses"
         self.failures = self.failures + 1 if self._problem else 0
-        if self._problem != self._told:
-            self._told = self._problem
+        if bool(self._problem) is not bool(self._latest):
+            # Once: where some questions get lost and others not, each look would have a problem of its own.
             self._tell(self._problem)
+        self._latest = self._problem
         return list({endpoint.address: endpoint for endpoint in found}.values())
 
     async def _of_service(self) -> list[EndpointSettings]:
@@ -153,30 +160,47 @@ class DnsSource:
             else:
                 self._problem = f"{name} has no SRV records"
         rank = ranks(self._services)
+        hosts = dict.fromkeys(one.host for one in self._services)
+        # Pods have names of their own, so there would be ever more of them.
+        self._known = {host: known for host, known in self._known.items() if host in hosts}
+        addresses = await self._of_hosts(hosts)
         found = []
         for record, weight in zip(self._services, shares(self._services, MAX_WEIGHT), strict=True):
-            for address in await self._of_host(record.host):
+            for address in addresses[record.host]:
                 where = joined(address, record.port)
                 found.append(EndpointSettings(address=where, weight=weight, priority=rank[record.priority]))
         return found
 
+    async def _of_hosts(self, hosts: Iterable[str]) -> dict[str, list[str]]:
+        """Return the addresses of *hosts*; a target that is not answered for holds up few of the others."""
+        turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+        async def ask(host: str) -> tuple[str, list[str]]:
+            async with turns:
+                return host, await self._of_host(host)
+
+        return dict(await asyncio.gather(*map(ask, hosts)))
+
     async def _of_host(self, host: str) -> list[str]:
-        found: list[str] = []
+        before = self._known.get(host, {})
+        now: dict[str, tuple[str, ...]] = {}
         for kind in FAMILY_KINDS[self._settings.family]:
-            if found and self._settings.family == "auto":
+            if self._settings.family == "auto" and any(now.values()):
                 break
             try:
                 answer = await self._resolver.addresses(host, kind)
             except UpstreamUnavailable as error:
                 self._problem = str(error)
-                found += self._known.get((host, kind), ())
+                now[kind] = before.get(kind, ())
                 continue
-            addresses = tuple(str(one) for one in answer.records)
-            if addresses:
+            now[kind] = tuple(str(one) for one in answer.records)
+            if now[kind]:
                 self._heed(answer.ttl_s)
-            self._known[host, kind] = addresses
-            found += addresses
-        return found
+        if not any(now.values()):
+            self._problem = self._problem or f"{host} has no addresses"
+            now = before
+        self._known[host] = now
+        return [address for addresses in now.values() for address in addresses]
 
     def _heed(self, ttl_s: float | None) -> None:
         if ttl_s is not None:
@@ -188,8 +212,3 @@ class DnsSource:
             self._observer(Noticed(what=what, loudness="warning"))
         else:
             self._observer(Noticed(what=f"upstream {self._upstream!r}: {self._settings.name} resolves again"))
-
-
-def joined(address: str, port: int) -> str:
-    """Return an address and a port as one."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

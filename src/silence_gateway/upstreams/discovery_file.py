@@ -35,7 +35,8 @@ def read_endpoints(path: Path, data: bytes) -> tuple[EndpointSettings, ...]:
             than meant.
     """
     try:
-        text = data.decode()
+        # Some editors begin a file with a mark that says how it is encoded.
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     found: dict[str, EndpointSettings] = {}
@@ -95,6 +96,11 @@ class FileSource:
             observer=observer,
         )
         self._watch.load()
+
+    @property
+    def problem(self) -> str:
+        """Why the file cannot be used as it is now; empty if it is in force."""
+        return "; ".join(self._watch.problems)
 
     async def follow(self, use: Use) -> None:
         """Call *use* with what the file says, now and after every change, until cancelled."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from silence_gateway.core.dns_refresh import ServiceRecord
 from silence_gateway.errors import UpstreamUnavailable
-from silence_gateway.upstreams.addresses import parse_address
+from silence_gateway.upstreams.addresses import joined, parse_address
 
 LIFETIME_S = 5.0
 """How long one question may take, all servers and repetitions included."""
@@ -47,6 +48,27 @@ class Resolver(Protocol):
         Raises:
             UpstreamUnavailable: There is no answer.
         """
+
+
+def _each_once(errors: Sequence[Any]) -> str:
+    """
+    Return what went wrong with each server, without how long that took.
+
+    A text that differed from look to look would be told as news each time.
+    """
+    import dns.exception
+
+    told = (
+        f"{_server_of(error)}: {'no answer' if isinstance(error[3], dns.exception.Timeout) else error[3]}"
+        for error in errors
+    )
+    return "; ".join(dict.fromkeys(told))
+
+
+def _server_of(error: Any) -> str:
+    """Return which server failed as people write it: dnspython says `Do53:10.0.0.2@53`."""
+    host, _, port = str(error[0]).partition(":")[2].rpartition("@")
+    return joined(host, int(port))
 
 
 class DnsResolver:
@@ -103,12 +125,19 @@ class DnsResolver:
             )
         except dns.resolver.NXDOMAIN:
             return [], None
+        except dns.exception.Timeout as error:
+            said = f"no answer within {LIFETIME_S:g} s"
+            raise UpstreamUnavailable(f"{kind} of {name}: {said}", sent=False) from error
+        except dns.resolver.NoNameservers as error:
+            said = _each_once(error.kwargs["errors"])
+            raise UpstreamUnavailable(f"{kind} of {name}: {said[:200]}", sent=False) from error
         except (dns.exception.DNSException, OSError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise UpstreamUnavailable(f"{kind} of {name}: {said[:200]}", sent=False) from error
         if answer.rrset is None:
             return [], None
-        return list(answer), float(answer.rrset.ttl)
+        # A name that moves is often a short-lived alias of one whose addresses last: the least TTL counts.
+        return list(answer), float(answer.chaining_result.minimum_ttl)
 
     async def _known_here(self, name: str, kind: str) -> tuple[str, ...]:
         if self._server is not None:

@@ -2,38 +2,31 @@
 One endpoint of an upstream: its connections and what is counted about it.
 
 It dials, keeps connections alive, opens more when streams run out, and renews and closes them as
-`core/connection_upkeep.py` says. Whether it may take calls is not decided here (`core/endpoints.py`), nor
-is which one gets them (`core/balancing/`).
+`core/connection_upkeep.py` says; how long it waits before it dials again is `redials.py`. Whether it may
+take calls is not decided here (`core/endpoints.py`), nor is which one gets them (`core/balancing/`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.backoff import Backoff, wait_us
 from silence_gateway.core.balancing.slow_start import FULL
 from silence_gateway.core.breaker import Breaker, BreakerPolicy, State
 from silence_gateway.core.durations import BUCKETS
 from silence_gateway.core.endpoints import Link, Standing, Verdict
 from silence_gateway.core.fleet_facts import HoldFact
 from silence_gateway.core.health import Health
+from silence_gateway.core.operator_words import DrainFact
 from silence_gateway.errors import GatewayError
-from silence_gateway.upstreams.dialing import Connection, Connector, Listening
+from silence_gateway.upstreams.dialing import Connection, Connector, Listening, opened_by
 from silence_gateway.upstreams.line_ages import LineAges
 from silence_gateway.upstreams.record import BreakerHistory, EndpointRecord
+from silence_gateway.upstreams.redials import Redials
 from silence_gateway.upstreams.settings import EndpointSettings, PoolSettings
-
-# The first wait is short because most endpoints that go away are being restarted; the cap keeps recovery
-# of one that was away for long within seconds, and a refused connection costs next to nothing.
-RECONNECT = Backoff(first_us=100_000, cap_us=5_000_000, floor_us=20_000)
-
-STABLE_S = 10.0
-"""A connection that lived this long clears the count of failed attempts; one that flaps does not."""
-GOODBYE_STABLE_S = 0.5
-"""Servers end connections of a certain age, a second or more, in good order; only doing so at once is odd."""
 
 WARM_UP_S = 1.0
 """How long an endpoint with one connection may be kept from calls until the others stand as well."""
@@ -59,28 +52,32 @@ class Endpoint:
         heard_s: When it last answered a unary call, or owed no answer; monotonic seconds.
         ready_s: When it last began to take calls, monotonic seconds.
         codes: Calls ended, by gRPC code.
+        statuses: Those of them that ended with an HTTP answer, by its `counted_status`.
         durations: Unary calls that were answered, or not until their deadline, by bucket of
             `core.durations`, timed from when they got their place here.
         connections: Those that take calls.
+        current: The one of them that took a call last, or None.
         retiring: Those that only finish what they have.
         verdict: What it is good for, as last worked out.
         since_us: Since when, in microseconds since the Unix epoch.
         down: Whether it was announced as down.
+        vetoed: Whether it was announced as out of reach here alone.
         ejected: Whether it is left alone, as an outlier; *ejections* counts how often it was.
-        vouched: Whether its health was found out by another instance.
+        vouched: Whether another instance has found it well since it was last within reach here.
         silent: How many of its connections owe answers and have gone quiet.
+        drain: What an operator said who drained it in the whole fleet; None if nobody did.
         hold: What an operator said about its breaker; None leaves that to itself.
         history: What its breaker did.
         record: What is written down about it for people to read.
     """
 
     __slots__ = (
-        "_ages", "_attempt", "_clock", "_closed", "_connected_s", "_connector", "_current", "_dials",
-        "_failed_further", "_limit", "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_rng",
-        "_spawn", "active", "address", "breaker", "codes", "connections", "down", "durations", "ejected",
+        "_ages", "_clock", "_closed", "_connected_s", "_connector", "_dials", "_limit",
+        "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_redials", "_spawn", "active",
+        "address", "breaker", "codes", "connections", "current", "down", "drain", "durations", "ejected",
         "ejections", "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty",
         "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "silent", "since_us",
-        "streaming", "verdict", "vouched", "weight", "zone",
+        "statuses", "streaming", "verdict", "vetoed", "vouched", "weight", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -104,40 +101,32 @@ class Endpoint:
         self.health = Health.UNKNOWN
         self.link = Link.CONNECTING
         self.active = True
-        self.removed = False
-        self.leaving = False
+        self.removed = self.leaving = self.down = self.ejected = self.vouched = self.vetoed = False
         self.verdict = Verdict.WAITING
-        self.down = False
-        self.ejected = False
-        self.ejections = 0
-        self.vouched = False
+        self.drain: DrainFact | None = None
         self.hold: HoldFact | None = None
         self.since_us = clock.now_us()
         self.history = BreakerHistory()
         self.record = EndpointRecord(self.since_us, clock.monotonic_s())
-        self.in_flight = 0
-        self.streaming = 0
-        self.silent = 0
-        self.penalty = 0
+        self.in_flight = self.streaming = self.silent = self.penalty = self.ejections = 0
         self.rtt_s = 0.0
         self.heard_s = self.ready_s = clock.monotonic_s()
         self.codes = [0] * 17
+        self.statuses: defaultdict[int, int] = defaultdict(int)
         self.durations = [0] * BUCKETS
         self.connections: list[Connection] = []
         self.retiring: list[Connection] = []
-        self._current: Connection | None = None
+        self.current: Connection | None = None
         self._pool = pool
         self._limit = pool.max_streams
         self._connector = connector
         self._clock = clock
-        self._rng = rng
         self._spawn = spawn
         self._on_change = on_change
         self._on_room = on_room
         self._on_lost = on_lost
         self._on_connected = on_connected
-        self._attempt = 0
-        self._failed_further = 0
+        self._redials = Redials(rng)
         self._dials = 0
         self._connected_s = 0.0
         self._ages = LineAges(pool, clock, rng)
@@ -186,6 +175,11 @@ class Endpoint:
         return self.record.bytes_out + sum(one.statistics.bytes_out for one in self._open)
 
     @property
+    def connects(self) -> int:
+        """Connections made to it, ever; of HTTP every socket."""
+        return self.record.connects + sum(map(opened_by, self._open))
+
+    @property
     def _open(self) -> tuple[Connection, ...]:
         return (*self.connections, *self.retiring)
 
@@ -206,7 +200,7 @@ class Endpoint:
 
     def with_room(self) -> Connection | None:
         """Return a connection that takes a call now; if there is none, see to it that there will be."""
-        current = self._current
+        current = self.current
         if current is not None and current.accepting:
             streams = current.open_streams  # a property: 0.1 us a look
             if streams < current.max_streams and streams < self._limit:
@@ -236,7 +230,7 @@ class Endpoint:
             self._part_with(connection)
         if closing and not self.connections:
             # The call that wakes it shall not wait for what went wrong before it stood.
-            self._attempt = 0
+            self._redials.forget()
             self.link = Link.IDLE
             self._on_change()
         elif (renewed is not None or plan.missing) and not self.removed:
@@ -245,7 +239,7 @@ class Endpoint:
     async def close(self) -> None:
         """End every connection at once and dial no more. Cancelling it may leave some open."""
         self._closed = True
-        self._current = None
+        self.current = None
         connections = self._open
         self.connections, self.retiring = [], []
         for connection in connections:
@@ -255,7 +249,8 @@ class Endpoint:
     @property
     def _may_rest(self) -> bool:
         """Whether nothing that needs a connection waits to be found out about it."""
-        return self.health is not Health.UNHEALTHY and self.breaker.state in (State.CLOSED, State.HELD_CLOSED)
+        in_question = self.health in (Health.UNHEALTHY, Health.DOUBTED)
+        return not in_question and self.breaker.state in (State.CLOSED, State.HELD_CLOSED)
 
     def _search(self) -> Connection | None:
         # Full first: calls of one tick that share a connection share its write.
@@ -263,7 +258,7 @@ class Endpoint:
             if not connection.accepting:
                 self._retire(connection, "")
             elif connection.open_streams < min(connection.max_streams, self._limit):
-                self._current = connection
+                self.current = connection
                 return connection
         further = bool(self.connections) and len(self.connections) < self._pool.max_connections
         if further or self.link is Link.IDLE:
@@ -279,9 +274,9 @@ class Endpoint:
         """Dial until there are enough connections; a further one is tried once each time it is asked for."""
         try:
             while not self._closed:
-                failed = self._failed_further if self.connections else self._attempt
-                if failed:
-                    await self._clock.sleep(wait_us(RECONNECT, failed - 1, self._rng.random()) / 1e6)
+                wait_s = self._redials.wait_s(further=bool(self.connections))
+                if wait_s:
+                    await self._clock.sleep(wait_s)
                 stands = await self._connect_once()
                 if renewed is not None and self.connections:
                     if not stands:
@@ -311,11 +306,12 @@ class Endpoint:
             connection = await self._connector(self.address, on_lost=on_lost, on_capacity=self._on_room)
         except (GatewayError, OSError, ValueError) as error:
             self.last_error = str(error) or type(error).__name__
-            if self.connections:
-                self._failed_further += 1
-            else:
-                self._attempt += 1
+            self._redials.failed(further=bool(self.connections))
+            # Of an attempt more nothing follows: a thousand endpoints that are away must not have the pool
+            # look at all of them for each of their attempts.
+            if not self.connections and self.link is not Link.BROKEN:
                 self.link = Link.BROKEN
+                self.vouched = False
                 self._on_change()
             return False
         if self._closed:
@@ -324,13 +320,12 @@ class Endpoint:
         self.connections.append(connection)
         if isinstance(connection, Listening):
             connection.watch_silence(self._heard_silence)
-        self.record.connects += 1
         self._ages.begin(connection)
         if lost:
             self._retire(connection, lost[0])
             return False
-        self._current = connection
-        self._failed_further = 0
+        self.current = connection
+        self._redials.stands()
         if len(self.connections) == 1:
             self._connected_s = self._clock.monotonic_s()
         if self.link is Link.CONNECTED:
@@ -353,8 +348,8 @@ class Endpoint:
         """Give *connection* no more calls, and close it when those it has are over."""
         self.connections.remove(connection)
         self._ages.forget(connection)
-        if self._current is connection:
-            self._current = None
+        if self.current is connection:
+            self.current = None
         if connection.open_streams:
             self.retiring.append(connection)
         else:
@@ -367,7 +362,7 @@ class Endpoint:
             return
         self.connections.remove(connection)
         self._ages.forget(connection)
-        self._current = None
+        self.current = None
         if connection.open_streams:
             self.retiring.append(connection)
         else:
@@ -376,11 +371,9 @@ class Endpoint:
             return
         if reason:
             self.last_error = reason
-        stable_s = STABLE_S if reason else GOODBYE_STABLE_S
-        lived_s = self._clock.monotonic_s() - self._connected_s
-        self._attempt = 0 if lived_s >= stable_s else self._attempt + 1
-        # A first wait is too short to turn calls away for; later ones are not.
-        self.link = Link.CONNECTING if self._attempt <= 1 else Link.BROKEN
+        self._redials.lost(self._clock.monotonic_s() - self._connected_s, goodbye=not reason)
+        self.link = Link.CONNECTING if self._redials.soon else Link.BROKEN
+        self.vouched = False
         self._dial()
         self._on_lost(self, reason)
         self._on_change()
@@ -397,5 +390,6 @@ class Endpoint:
 
     def _count_out(self, connection: Connection) -> None:
         """Take over what a connection has counted, so that totals never go down."""
+        self.record.connects += opened_by(connection)
         self.record.bytes_in += connection.statistics.bytes_in
         self.record.bytes_out += connection.statistics.bytes_out

@@ -21,15 +21,12 @@ from silence_gateway.core.breaker import Breaker, State
 from silence_gateway.core.fleet_facts import (
     BreakerFact,
     HealthFact,
-    HoldFact,
     read_breaker,
     read_health,
-    read_hold,
     read_signature,
     written,
     written_breaker,
     written_health,
-    written_hold,
 )
 from silence_gateway.core.health import Health, Streak, on_hearsay
 from silence_gateway.errors import StoreFault
@@ -52,9 +49,6 @@ class Hearer(Protocol):
 
     def on_breaker(self, address: str, state: State, term: int, age_us: int, by: str) -> None:
         """Take note of a judgement, its number, its age in microseconds, and whose it is."""
-
-    def on_hold(self, address: str, fact: HoldFact | None) -> None:
-        """Take note of what an operator said; None when that ended."""
 
     def on_counts(self, address: str) -> None:
         """Take note that the others' counts of calls changed."""
@@ -126,7 +120,7 @@ class Fleet:
         self.counts = SharedCounts("counts", instance, clock, self._write)
         self.tallies = SharedCounts("tally", instance, clock, self._write)
         self._lost_s: float | None = None
-        self._unwritten: dict[str, tuple[bytes | None, float]] = {}
+        self._unwritten: dict[str, tuple[bytes, float]] = {}
         self._wake = asyncio.Event()
         self._left = False
 
@@ -137,7 +131,7 @@ class Fleet:
     def expect(self, address: str) -> None:
         """Take over what is known about *address*, and hear what is said about it."""
         self._expected.add(address)
-        for name in (f"health/{address}", f"breaker/{address}", f"hold/{address}"):
+        for name in (f"health/{address}", f"breaker/{address}"):
             self._changed(name, self._copy.get(name))
 
     def leave(self) -> None:
@@ -244,10 +238,6 @@ class Fleet:
         fact = written({"by": self._instance, "count": self._clock.now_us()})
         self._write(f"{kind}/{address}", fact, ttl_s)
 
-    def tell_hold(self, address: str, fact: HoldFact | None, ttl_s: float) -> None:
-        """Tell the others what an operator said about a breaker; None takes it back."""
-        self._write(f"hold/{address}", None if fact is None else written_hold(fact), ttl_s)
-
     def tell_health(
         self,
         address: str,
@@ -302,10 +292,7 @@ class Fleet:
             while self._unwritten:
                 name, (value, ttl_s) = next(iter(self._unwritten.items()))
                 try:
-                    if value is None:
-                        await self._board.remove(self._room, name)
-                    else:
-                        await self._board.put(self._room, name, value, ttl_s)
+                    await self._board.put(self._room, name, value, ttl_s)
                 except StoreFault:
                     self.unsent += 1
                     await self._clock.sleep(RESEND_S)
@@ -313,7 +300,7 @@ class Fleet:
                 if self._unwritten.get(name) == (value, ttl_s):
                     del self._unwritten[name]
 
-    def _write(self, name: str, value: bytes | None, ttl_s: float) -> None:
+    def _write(self, name: str, value: bytes, ttl_s: float) -> None:
         self._unwritten[name] = (value, ttl_s)
         self._wake.set()
 
@@ -325,11 +312,7 @@ class Fleet:
         by = ""
         if kind in ("counts", "tally"):
             address, _, by = address.rpartition("/")
-        if address not in self._expected:
-            return
-        if value is None:
-            if kind == "hold":
-                self._hearer.on_hold(address, None)
+        if value is None or address not in self._expected:
             return
         try:
             if kind == "counts":
@@ -337,8 +320,6 @@ class Fleet:
                     self._hearer.on_counts(address)
             elif kind == "tally":
                 self.tallies.hear(address, by, value)
-            elif kind == "hold":
-                self._hearer.on_hold(address, read_hold(value))
             elif kind == "seen":
                 if read_signature(value) != self._instance:
                     self._seen_s[address] = self._clock.monotonic_s()

@@ -70,7 +70,7 @@ def as_call_error(fault: MessageFault) -> CallError:
         text = f"the upstream's {fault.text} (max_message of the upstream)"
         return RpcError(Code.RESOURCE_EXHAUSTED, text)
     if fault.fault is Fault.UNKNOWN:
-        text = f"the upstream compressed with {fault.text}; only gzip and zstd were offered"
+        text = f"the upstream compressed with {fault.text}; only gzip, deflate and zstd were offered"
         return RpcError(Code.UNIMPLEMENTED, text)
     if fault.fault is Fault.UNNAMED:
         return RpcError(Code.INTERNAL, f"the upstream sent {fault.text}")

@@ -62,4 +62,5 @@ class GrpcUpstream(Pool, PooledCalls):
             clock=clock,
             timeout_s=settings.timeout_s,
             repeatable=settings.retry.methods,
+            direct=connector is None,
         )

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.breaker import State
-from silence_gateway.core.fleet_facts import HealthFact, HoldFact, read_hold, written_hold
-from silence_gateway.core.health import Health
+from silence_gateway.core.fleet_facts import HealthFact
+from silence_gateway.core.health import Check, Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
@@ -43,7 +43,7 @@ class Hearing:
     def on_health(self, address: str, health: Health, fact: HealthFact) -> None:
         """Take over a verdict as it counts here."""
         endpoint = self._endpoints[address]
-        endpoint.vouched = True
+        vouched, endpoint.vouched = endpoint.vouched, fact.last is not Check.SILENT
         record = endpoint.record
         record.checked_by(fact.by, fact.since_us or self._clock.now_us())
         record.check = LastCheck(outcome=fact.last, at_us=fact.checked_us or self._clock.now_us(), by=fact.by)
@@ -51,7 +51,9 @@ class Hearing:
             endpoint.health = health
             if health is not Health.HEALTHY:
                 endpoint.last_error = f"health check of another instance: {fact.last.value}"
-            self._places.reconsider()
+            self._places.changed()
+        elif endpoint.vouched is not vouched:
+            self._places.changed()
 
     def on_breaker(self, address: str, state: State, term: int, age_us: int, by: str) -> None:
         """Follow another instance's breaker if it knows better."""
@@ -62,30 +64,6 @@ class Hearing:
         event = endpoint.breaker.adopt(state, term, age_us, int(self._clock.monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event, by)
-
-    def on_hold(self, address: str, fact: HoldFact | None) -> None:
-        """Hold a breaker as an operator told another instance, or let go of it."""
-        self._breakers.hold(self._guarded(address), fact)
-
-    def hold(
-        self, address: str, state: State, reason: str, ttl_s: float, *, by: str, fleet: Fleet | None
-    ) -> None:
-        """
-        Hold a breaker here and, if there is a *fleet*, everywhere; CLOSED lets go of it.
-
-        *address* is that of an endpoint, or WHOLE.
-
-        Raises:
-            KeyError: If there is no such endpoint.
-            ValueError: If the others would refuse to read this.
-        """
-        fact = None
-        if state is not State.CLOSED:
-            until_us = self._clock.now_us() + round(ttl_s * 1e6)
-            fact = read_hold(written_hold(HoldFact(state=state, reason=reason, until_us=until_us, by=by)))
-        self._breakers.hold(self._guarded(address), fact)
-        if fleet is not None:
-            fleet.tell_hold(address, fact, ttl_s)
 
     def on_counts(self, address: str) -> None:
         """Judge by everybody's counts, which changed."""

@@ -66,6 +66,7 @@ class _Race(Generic[T]):
         self._attempt = attempt
         self._drop = drop
         self._running: list[asyncio.Task[T]] = []
+        self._hedges: list[asyncio.Task[T]] = []
         self._turn = asyncio.Event()
         self._timer: Timer | None = None
         self._due = False
@@ -73,7 +74,7 @@ class _Race(Generic[T]):
 
     async def run(self) -> T:
         """Return the first answer; raise the error that leaves none to wait for."""
-        first = self._begin()
+        self._begin()
         while True:
             await self._turn.wait()
             self._turn.clear()
@@ -81,14 +82,17 @@ class _Race(Generic[T]):
                 self._running.remove(task)
                 error = task.exception()
                 if error is None:
-                    self._repeats.hedges_won += task is not first
+                    self._repeats.hedges_won += task in self._hedges
                     return task.result()
                 if self._is_last_word(error):
                     raise error
             if self._due:
                 self._due = False
-                if self._paid or self._repeats.may_hedge(self._call):
+                if self._paid:
+                    # It follows an error, late or not, so it is no hedge.
                     self._begin()
+                elif self._repeats.may_hedge(self._call):
+                    self._hedges.append(self._begin())
 
     def end(self) -> None:
         """Leave whatever still runs."""

@@ -15,6 +15,7 @@ from math import inf
 from typing import NamedTuple, cast
 
 from silence_gateway.clock import Clock, Timer
+from silence_gateway.core.http_status import counted_status
 from silence_gateway.core.retry import Over
 from silence_gateway.errors import RpcError, UpstreamTimeout
 from silence_gateway.upstreams.dialing import Connection
@@ -24,9 +25,10 @@ from silence_gateway.upstreams.http_contracts import HttpAsk
 from silence_gateway.upstreams.http_link import HttpLink
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of, said_by_status
-from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.steering import Steering
+from silence_gateway.upstreams.tried import Tried
 
 
 class Attempt(NamedTuple):
@@ -86,9 +88,10 @@ class HttpCalls:
 
         Args:
             ask: The request.
-            deadline_s: Monotonic seconds at which all of it must be over, body included; None gives the
-                upstream's own timeout to answer and its body as long as it likes. A body in pieces may
-                take its time as well: the upstream's begins whenever it has a piece to take.
+            deadline_s: Monotonic seconds at which all of it must be over, body included, but for a switched
+                socket; None gives the upstream's own timeout to answer and its body as long as it likes. A
+                body in pieces may take its time as well: the upstream's begins whenever it has a piece to
+                take.
             steering: Where the call belongs.
 
         Raises:
@@ -106,6 +109,8 @@ class HttpCalls:
         # Its end is the caller's affair, so it may not be anybody's probe, and only a deadline bounds it.
         hard_s = inf if in_pieces and deadline_s is None else limit_s
         probes_until_s = inf if in_pieces else limit_s
+        # Who may not be asked again has all the time of the call, and so has who is still sending.
+        attempt_timeout_s = self._attempt_timeout_s if ask.can_repeat and not in_pieces else inf
         tried = None if steering is None else Tried(steering)
         begun = 1
         while True:
@@ -123,7 +128,7 @@ class HttpCalls:
             attempt = Attempt(endpoint, connection, generation, started_s, None if in_pieces else sent_s)
             try:
                 answer = await link.exchange(
-                    ask, limit_s - started_s, min(hard_s, sent_s + self._attempt_timeout_s)
+                    ask, limit_s - started_s, min(hard_s, sent_s + attempt_timeout_s)
                 )
             except BaseException as error:
                 again = self._after_error(ask, attempt, error, tried, begun, limit_s)
@@ -137,16 +142,25 @@ class HttpCalls:
                     self._pass_on(answer, attempt, said, deadline_s)
                     return answer
                 answer.close()
-                self._failed(attempt, said, final=False)
+                status = counted_status(answer.head.status)
+                self._repeats.statuses[status] += 1
+                self._failed(attempt, said, final=False, status=status)
             tried, begun = again.tried, again.begun
             if again.pause_s:
-                await self._clock.sleep(again.pause_s)
+                try:
+                    await self._clock.sleep(again.pause_s)
+                except BaseException as error:
+                    # The attempt before did not end the call, and there will be no other one.
+                    places.codes[code_of(error)] += 1
+                    raise
 
-    def _failed(self, attempt: Attempt, error: BaseException, *, final: bool) -> None:
-        """Write down an attempt of which nothing is passed on."""
+    def _failed(self, attempt: Attempt, error: BaseException, *, final: bool, status: int = 0) -> None:
+        """Write down an attempt of which nothing is passed on; *status* if it was answered."""
         endpoint, connection, generation, started_s, sent_s = attempt
         endpoint.streaming -= sent_s is None
-        self._ledger.failed(endpoint, connection, generation, started_s, error, final=final, sent_s=sent_s)
+        self._ledger.failed(
+            endpoint, connection, generation, started_s, error, final=final, sent_s=sent_s, status=status
+        )
 
     def _after_error(
         self,
@@ -189,11 +203,12 @@ class HttpCalls:
         """Write down the head of *answer*, and see to it that its end is written down."""
         endpoint, connection, generation, started_s, sent_s = attempt
         places, ledger = self._places, self._ledger
-        ledger.heard(endpoint, connection, generation, started_s, sent_s, said)
+        status = counted_status(answer.head.status)
+        ledger.heard(endpoint, connection, generation, started_s, sent_s, said, status)
         code = 0 if said is None else said.code
         if answer.done:
             endpoint.streaming -= sent_s is None
-            ledger.ended(endpoint, code)
+            ledger.ended(endpoint, code, status)
             return
         endpoint.streaming += sent_s is not None
         places.streaming += 1
@@ -207,7 +222,7 @@ class HttpCalls:
             endpoint.streaming -= 1
             places.streaming -= 1
             if error is None:
-                ledger.ended(endpoint, code)
+                ledger.ended(endpoint, code, status)
             else:
                 ledger.failed(endpoint, connection, generation, started_s, error, final=False)
 
@@ -215,7 +230,7 @@ class HttpCalls:
             on_end(answer.error)
             return
         answer.on_end = on_end
-        if deadline_s is not None:
+        if deadline_s is not None and answer.switched is None:
             late = UpstreamTimeout("the deadline passed in the middle of an answer")
             timer = self._clock.call_later(
                 max(0.0, deadline_s - self._monotonic_s()), lambda: answer.close(late)

@@ -5,8 +5,9 @@ A request whose body comes in pieces is sent by a task of its own, so that an an
 body has ended. After an answer that left nothing unclear the socket is free for the next request; after
 any other it is closed: unread bytes would be taken for the next caller's answer.
 
-Runs for every request, so: no task where the body is whole, and one lazy timer per socket. A small request
-through `http_link.py` costs 12 us of CPU, with 64 at once on uvloop; aiohttp 3.14 takes 71.
+Runs for every request, so: no task where the body is whole, and one timer per socket (`lazy_timer.py`). A
+small request through `http_link.py` takes about a fifth of the CPU that it takes with aiohttp 3.14, 64 at
+once on uvloop (`bench/http_clients.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from math import inf
 from typing import cast
 
-from silence_gateway.clock import Clock, Timer
+from silence_gateway.clock import Clock
 from silence_gateway.core.forwarding import trailer_fields
 from silence_gateway.core.http_answer_head import UNTIL_CLOSE, AnswerHead, MalformedAnswer
 from silence_gateway.core.http_chunks import ChunkReader
@@ -25,6 +26,7 @@ from silence_gateway.errors import UpstreamBroken, UpstreamProtocolError, Upstre
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody, head_only
 from silence_gateway.upstreams.http_heads import AnswerHeads
+from silence_gateway.upstreams.lazy_timer import LazyTimer
 from silence_gateway.upstreams.liveness import ask_whether_alive
 from silence_gateway.upstreams.statistics import TrafficCounts
 
@@ -37,6 +39,9 @@ ALL_AT_ONCE_BYTES = 32 * 1024
 A body known to be no longer is waited for with its head: what breaks in it can then still be answered with
 an error, or asked for again elsewhere, and it is written in one piece.
 """
+
+STALE_S = 0.1
+"""A server that ends a used connection later than this has read the request, and may have died of it."""
 
 UNBOUNDED = 2**62
 """As the longest body of an answer: whoever reads it bounds what is in memory, not how long it is."""
@@ -77,6 +82,7 @@ class HttpConnection(asyncio.Protocol):
         self._clock = clock
         self._on_free = on_free
         self._uses = 0
+        self._sent_s = -inf
         self._ask: HttpAsk | None = None
         self._wait: asyncio.Future[HttpAnswer] | None = None
         self._buffer = bytearray()
@@ -89,11 +95,9 @@ class HttpConnection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._write_paused = False
-        self._due_s = inf
         self._limit_s = inf
         self._patience_s = inf
-        self._timer: Timer | None = None
-        self._timer_s = inf
+        self._timer = LazyTimer(clock, self._late)
 
     async def exchange(
         self, ask: HttpAsk, authority: bytes, patience_s: float, limit_s: float = inf
@@ -118,6 +122,7 @@ class HttpConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._ask = ask
         self._uses += 1
+        self._sent_s = self._clock.monotonic_s()
         self._heard = False
         self._informational = 0
         self._patience_s, self._limit_s = patience_s, limit_s
@@ -152,11 +157,8 @@ class HttpConnection(asyncio.Protocol):
     def abort(self) -> None:
         """End it at once; what is in flight on it fails."""
         self._stop_upload()
-        self._expect_by(inf)
         self._limit_s = inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if not self.gone:
             self.transport.abort()
 
@@ -208,7 +210,7 @@ class HttpConnection(asyncio.Protocol):
             said = f": {error}" if error is not None else ""
             if answer is not None:
                 broken = UpstreamBroken(f"{self._name} broke off in the middle of an answer{said}")
-            elif self._uses > 1 and not self._heard:
+            elif self._uses > 1 and not self._heard and self._clock.monotonic_s() < self._sent_s + STALE_S:
                 broken = StaleSocket(f"{self._name} had closed a connection that was to be used again{said}")
             else:
                 broken = UpstreamBroken(f"{self._name} closed the connection without an answer{said}")
@@ -338,6 +340,9 @@ class HttpConnection(asyncio.Protocol):
             self._expect_by(inf)
             if not wait.done():
                 wait.set_result(answer)
+            else:
+                # Its caller left in this very tick, and nobody else will read it.
+                answer.close()
 
     def _fail(self, error: Exception) -> None:
         """End the connection; whoever waits for its answer, or reads it, is told *error*."""
@@ -388,23 +393,7 @@ class HttpConnection(asyncio.Protocol):
             self._expect_by(self._clock.monotonic_s() + seconds)
 
     def _expect_by(self, due_s: float) -> None:
-        due_s = min(due_s, self._limit_s) if self._wait is not None else inf
-        self._due_s = due_s
-        # A timer that rings too early looks again: under load it is set once for many requests.
-        if due_s < self._timer_s:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._set_timer(due_s)
+        self._timer.ring_at(min(due_s, self._limit_s) if self._wait is not None else inf)
 
-    def _set_timer(self, due_s: float) -> None:
-        self._timer_s = due_s
-        self._timer = self._clock.call_later(max(0.0, due_s - self._clock.monotonic_s()), self._look)
-
-    def _look(self) -> None:
-        self._timer, self._timer_s = None, inf
-        if self._due_s == inf:
-            return
-        if self._clock.monotonic_s() < self._due_s:
-            self._set_timer(self._due_s)
-            return
+    def _late(self) -> None:
         self._fail(UpstreamTimeout(f"{self._name} did not answer in time"))

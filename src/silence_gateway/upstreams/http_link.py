@@ -18,10 +18,12 @@ from math import inf
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.upstreams.addresses import parse_address
+from silence_gateway.upstreams.dialing import why_not
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_connection import HttpConnection, StaleSocket
 from silence_gateway.upstreams.http_contracts import HttpAsk
 from silence_gateway.upstreams.http_heads import AnswerHeads
+from silence_gateway.upstreams.liveness import has_news
 from silence_gateway.upstreams.statistics import TrafficCounts
 
 SOONER_S = 1.0
@@ -60,6 +62,7 @@ class HttpLink:
         max_streams: How many there may be.
         accepting: Whether the endpoint let itself be dialled when that was last tried.
         sockets: How many are open.
+        opened: How many have been opened so far.
         statistics: What they and those before them have carried.
     """
 
@@ -78,6 +81,7 @@ class HttpLink:
         "accepting",
         "max_streams",
         "open_streams",
+        "opened",
         "statistics",
     )
 
@@ -91,7 +95,7 @@ class HttpLink:
         on_lost: Callable[[str], None],
         on_capacity: Callable[[], None],
     ) -> None:
-        self.open_streams = 0
+        self.open_streams = self.opened = 0
         self.statistics = TrafficCounts()
         self.max_streams = settings.max_sockets
         self.accepting = True
@@ -167,6 +171,10 @@ class HttpLink:
             connection = self._free.pop()
             if connection.gone or connection.transport.is_closing():
                 continue
+            if not ask.can_repeat and has_news(connection.transport):
+                # Its server has hung up; this may not be found out by sending what cannot be sent again.
+                connection.transport.close()
+                continue
             try:
                 return await connection.exchange(ask, self._authority, patience_s, limit_s)
             except StaleSocket:
@@ -194,8 +202,11 @@ class HttpLink:
             return await dialling
         except asyncio.CancelledError:
             if too_late:
-                said = f"{self._address.authority} could not be connected to within the time of the call"
+                said = f"{self._address.shown} could not be connected to within the time of the call"
                 raise UpstreamTimeout(said, sent=False) from None
+            if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
+                # It stood in the tick in which its caller left: somebody else can use it.
+                self._freed(dialling.result(), reusable=True)
             raise
         finally:
             timer.cancel()
@@ -203,19 +214,24 @@ class HttpLink:
     async def _dial(self) -> HttpConnection:
         try:
             connection = await self._connect()
+            if connection.gone or connection.transport.is_closing():
+                # As servers do that stop, and balancers with nobody behind them.
+                said = f"{self._address.shown} closed a new connection at once"
+                raise UpstreamUnavailable(said, sent=False)
         except UpstreamUnavailable as error:
             self._lost(str(error))
             raise
         if self._closed:
             connection.abort()
-            raise UpstreamUnavailable(f"{self._address.authority}: closed here", sent=False)
+            raise UpstreamUnavailable(f"{self._address.shown}: closed here", sent=False)
         self._open.add(connection)
+        self.opened += 1
         return connection
 
     async def _connect(self) -> HttpConnection:
         settings, where = self._settings, self._address
         loop = asyncio.get_running_loop()
-        connection = HttpConnection(where.authority, self._heads, self._clock, self._freed, self.statistics)
+        connection = HttpConnection(where.shown, self._heads, self._clock, self._freed, self.statistics)
         name = shutdown_s = None
         if settings.tls is not None:
             shutdown_s = CLOSE_GRACE_S
@@ -241,11 +257,13 @@ class HttpLink:
                     )
         except TimeoutError as error:
             raise UpstreamUnavailable(
-                f"{where.authority} could not be connected to within {settings.connect_timeout_s:g} s",
+                f"{where.shown} could not be connected to within {settings.connect_timeout_s:g} s",
                 sent=False,
             ) from error
         except (OSError, ssl.SSLError) as error:
-            raise UpstreamUnavailable(f"cannot connect to {where.authority}: {error}", sent=False) from error
+            raise UpstreamUnavailable(
+                f"cannot connect to {where.shown}: {why_not(error)}", sent=False
+            ) from error
         return connection
 
     def _ended(self) -> None:

@@ -38,6 +38,7 @@ class OutgoingCall:
         timeout: Seconds from the moment it proceeds; None for the upstream's own.
         metadata: Pairs to send, in order; values are text, but bytes for names that end in `-bin`.
         wait_for_ready: Whether to wait for an endpoint instead of failing at once.
+        compression: How its requests are packed, as of `Channel`; None for what the channel says.
     """
 
     method: str
@@ -45,6 +46,7 @@ class OutgoingCall:
     timeout: float | None
     metadata: list[tuple[str, str | bytes]]
     wait_for_ready: bool | None
+    compression: str | int | None = None
 
 
 ProceedUnary: TypeAlias = "Callable[[OutgoingCall], UnaryAnswer[Any]]"
@@ -135,7 +137,7 @@ class InterceptedUnary(UnaryAnswer[T]):
     async def wire_initial_metadata(self) -> WirePairs:
         """Return that of the call that proceeded last, as soon as it is known."""
         await self._head_or_end()
-        if self._inner is None or self._task.done():
+        if self._inner is None or self._work.done():
             return self._initial
         return await self._inner.wire_initial_metadata()
 

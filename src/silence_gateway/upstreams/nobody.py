@@ -27,7 +27,9 @@ def nobody(
         )
     if not endpoints:
         return UpstreamUnavailable(f"upstream {name!r} has no endpoints", sent=False)
-    reasons = [f"{one.address}: {why_out(one.standing, one.last_error)}" for one in endpoints]
+    reasons = [
+        f"{one.address}: {why_out(one.standing, one.last_error, one.history.opened_by)}" for one in endpoints
+    ]
     if len(reasons) > MAX_NAMED:
         reasons[MAX_NAMED:] = [f"and {len(reasons) - MAX_NAMED} more"]
     # What else keeps an endpoint from taking calls ends when it does, and nobody knows when.

@@ -15,6 +15,7 @@ from enum import Enum
 from silence_gateway.core.http_answer_head import AnswerHead
 from silence_gateway.core.http_head import Rejected
 from silence_gateway.core.retry import PUSHBACK
+from silence_gateway.core.retry_after import retry_after_ms
 from silence_gateway.core.status import Code
 from silence_gateway.errors import (
     RpcError,
@@ -71,19 +72,26 @@ What an HTTP answer says about its endpoint, in the words of gRPC. Any other 5xx
 answer: a program that fails at one request may be well, as one whose gRPC method raised.
 """
 
-MAX_RETRY_AFTER_DIGITS = 6  # eleven days in seconds, as much as a pushback may say
+
+def code_of_status(status: int) -> Code:
+    """Return what an HTTP status, or a `counted_status`, stands for among the ends of calls."""
+    if status < 100:
+        status *= 100
+    if status < 500 and status != 429:
+        return Code.OK
+    return SAID_BY_STATUS.get(status, Code.UNKNOWN)
 
 
 def said_by_status(head: AnswerHead) -> RpcError | None:
     """Return what an answer with *head* stands for among the ends of calls; None for a good one."""
     status = head.status
-    if status < 500 and status != 429:
+    code = code_of_status(status)
+    if code is Code.OK:
         return None
     after = head.value(b"retry-after")
     pushback: Metadata = ()
-    if after is not None and after.isdigit() and len(after) <= MAX_RETRY_AFTER_DIGITS:
-        pushback = ((PUSHBACK, b"%d" % (int(after) * 1000)),)
-    code = SAID_BY_STATUS.get(status, Code.UNKNOWN)
+    if after is not None:
+        pushback = ((PUSHBACK, b"%d" % retry_after_ms(after, head.value(b"date"))),)
     return RpcError(code, f"the upstream answered {status}", trailing_metadata=pushback)
 
 

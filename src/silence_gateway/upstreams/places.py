@@ -2,95 +2,46 @@
 Places for calls: which endpoint, which connection, and who waits when there is none.
 
 The choice is prepared in `reconsider`, whenever something about an endpoint changed; a call only draws
-from what was prepared. On the hot path: `take` (about a microsecond). The rules are pure and elsewhere
-(`core/endpoints.py`, `core/balancing/`); what a call's end means is not known here (`ledger.py`).
+from what was prepared. On the hot path: `take_at_once` (0.3 us and what the rule takes). The rules are pure
+and elsewhere (`core/endpoints.py`, `core/balancing/`); what a call's end means is not known here
+(`ledger.py`).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from math import inf
 from random import Random
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing.slow_start import share_of
-from silence_gateway.core.endpoints import Verdict, eligible, verdict, why_out
+from silence_gateway.core.endpoints import Link, Verdict, eligible, verdict, why_out
 from silence_gateway.core.shedding import Importance
-from silence_gateway.errors import UpstreamFault, UpstreamUnavailable
-from silence_gateway.events import EndpointDown, EndpointUp, Observer
+from silence_gateway.errors import UpstreamUnavailable
+from silence_gateway.events import EndpointDown, EndpointUp, EndpointVetoed, EndpointVetoEnded, Observer
 from silence_gateway.upstreams.balancer import Balancer, Candidates
 from silence_gateway.upstreams.connectivity import Connectivity, News
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.nobody import nobody
+from silence_gateway.upstreams.once_a_turn import OnceATurn
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.settings import UpstreamSettings
-from silence_gateway.upstreams.steering import Steering
+from silence_gateway.upstreams.tried import Tried
 from silence_gateway.upstreams.upstream_breaker import UpstreamBreaker
 from silence_gateway.upstreams.waiting_line import WaitingLine
 
-NO_LIMIT = sys.maxsize
+NO_LIMIT = 2**30 - 1
+"""More calls than any process has; CPython 3.11 compares numbers up to this one in half the time."""
 
 USABLE = frozenset({Verdict.READY, Verdict.DOUBTFUL})
 """What a call without luck may find a place at."""
 
-MAX_REFUSALS = 8
-FIRST_PAUSE_S = 0.002
-"""A call turned away waits this long, then twice as long, and so on: half a second in all."""
-
-
-class Tried:
-    """
-    Where a call has been offered to already, and by which connection; and where it belongs, if that was said.
-
-    Attributes:
-        key: See `steering.Steering`.
-        importance: Likewise.
-        attempts: How often, without the refusals.
-        refusals: How often an endpoint that is there turned it away.
-        pause_s: How long to wait before it is offered again to one that did.
-    """
-
-    __slots__ = ("attempts", "connections", "importance", "key", "pause_s", "refusals", "refusing")
-
-    def __init__(self, steering: Steering | None = None) -> None:
-        self.key = None if steering is None else steering.key
-        self.importance = Importance.NORMAL if steering is None else steering.importance
-        self.attempts = 0
-        self.connections: dict[Endpoint, Connection] = {}
-        self.refusals = 0
-        self.refusing: set[Endpoint] = set()
-        self.pause_s = 0.0
-
-    def avoid(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Offer the call to *endpoint* again only if there is nobody else."""
-        self.connections[endpoint] = connection
-        self.refusing.add(endpoint)
-
-    def left(self, ring: tuple[Endpoint, ...], spare: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-        """
-        Return whom else the call may be offered to: those of *ring*, or else of *spare*.
-
-        Endpoints that had it already only come into question when there is nobody else, and when it was
-        their connection that went away: a goodbye of a connection is not the endpoint's last word. Those
-        that turned it away do so once the pause is over.
-        """
-        tried = self.connections
-        for candidates in (ring, spare):
-            others = tuple(endpoint for endpoint in candidates if endpoint not in tried)
-            if others:
-                return others
-        return tuple(
-            endpoint
-            for endpoint in (*ring, *spare)
-            if not tried[endpoint].accepting or (endpoint in self.refusing and not self.pause_s)
-        )
-
 
 class Places:
     """
-    Hands out places for calls. *on_usable* is called when an endpoint takes calls after it took none.
+    Hands out places for calls. *on_usable* is called when an endpoint takes calls after it took none, *pay*
+    takes one repeat from the retry budget and says whether there was one.
 
     Attributes:
         codes: Calls that ended without ever having had a place, by gRPC code.
@@ -99,6 +50,8 @@ class Places:
         streaming: Streams among them.
         limit: Most unary calls that may have a place at once.
         panic: Whether endpoints are used although they are judged unfit, because too few others are left.
+        line: Calls that wait for a place.
+        changed: Does `reconsider`, for those who may be many at the same time.
         news: Told whenever `connectivity` may have changed.
     """
 
@@ -110,6 +63,7 @@ class Places:
         rng: Random,
         observer: Observer,
         whole: UpstreamBreaker,
+        pay: Callable[[], bool],
         on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
     ) -> None:
         self.codes = [0] * 17
@@ -119,6 +73,8 @@ class Places:
         self.limit = NO_LIMIT if settings.concurrency is None else settings.concurrency.initial
         self.panic = False
         self.news = News()
+        # A look costs 4 us per endpoint, and a thousand of them may connect, break or be judged in one turn.
+        self.changed = OnceATurn(self.reconsider)
         self._settings = settings
         self._spread = settings.balancing.spread
         self._slow_start_s = settings.balancing.slow_start_s
@@ -127,6 +83,7 @@ class Places:
         self._observer = observer
         self._whole = whole
         self._on_usable = on_usable
+        self._pay = pay
         self._endpoints: list[Endpoint] = []
         self._balancer = Balancer(
             settings.balancer, settings.balancing, rng=rng, in_flight=lambda: self.in_flight
@@ -138,19 +95,19 @@ class Places:
         self._hopeful = False
         self._groups: list[Candidates] = []
         self._open = self._closed = False
-        self._line = WaitingLine(
+        self.line = WaitingLine(
             f"upstream {settings.name!r}", settings.pool.max_waiting, clock, settings.shedding
         )
 
     @property
     def waiting(self) -> int:
         """How many calls wait for a place."""
-        return self._line.waiting
+        return self.line.waiting
 
     @property
     def shed(self) -> list[int]:
         """How many calls were refused to keep the line short, by importance."""
-        return self._line.shed
+        return self.line.shed
 
     @property
     def limited(self) -> int:
@@ -181,9 +138,10 @@ class Places:
         """Count on *endpoint* from the next `reconsider` on."""
         self._endpoints.append(endpoint)
 
-    def remove(self, endpoint: Endpoint) -> None:
-        """Count on *endpoint* no more."""
-        self._endpoints.remove(endpoint)
+    def remove(self, *endpoints: Endpoint) -> None:
+        """Count on *endpoints* no more."""
+        gone = set(endpoints)
+        self._endpoints = [endpoint for endpoint in self._endpoints if endpoint not in gone]
         self.reconsider()
 
     def take(self, tried: Tried | None, deadline_s: float) -> tuple[Endpoint, Connection] | None:
@@ -195,6 +153,27 @@ class Places:
             if probe is not None:
                 return probe
         return self.take_ready(tried)
+
+    def take_at_once(self) -> Endpoint | None:
+        """
+        Do as `take` for a call that has been nowhere, and count it, where that takes no thought.
+
+        Its place is at the endpoint's `current` connection. None, and nothing done, where `take` must think:
+        also if all streams there are taken. For connections of ours only.
+        """
+        ring = self._ring
+        if not ring or self._probes or self.limit != NO_LIMIT:
+            return None
+        pick = self._pick
+        endpoint = ring[0] if len(ring) == 1 else pick(None)
+        connection = endpoint.current
+        if (
+            connection is None or not connection.accepting or len(connection.calls) >= connection.max_streams  # type: ignore[attr-defined]
+        ):
+            return None
+        self.in_flight += 1
+        endpoint.in_flight += 1
+        return endpoint
 
     def take_ready(self, tried: Tried | None) -> tuple[Endpoint, Connection] | None:
         """Do as `take`, but never as a probe and beyond any limit: for calls whose end may be hours away."""
@@ -231,7 +210,7 @@ class Places:
         Return a place for a call as soon as there is one. Cancelling it leaves the line.
 
         A call whose end may be hours away is no probe; if it is not *limited* either, `take_ready` is done
-        for it.
+        for it. One that ends here is counted here, also if its caller leaves.
 
         Raises:
             UpstreamTimeout: There was none within its deadline.
@@ -264,31 +243,31 @@ class Places:
                         self._settings.name, self._endpoints, self._whole, self._clock, is_open=self._open
                     )
                 if all_full and patience_ends_s is None:
-                    patience_ends_s = self._line.patience_ends_s(importance)
-                await self._line.wait(
+                    patience_ends_s = self.line.patience_ends_s(importance)
+                await self.line.wait(
                     deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
                 )
                 told = True
-        except UpstreamFault as error:
+        except BaseException as error:
             self.codes[code_of(error)] += 1
             raise
 
     def room(self) -> None:
         """Take note that there is room where there was none."""
-        if self._line.waiting:
-            self._line.tell_one()
+        if self.line.waiting:
+            self.line.tell_one()
 
     def give_back(self) -> None:
         """Take note that a call that had a place has ended."""
         self.in_flight -= 1
-        if self._line.waiting:
-            self._line.tell_one()
+        if self.line.waiting:
+            self.line.tell_one()
 
     def limit_to(self, limit: int) -> None:
         """Let so many unary calls have a place at once from now on; those that have one keep it."""
         self.limit = limit
-        for _ in range(min(self._line.waiting, limit - self.limited)):
-            self._line.tell_one()
+        for _ in range(min(self.line.waiting, limit - self.limited)):
+            self.line.tell_one()
 
     def on_second(self) -> None:
         """Let endpoints that came lately have more of the calls; call it once a second."""
@@ -304,20 +283,11 @@ class Places:
         tried = tried or Tried()
         tried.connections[endpoint] = connection
         if error.refused:
-            if tried.refusals >= MAX_REFUSALS:
-                return None
-            # Spread out, so that calls turned away together do not come back together.
-            tried.pause_s = FIRST_PAUSE_S * 2**tried.refusals * (0.5 + self._draw())
-            tried.refusals += 1
-            tried.refusing.add(endpoint)
-            self.failovers += 1
-            return tried
-        tried.attempts += 1
-        tried.refusing.discard(endpoint)
-        if tried.attempts >= self._settings.retry.attempts:
-            return None
-        self.failovers += 1
-        return tried
+            goes_on = tried.refused(endpoint, self._draw, self._settings.retry.attempts, self._pay)
+        else:
+            goes_on = tried.missed(endpoint, self._settings.retry.attempts)
+        self.failovers += goes_on
+        return tried if goes_on else None
 
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
@@ -333,7 +303,9 @@ class Places:
                     endpoint.ready_s = self._clock.monotonic_s()
                 endpoint.verdict = now
                 endpoint.since_us = self._clock.now_us()
-                self._announce(endpoint, why_out(standing, endpoint.last_error))
+                self._announce(endpoint, why_out(standing, endpoint.last_error, endpoint.history.opened_by))
+            if standing.vetoed is not endpoint.vetoed:
+                self._announce_veto(endpoint, vetoed=standing.vetoed)
         answer = eligible(standings, self._spread)
         self.panic = answer.panic
         if self._open:
@@ -349,8 +321,8 @@ class Places:
             self._hopeful = answer.hopeful
         if self._whole.shut or not self._open:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
-        if self._line.waiting and (self._ring or self._probes or not self._hopeful):
-            self._line.tell_all()
+        if self.line.waiting and (self._ring or self._probes or not self._hopeful):
+            self.line.tell_all()
         self.news.tell()
         for endpoint in fresh:
             self._on_usable(endpoint)
@@ -389,6 +361,23 @@ class Places:
         elif endpoint.verdict is Verdict.READY and endpoint.down:
             endpoint.down = False
             self._observer(EndpointUp(upstream=name, endpoint=endpoint.address))
+
+    def _announce_veto(self, endpoint: Endpoint, *, vetoed: bool) -> None:
+        endpoint.vetoed = vetoed
+        name, check = self._settings.name, endpoint.record.check
+        if vetoed:
+            self._observer(
+                EndpointVetoed(
+                    upstream=name,
+                    endpoint=endpoint.address,
+                    reached_by="" if check is None else check.by,
+                    reason=endpoint.last_error,
+                )
+            )
+        else:
+            reached = endpoint.link is not Link.BROKEN
+            reason = "connected again" if reached else "nobody else reaches it either"
+            self._observer(EndpointVetoEnded(upstream=name, endpoint=endpoint.address, reason=reason))
 
     def _prepare(self) -> None:
         self._balancer.prepare(self._groups)

@@ -33,13 +33,13 @@ from silence_gateway.upstreams.hearing import Hearing
 from silence_gateway.upstreams.house_keeping import keep_house
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
+from silence_gateway.upstreams.operators import Operators
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics, upstream_statistics
 from silence_gateway.upstreams.prober import Prober
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.retry_budget import RetryBudget
-from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
 from silence_gateway.upstreams.roster import Roster
 from silence_gateway.upstreams.settings import EndpointSettings, UpstreamSettings
 from silence_gateway.upstreams.statistics_since import StatisticsSince
@@ -61,6 +61,7 @@ class Pool:
 
     Attributes:
         settings: What it was made with.
+        operators: Carries out what operators say, and tells them what became of it.
         on_usable: Called with an address whenever an endpoint takes calls after it took none.
     """
 
@@ -80,7 +81,6 @@ class Pool:
         self.settings = settings
         self.on_usable = on_usable
         self._clock = clock
-        self._monotonic_s = clock.monotonic_s
         self._rng = rng or Random()  # noqa: S311 spreads load and waits; guessing it gains nothing
         self._connector = connector
         self._endpoints: dict[str, Endpoint] = {}
@@ -106,8 +106,17 @@ class Pool:
                 health=settings.health,
                 hearer=self._hearing,
             )
+        budget = RetryBudget(
+            settings, calls=lambda: sum(self._ledger.latency_counts), board=board, instance=instance
+        )
         self._places = places = Places(
-            settings, clock=clock, rng=self._rng, observer=observer, whole=whole, on_usable=self._usable
+            settings,
+            clock=clock,
+            rng=self._rng,
+            observer=observer,
+            whole=whole,
+            pay=budget.spend,
+            on_usable=self._usable,
         )
         self._breakers = Breakers(
             settings.name,
@@ -142,14 +151,6 @@ class Pool:
             slow_s=settings.breaker.slow_call_s,
             whole_slow_s=None if guard is None else guard.slow_call_s,
         )
-        budget = RetryBudget(
-            settings.retry.budget_policy(),
-            upstream=settings.name,
-            ticks=BUDGET_TICKS,
-            calls=lambda: sum(ledger.latency_counts),
-            board=board,
-            instance=instance,
-        )
         self._repeats = Repeats(settings.retry, places, ledger, budget, clock=clock, rng=self._rng)
         self._sources = tuple(sources)
         self._joined = Joined(settings.endpoints, self.set_endpoints)
@@ -163,19 +164,33 @@ class Pool:
                 rng=self._rng,
                 observer=observer,
                 fleet=self._fleet,
-                on_verdict=places.reconsider,
+                on_verdict=places.changed,
                 instance=instance,
                 spawn=self._spawn,
             )
+        membership = Membership(settings.balancing.subset, instance)
+        self.operators = Operators(
+            settings.name,
+            self._endpoints,
+            whole,
+            membership,
+            board=board,
+            clock=clock,
+            observer=observer,
+            instance=instance,
+            spawn=self._spawn,
+            breakers=self._breakers,
+            places=places,
+        )
         self._roster = Roster(
             settings.name,
             self._endpoints,
-            Membership(settings.balancing.subset, instance),
+            membership,
             make=self._make,
             places=places,
             ledger=ledger,
             background=self._background,
-            board=board,
+            welcome=self.operators.welcome,
             fleet=self._fleet,
             watch=self._watch,
         )
@@ -196,6 +211,7 @@ class Pool:
             self._fleet.join()
             self._fleet.expect(WHOLE)
             self._spawn(self._fleet.write_facts())
+        self.operators.join()
         self._spawn(self._hearing.merge_counts(self._fleet))
         self._repeats.budget.join()
         self._since.join()
@@ -224,6 +240,7 @@ class Pool:
         self._stopping = True
         if self._fleet is not None:
             self._fleet.leave()
+        self.operators.leave()
         self._places.close()
         for endpoint in self._endpoints.values():
             endpoint.leaving = True
@@ -290,24 +307,25 @@ class Pool:
         """
         Drain *address*, or undo it, on every instance of the fleet, those that start later included.
 
-        Returns False if the store could not be told, and the decision is this instance's alone.
-
-        Raises:
-            KeyError: If there is no such endpoint, or it was removed.
-        """
-        return await self._roster.drain_everywhere(address, drained=drained)
-
-    def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> None:
-        """
-        Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
-
-        With `guarded.WHOLE` it is that of the upstream as a whole.
+        Returns False if the store could not be told, and only this instance knows so far.
 
         Raises:
             KeyError: If there is no such endpoint.
-            ValueError: If *state* is another one, or *reason* is too long to be passed on.
         """
-        self._hearing.hold(address, state, reason, ttl_s, by=self._instance, fleet=self._fleet)
+        return (await self.operators.drain(address, drained=drained)).fleet
+
+    async def hold_breaker(self, address: str, state: State, reason: str, ttl_s: float) -> bool:
+        """
+        Hold the breaker of *address* in the whole fleet for *ttl_s* seconds; CLOSED lets go of it.
+
+        With `guarded.WHOLE` it is that of the upstream as a whole. Returns as `drain_everywhere` does.
+
+        Raises:
+            KeyError: If there is no such endpoint.
+            ValueError: If *state* is another one, *reason* is too long to be passed on, or *ttl_s* is out of
+                range.
+        """
+        return (await self.operators.hold(address, state, reason, ttl_s)).fleet
 
     async def reset_statistics(self) -> bool:
         """
@@ -331,11 +349,13 @@ class Pool:
             self._places,
             self._repeats,
             self._fleet,
+            self.operators,
             self._endpoints.values(),
             self._roster.membership,
             self._whole,
             clock=self._clock,
             instance=self._instance,
+            discovery=self._joined.problems(self._sources),
         )
 
     def _make(self, settings: EndpointSettings) -> Endpoint:
@@ -347,7 +367,7 @@ class Pool:
             clock=self._clock,
             rng=self._rng,
             spawn=self._spawn,
-            on_change=self._places.reconsider,
+            on_change=self._places.changed,
             on_room=self._places.room,
             on_lost=self._lost,
             on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
@@ -374,6 +394,6 @@ class Pool:
         for source in self._sources:
             source.hurry()
         breaker, old = endpoint.breaker, endpoint.breaker.state
-        event = breaker.on_failure(breaker.generation, int(self._monotonic_s() * 1e6))
+        event = breaker.on_failure(breaker.generation, int(self._clock.monotonic_s() * 1e6))
         if event is not None:
             self._breakers.moved(endpoint, old, event)

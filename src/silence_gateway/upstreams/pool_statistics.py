@@ -7,18 +7,22 @@ also when an endpoint is removed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.durations import BUCKETS, quantiles_s
 from silence_gateway.core.endpoints import why_out
+from silence_gateway.core.http_status import name_of_status
 from silence_gateway.core.shedding import Importance
 from silence_gateway.core.status import Code, name_of_code
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
+from silence_gateway.upstreams.operators import Operators
+from silence_gateway.upstreams.outcomes import code_of_status
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import BreakerMove, Departure
 from silence_gateway.upstreams.repeating import Repeats
@@ -79,6 +83,8 @@ class EndpointStatistics:
         state: `ready`, `probe`, `waiting`, `doubtful` or `out` (`core.endpoints.Verdict`).
         reason: Why it takes no calls; empty when it does.
         active: False while draining.
+        drain_reason: Why an operator drained it; empty if nobody did, or said nothing.
+        removed: Whether it is no endpoint any more, and only finishes its calls.
         link: `connecting`, `connected`, `idle` or `broken`.
         health: `unknown`, `healthy`, `unhealthy` or `doubted`.
         breaker: `closed`, `open`, `half_open`, `held_open` or `held_closed`.
@@ -88,8 +94,8 @@ class EndpointStatistics:
         begun_us: When the endpoint came, likewise; one that went and returned begins anew.
         calls: Calls ended, whatever the end.
         in_flight: Calls begun and not ended.
-        codes: Calls ended, by the name of the code.
-        failures: Those of them that ended with other than OK.
+        codes: Calls ended, by the name of the code; those that HTTP answered, by its status.
+        failures: Those of them that ended with other than OK, or a status that stands for other than OK.
         latency: How long unary calls took.
         recent: The last minute.
         bytes_in: Bytes received from it.
@@ -98,7 +104,7 @@ class EndpointStatistics:
         connections: Open connections that take calls.
         streams: Calls in flight as the connections count them, retiring ones included.
         last_error: What last went wrong with a connection, a call or a check; empty if nothing did.
-        last_error_code: The name of the code it was counted as; empty if it was no call.
+        last_error_code: The name of the code, or the HTTP status, it was counted as; empty if it was no call.
         last_error_us: When, microseconds since the Unix epoch; 0 if never.
         last_check: How the latest health check ended, `serving`, `refusing` or `silent`; empty if none did.
         last_check_us: When, microseconds since the Unix epoch on the clock of whoever made it; 0 if never.
@@ -121,6 +127,8 @@ class EndpointStatistics:
     state: str
     reason: str
     active: bool
+    drain_reason: str
+    removed: bool
     link: str
     health: str
     breaker: str
@@ -168,7 +176,8 @@ class UpstreamStatistics:
         name: What config calls it.
         instance: How this instance signs, to others and in what is told here.
         since_us: When counting began, microseconds since the Unix epoch.
-        calls_by_code: Calls ended, by the name of the code; those that no endpoint took are in here too.
+        calls_by_code: Calls ended, by the name of the code; those that HTTP answered, by its status. Those
+            that no endpoint took are in here too.
         latency_counts: Calls per bucket of `core.histogram.BOUNDS_S`, not cumulative, and one for the rest.
         latency_sum_s: Sum of all durations, in seconds.
         latency: How long unary calls took at endpoints, those that are gone included.
@@ -183,6 +192,8 @@ class UpstreamStatistics:
         breaker: State of the breaker of the upstream as a whole; `closed` also where none was asked for.
         hold_reason: Why an operator holds that breaker; empty if nobody does, or said nothing.
         hold_until_us: When that ends, microseconds since the Unix epoch; 0 if nobody holds it.
+        breaker_moves: What that breaker did lately, the latest last.
+        breaker_moved_to: How often it came to each state.
         known_endpoints: How many endpoints there are; with a subset, more than are used.
         failovers: Calls offered to a further endpoint because they had provably never left.
         retries: Attempts made because one before had failed.
@@ -191,6 +202,7 @@ class UpstreamStatistics:
         retries_refused: Attempts that the retry budget did not allow.
         board_malformed: Values on the board that were refused.
         board_unsent: Facts that could not be told to the others when they were new.
+        discovery: What keeps DNS, a file or a registry from telling which endpoints there are now.
         departed: Endpoints that have left, the latest last; older ones are forgotten.
         endpoints: Each endpoint.
     """
@@ -213,6 +225,8 @@ class UpstreamStatistics:
     breaker: str
     hold_reason: str
     hold_until_us: int
+    breaker_moves: tuple[BreakerMove, ...]
+    breaker_moved_to: dict[str, int]
     known_endpoints: int
     failovers: int
     retries: int
@@ -221,6 +235,7 @@ class UpstreamStatistics:
     retries_refused: int
     board_malformed: int
     board_unsent: int
+    discovery: tuple[str, ...]
     departed: tuple[Departure, ...]
     endpoints: tuple[EndpointStatistics, ...]
 
@@ -230,18 +245,35 @@ def by_name(codes: list[int]) -> dict[str, int]:
     return {name_of_code(code): count for code, count in enumerate(codes) if count}
 
 
+def by_answer(codes: Sequence[int], statuses: Mapping[int, int]) -> dict[str, int]:
+    """
+    Return what *codes* count, by name, but for those ends that are told by *statuses*.
+
+    An operator of HTTP looks for the 404 and the 503 of the service. Inside they are codes as well, because
+    one set of rules judges all protocols.
+    """
+    left = list(codes)
+    for status, count in statuses.items():
+        left[code_of_status(status)] -= count
+    return by_name(left) | {
+        name_of_status(status): statuses[status] for status in sorted(statuses) if statuses[status]
+    }
+
+
 def upstream_statistics(
     settings: UpstreamSettings,
     ledger: Ledger,
     places: Places,
     repeats: Repeats,
     fleet: Fleet | None,
+    operators: Operators,
     endpoints: Collection[Endpoint],
     membership: Membership,
     whole: UpstreamBreaker,
     *,
     clock: Clock,
     instance: str,
+    discovery: tuple[str, ...],
 ) -> UpstreamStatistics:
     """Return what the parts of a pool tell about it now."""
     told = tuple(endpoint_statistics(endpoint, clock.monotonic_s()) for endpoint in endpoints)
@@ -251,11 +283,15 @@ def upstream_statistics(
     codes[Code.UNAVAILABLE] -= places.failovers
     # Likewise with attempts after which their call went on.
     codes = [count - repeated for count, repeated in zip(codes, repeats.codes, strict=True)]
+    statuses: Counter[int] = Counter(ledger.statuses)
+    for endpoint in endpoints:
+        statuses.update(endpoint.statuses)
+    statuses.subtract(repeats.statuses)
     return UpstreamStatistics(
         name=settings.name,
         instance=instance,
         since_us=ledger.begun_us,
-        calls_by_code=by_name(codes),
+        calls_by_code=by_answer(codes, statuses),
         latency_counts=tuple(ledger.latency_counts),
         latency_sum_s=ledger.latency_sum_s,
         latency=Latency(added([ledger.durations, *(one.latency.counts for one in told)])),
@@ -270,14 +306,17 @@ def upstream_statistics(
         breaker=whole.breaker.state.value,
         hold_reason=whole.hold.reason if whole.hold is not None else "",
         hold_until_us=whole.hold.until_us if whole.hold is not None else 0,
+        breaker_moves=tuple(whole.history.moves),
+        breaker_moved_to=dict(whole.history.moved_to),
         known_endpoints=len(membership.known),
         failovers=places.failovers,
         retries=repeats.retries,
         hedges=repeats.hedges,
         hedges_won=repeats.hedges_won,
         retries_refused=repeats.budget.refused,
-        board_malformed=fleet.malformed if fleet is not None else 0,
+        board_malformed=operators.malformed + (fleet.malformed if fleet is not None else 0),
         board_unsent=fleet.unsent if fleet is not None else 0,
+        discovery=discovery,
         departed=tuple(ledger.departed),
         endpoints=told,
     )
@@ -305,11 +344,14 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
     mishap, check = record.mishap, record.check
     recent = record.recent(endpoint.codes, endpoint.durations, now_s)
     out = endpoint.ejected
+    failed = {status: count for status, count in endpoint.statuses.items() if code_of_status(status)}
     return EndpointStatistics(
         address=endpoint.address,
         state=endpoint.verdict.value,
-        reason=why_out(standing, endpoint.last_error),
+        reason=why_out(standing, endpoint.last_error, endpoint.history.opened_by),
         active=endpoint.active,
+        drain_reason=endpoint.drain.reason if endpoint.drain is not None else "",
+        removed=endpoint.removed,
         link=endpoint.link.value,
         health=endpoint.health.value,
         breaker=endpoint.breaker.state.value,
@@ -319,8 +361,8 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
         begun_us=record.begun_us,
         calls=sum(endpoint.codes),
         in_flight=endpoint.in_flight,
-        codes=by_name(endpoint.codes),
-        failures=by_name([0, *endpoint.codes[1:]]),
+        codes=by_answer(endpoint.codes, endpoint.statuses),
+        failures=by_answer([0, *endpoint.codes[1:]], failed),
         latency=Latency(tuple(endpoint.durations)),
         recent=RecentStatistics(
             span_s=recent.span_s,
@@ -330,7 +372,7 @@ def endpoint_statistics(endpoint: Endpoint, now_s: float) -> EndpointStatistics:
         ),
         bytes_in=endpoint.bytes_in,
         bytes_out=endpoint.bytes_out,
-        connects=record.connects,
+        connects=endpoint.connects,
         connections=sum(connection.sockets for connection in endpoint.connections),
         streams=endpoint.streams,
         last_error=endpoint.last_error,

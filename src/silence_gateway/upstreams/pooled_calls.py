@@ -1,9 +1,10 @@
 """
 How a call goes through a pool: a place is taken, the call made there, and its end written down.
 
-Hot path: `unary` runs for every request and adds one coroutine to the connection's own call, no task and
-no lock: about 2 us of CPython 3.11, counts included. Everything that may change the choice is worked out
-when it happens (`places.py`). Calls that may run twice take the longer way (`repeating.py`).
+Hot path: `unary` runs for every request and returns the connection's own call, with who writes down its end
+in it (`placed_calls.py`): no coroutine, no task, no lock, 1.6 us of CPython 3.11 with the counts. Everything
+that may change the choice is worked out when it happens (`places.py`). Calls that have to wait for a place
+or may run twice take the longer way (`repeating.py`).
 """
 
 from __future__ import annotations
@@ -14,32 +15,20 @@ from functools import partial
 from math import inf
 
 from silence_gateway.clock import Clock
+from silence_gateway.core.method_set import MethodSet
+from silence_gateway.upstreams.call import UnaryCall
 from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.contracts import CallStream, Metadata, Reply
 from silence_gateway.upstreams.hedging import hedged
 from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
-from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.placed_calls import PlacedCalls
+from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.pooled_stream import PooledStream
 from silence_gateway.upstreams.repeated_stream import RepeatedStream
 from silence_gateway.upstreams.repeating import RepeatedCall, Repeats, made_again
 from silence_gateway.upstreams.steering import Steering
-
-
-class MethodSet:
-    """Methods by their paths, from names such as `shop.v1.Shop/Get` and `shop.v1.Shop/*`."""
-
-    __slots__ = ("_paths", "_services")
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._paths = frozenset(f"/{name}".encode() for name in names if not name.endswith("/*"))
-        self._services = frozenset(f"/{name[:-2]}".encode() for name in names if name.endswith("/*"))
-
-    def __bool__(self) -> bool:
-        return bool(self._paths or self._services)
-
-    def __contains__(self, path: bytes) -> bool:
-        return path in self._paths or (bool(self._services) and path.rpartition(b"/")[0] in self._services)
+from silence_gateway.upstreams.tried import Tried
 
 
 class OverPlaces:
@@ -93,7 +82,7 @@ class RepeatingCaller(OverPlaces):
         attempt = partial(self._repeats.attempt, call)
         if after_s is None:
             return made_again(self._repeats, call, attempt)
-        return hedged(self._repeats, call, after_s, attempt)
+        return hedged(self._repeats, call, after_s, attempt, self._repeats.spare)
 
     def stream(
         self,
@@ -120,7 +109,7 @@ class RepeatingCaller(OverPlaces):
                 self._timeout_s,
                 method=method,
                 messages=request,
-                metadata=metadata,
+                metadata=call.attempt_metadata,
                 deadline_s=deadline_s,
                 tried=call.tried,
                 attempt_of=repeats,
@@ -140,9 +129,10 @@ def kept(messages: bytes | AsyncIterable[bytes], max_bytes: int) -> bytes | Kept
 
 class PooledCalls(OverPlaces):
     """
-    A `contracts.Caller` over the places of a pool.
+    A `contracts.Caller` over the places of a pool, whose connections are ours if calls are *direct*.
 
     Attributes:
+        once: The same for calls that the caller knows may not run twice, whatever `retry.methods` says.
         repeating: The same for calls that the caller knows may run twice.
     """
 
@@ -155,6 +145,7 @@ class PooledCalls(OverPlaces):
         clock: Clock,
         timeout_s: float,
         repeatable: Collection[str],
+        direct: bool,
     ) -> None:
         self._places = places
         self._ledger = ledger
@@ -165,29 +156,80 @@ class PooledCalls(OverPlaces):
         self._repeatable = MethodSet(repeatable)
         # An upstream without such methods, which is most, does not pay for looking.
         self._some_repeat = bool(self._repeatable)
+        self._direct = direct
+        self._placed = PlacedCalls(places, ledger, self._anywhere)
         self.repeating = RepeatingCaller(places, ledger, repeats, clock, timeout_s)
+        self.once: PooledCalls = self
+        if self._some_repeat:
+            self.once = PooledCalls(
+                places, ledger, repeats, clock=clock, timeout_s=timeout_s, repeatable=(), direct=direct
+            )
 
-    async def unary(
+    def unary(
         self,
         method: bytes,
         message: bytes,
         metadata: Metadata = (),
         deadline_s: float | None = None,
         steering: Steering | None = None,
-    ) -> Reply:
+    ) -> Awaitable[Reply]:
         """
-        Call *method* once, as `Caller.unary` says.
+        Call *method* once, as `Caller.unary` says; await it at once.
 
         A call that provably never left is offered to another endpoint, within its deadline and at most
         `retry.attempts` times in all. One that may have left is repeated if it is of `retry.methods`.
         *steering* says where it belongs (`steering.SteeredCaller` fills it in).
         """
         if self._some_repeat and method in self._repeatable:
-            return await self.repeating.unary(method, message, metadata, deadline_s, steering)
-        started_s = sent_s = self._monotonic_s()
+            return self.repeating.unary(method, message, metadata, deadline_s, steering)
+        now = self._monotonic_s
+        started_s = now()
         if deadline_s is None:
             deadline_s = started_s + self._timeout_s
         tried = None if steering is None else Tried(steering)
+        places, placed, direct = self._places, self._placed, self._direct
+        endpoint = places.take_at_once() if direct and tried is None else None
+        if endpoint is not None:
+            connection = endpoint.current
+        else:
+            taken = places.take(tried, deadline_s) if direct else None
+            if taken is None:
+                return self._anywhere(method, message, metadata, deadline_s, started_s, tried)
+            endpoint, connection = taken
+            endpoint.in_flight += 1
+        assert connection is not None
+        generation = endpoint.breaker.generation
+        place = (endpoint, generation, started_s, connection, tried, method, message, metadata)
+        try:
+            # Connections of ours take the time as well, and are spared looking at the clock.
+            call = connection.unary(method, message, metadata, deadline_s, started_s)  # type: ignore[call-arg]
+        except Exception as error:
+            placed.written_down(place, error)
+            raise
+        if type(call) is UnaryCall:
+            call.owner = placed
+            call.place = place
+            return call
+        # A connection that cannot take a call says so at once.
+        assert isinstance(call, asyncio.Future)
+        refusal = call.exception()
+        assert refusal is not None
+        tried = placed.written_down(place, refusal)
+        if tried is None:
+            return call
+        return self._anywhere(method, message, metadata, deadline_s, started_s, tried)
+
+    async def _anywhere(
+        self,
+        method: bytes,
+        message: bytes,
+        metadata: Metadata,
+        deadline_s: float,
+        started_s: float,
+        tried: Tried | None,
+    ) -> Reply:
+        """Make a call that has no place yet, or no more, wherever there is one."""
+        sent_s = self._monotonic_s()
         places, ledger = self._places, self._ledger
         while True:
             taken = places.take(tried, deadline_s)

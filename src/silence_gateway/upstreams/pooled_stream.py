@@ -23,8 +23,9 @@ from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
-from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.tried import Tried
 
 
 class PooledStream:
@@ -38,6 +39,7 @@ class PooledStream:
         "_committed",
         "_deadline_s",
         "_ended",
+        "_failure",
         "_first_s",
         "_first_within_s",
         "_generation",
@@ -113,6 +115,7 @@ class PooledStream:
         self._beginning: asyncio.Event | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._gone = False
+        self._failure: GatewayError | None = None
         self._place: tuple[Endpoint, Connection] | None = None
         self._stream: CallStream | None = None
         self._iterator: AsyncIterator[bytes] | None = None
@@ -183,6 +186,11 @@ class PooledStream:
     async def _begun(self) -> CallStream:
         """Return the stream that carries the call, begun once, however many wait for it."""
         while self._stream is None:
+            # Whoever else waited must not begin what was cancelled meanwhile, or has failed.
+            if self._gone:
+                raise _cancelled()
+            if self._failure is not None:
+                raise self._failure
             if self._beginning is not None:
                 await self._beginning.wait()
                 continue
@@ -202,7 +210,7 @@ class PooledStream:
             await waiting
         except asyncio.CancelledError:
             if self._gone:
-                raise RpcError(Code.CANCELLED, "the call was cancelled here") from None
+                raise _cancelled() from None
             if self._stream is not None:
                 self.cancel()  # it began in the moment in which we were cancelled
             raise
@@ -214,6 +222,8 @@ class PooledStream:
         try:
             place = await self._places.wait(limit_s, self._tried, may_probe=False, limited=False)
         except BaseException as error:
+            if isinstance(error, GatewayError):
+                self._failure = error
             if self._attempt_of is not None:
                 self._attempt_of.without_place(error)
             raise
@@ -316,3 +326,7 @@ class PooledStream:
     def _close(self) -> None:
         if not isinstance(self._messages, bytes):
             self._messages.close()
+
+
+def _cancelled() -> RpcError:
+    return RpcError(Code.CANCELLED, "the call was cancelled here")

@@ -71,6 +71,13 @@ class BreakerHistory:
         self.moves: deque[BreakerMove] = deque(maxlen=MAX_MOVES)
         self.moved_to = {state.value: 0 for state in State}
 
+    @property
+    def opened_by(self) -> str:
+        """Which other instance made the latest move, if that opened the breaker; empty otherwise."""
+        if not self.moves or self.moves[-1].new != State.OPEN.value:
+            return ""
+        return self.moves[-1].by if self.moves[-1].by != self.moves[-1].instance else ""
+
     def add(self, move: BreakerMove) -> None:
         """Write down a move."""
         self.moves.append(move)
@@ -178,7 +185,7 @@ class EndpointRecord:
         ejected_because: Why it was ejected.
         bytes_in: Bytes received on connections that are gone.
         bytes_out: Bytes sent on them.
-        connects: Connections made.
+        connects: Connections made that are gone.
     """
 
     __slots__ = (

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
@@ -23,6 +24,7 @@ from silence_gateway.events import Noticed, Observer, nobody
 from silence_gateway.stores.contracts import Board, Store
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
+from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.upstreams.discovery import Use
 from silence_gateway.upstreams.self_check import SelfCheck, self_check
 from silence_gateway.upstreams.settings import EndpointSettings
@@ -40,6 +42,12 @@ CALM_S = 20.0
 """The store must have answered this long before silence speaks against a service: `TTL_S` and a bit."""
 
 CHECK_EVERY_S = 5.0
+CHECK_PATIENCE_S = 1.0
+"""The least time that one check may take; otherwise it is until the next one is due."""
+
+STARTING_S = 1.0
+"""Time between checks of a service that has not been well yet: callers wait for it."""
+
 UNHEALTHY_AFTER = 3
 HEALTHY_AFTER = 2
 """Checks in a row that take a registered service out and bring it back, as gateways have it."""
@@ -83,6 +91,7 @@ class Registration:
         ttl_s: float = TTL_S,
         check: SelfCheck | str = "none",
         check_every_s: float = CHECK_EVERY_S,
+        check_tls: TlsSettings | None = None,
         clock: Clock | None = None,
         observer: Observer = nobody,
     ) -> None:
@@ -101,6 +110,7 @@ class Registration:
             ttl_s: How long it stays registered if this process dies.
             check: How the service is checked: one of `self_check.KINDS`, or what returns what is wrong.
             check_every_s: Time between two checks; three bad ones take it out, two good ones bring it back.
+            check_tls: For a service that speaks TLS, when *check* is one of the kinds.
             clock: For waits.
             observer: Told when the store cannot be reached, and when checks change their mind.
         """
@@ -130,7 +140,7 @@ class Registration:
         self._copy: Mapping[str, bytes] = {}
         if not 0.1 <= check_every_s <= 3600:
             raise ConfigError(f"check_every_s must be 0.1 to 3600, got {check_every_s}")
-        self._check = self_check(check, self._address) if isinstance(check, str) else check
+        self._check = self_check(check, self._address, tls=check_tls) if isinstance(check, str) else check
         self._check_every_s = check_every_s
         self.health = Health.UNKNOWN if self._check is not None else Health.HEALTHY
         self._turned = asyncio.Event()
@@ -213,17 +223,36 @@ class Registration:
         except StoreFault as error:
             self._observer(Noticed(what=f"{self._address} stays registered for {self._ttl_s:g} s: {error}"))
 
+    async def _asked(self, check: SelfCheck) -> str:
+        """Return what *check* finds wrong; that it raises, or comes to no end, is wrong too."""
+
+        async def ask() -> str:
+            try:
+                return await check()
+            except Exception as error:  # noqa: BLE001 - it is the service's own code, and this is its answer
+                return str(error) or type(error).__name__
+
+        patience_s = max(self._check_every_s, CHECK_PATIENCE_S)
+        asking = asyncio.ensure_future(ask())
+        timer = self._clock.call_later(patience_s, partial(_give_up, asking))
+        try:
+            await asyncio.wait([asking])
+        finally:
+            timer.cancel()
+            asking.cancel()
+        return f"no answer within {patience_s:g} s" if asking.cancelled() else asking.result()
+
     async def _keep_checking(self, check: SelfCheck) -> None:
         streak = Streak()
         told = False
         while True:
-            wrong = await check()
+            wrong = await self._asked(check)
             if wrong and self.health is Health.UNKNOWN:
                 # Still starting, most likely: the first good check is enough, however long it takes.
                 if not told:
                     self._observer(Noticed(what=f"{self._address} is not well yet: {wrong}"))
                 told = True
-                await self._clock.sleep(self._check_every_s)
+                await self._clock.sleep(min(self._check_every_s, STARTING_S))
                 continue
             outcome = Check.SILENT if wrong else Check.SERVING
             streak = after_check(streak, outcome, UNHEALTHY_AFTER, HEALTHY_AFTER)
@@ -234,6 +263,10 @@ class Registration:
                 what = f"{self._address} is well" if well else f"{self._address} is not well: {wrong}"
                 self._observer(Noticed(what=what, loudness="info" if well else "warning"))
             await self._clock.sleep(self._check_every_s)
+
+
+def _give_up(asking: asyncio.Future[str]) -> None:
+    asking.cancel()
 
 
 class RegistrySource:
@@ -254,6 +287,17 @@ class RegistrySource:
         self._ended: set[str] = set()
         self._overdue: set[str] = set()
         self._changed = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """Why it may know too little, or too much; empty if it knows who is there."""
+        if not self._store_is_up():
+            return f"registry {self._name}: the store does not answer"
+        if not self._known:
+            return f"registry {self._name}: nobody has registered"
+        if len(self._overdue) == len(self._known):
+            return f"registry {self._name}: every registration has run out; the last ones are kept"
+        return ""
 
     async def follow(self, use: Use) -> None:
         """Call *use* with who is registered whenever that changes, until cancelled."""

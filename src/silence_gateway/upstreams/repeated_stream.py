@@ -37,7 +37,17 @@ class RepeatedStream:
         hedge_after_s: When to begin another one beside it; None never.
     """
 
-    __slots__ = ("_begin", "_call", "_fresh", "_hedge_after_s", "_repeats", "_shown", "_stream", "_turn")
+    __slots__ = (
+        "_begin",
+        "_call",
+        "_fresh",
+        "_hedge_after_s",
+        "_moved",
+        "_repeats",
+        "_shown",
+        "_stream",
+        "_turn",
+    )
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class RepeatedStream:
         self._hedge_after_s = hedge_after_s
         self._shown = False
         self._turn = asyncio.Lock()
+        self._moved = asyncio.Event()  # another attempt has begun, or there will be none
         # The first attempt begins now, if there is a place for it, and not when somebody looks.
         call.begun += 1
         self._stream = begin()
@@ -74,7 +85,7 @@ class RepeatedStream:
         """Wait for and return the header pairs sent before the first message; nothing is hedged for them."""
         if self._shown or self._turn.locked():
             # Somebody reads already, and its message may have to wait for what follows these headers.
-            metadata = await self._stream.initial_metadata()
+            metadata = await self._headers_of_who_reads()
             self._call.shown = True
             return metadata
         async with self._turn:
@@ -85,6 +96,19 @@ class RepeatedStream:
                 raise
             self._show()
             return metadata
+
+    async def _headers_of_who_reads(self) -> Metadata:
+        while True:
+            stream = self._stream
+            try:
+                return await stream.initial_metadata()
+            except GatewayError:
+                # Whether another attempt follows is found out by who reads.
+                while stream is self._stream and not self._shown:
+                    self._moved.clear()
+                    await self._moved.wait()
+                if stream is self._stream:
+                    raise
 
     async def trailing_metadata(self) -> Metadata:
         """Wait for and return the header pairs sent with the status."""
@@ -140,16 +164,19 @@ class RepeatedStream:
         else:
             self._call.begun += 1
             self._stream = self._begin()
+            self._moved.set()
         return self._stream
 
     def _show(self) -> None:
         """Something of the answer is out: there is only this attempt now."""
         self._shown = True
+        self._moved.set()
         self._stream.settle()
 
     def _over(self) -> None:
         """The call has ended with an error, which `Repeats` has written down."""
         self._shown = True
+        self._moved.set()
         if isinstance(self._call.message, KeptRequests):
             self._call.message.close()
 

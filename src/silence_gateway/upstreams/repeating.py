@@ -9,23 +9,36 @@ the same time are `hedging.py`; streams are `pooled_stream.py`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from math import inf
 from random import Random
 from typing import Any, TypeVar
 
 from silence_gateway.clock import Clock
-from silence_gateway.core.retry import Again, Ended, Over, Step, Why, next_step, read_pushback
+from silence_gateway.core.retry import (
+    Again,
+    Ended,
+    Over,
+    Step,
+    Why,
+    counting_attempts,
+    next_step,
+    read_pushback,
+)
+from silence_gateway.core.status import Code
 from silence_gateway.errors import GatewayError, RpcError, UpstreamFault, UpstreamTimeout
 from silence_gateway.upstreams.contracts import Metadata, Reply
 from silence_gateway.upstreams.hedge_delays import HedgeDelays
 from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
-from silence_gateway.upstreams.places import Places, Tried
+from silence_gateway.upstreams.packing import WithEncoding
+from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.retry_budget import RetryBudget
 from silence_gateway.upstreams.retry_settings import RetrySettings
 from silence_gateway.upstreams.steering import Steering
+from silence_gateway.upstreams.tried import Tried
 
 T = TypeVar("T")
 
@@ -41,9 +54,12 @@ class RepeatedCall:
         begun: Attempts begun so far.
         tried: Who had it.
         shown: Whether somebody has seen a part of an answer, so that no further attempt may begin.
+        timed: Whether an answer was, so that how long the call took is written down.
     """
 
-    __slots__ = ("begun", "deadline_s", "message", "metadata", "method", "shown", "started_s", "tried")
+    __slots__ = (
+        "begun", "deadline_s", "message", "metadata", "method", "shown", "started_s", "timed", "tried",
+    )  # fmt: skip
 
     message: bytes | KeptRequests
 
@@ -62,8 +78,18 @@ class RepeatedCall:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.begun = 0
-        self.shown = False
+        self.shown = self.timed = False
         self.tried = Tried(steering)
+
+    @property
+    def attempt_metadata(self) -> Metadata:
+        """What goes with the attempt begun last: from the second on, how many were begun before it."""
+        metadata = self.metadata
+        if self.begun <= 1:
+            return metadata
+        counted = counting_attempts(metadata, self.begun - 1)
+        # What the caller chose besides the pairs holds for every attempt.
+        return WithEncoding(counted, metadata.encoding) if isinstance(metadata, WithEncoding) else counted
 
     @property
     def whole(self) -> bool:
@@ -79,6 +105,7 @@ class Repeats:
 
     Attributes:
         codes: Attempts that did not end their call, by gRPC code.
+        statuses: Those of them that ended with an HTTP answer, by its `counted_status`.
         retries: Attempts made because one before had failed.
         hedges: Attempts made because one before was late.
         hedges_won: Calls that a hedge answered.
@@ -96,6 +123,7 @@ class Repeats:
         rng: Random,
     ) -> None:
         self.codes = [0] * 17
+        self.statuses: defaultdict[int, int] = defaultdict(int)
         self.retries = self.hedges = self.hedges_won = 0
         self.budget = budget
         self.clock = clock
@@ -147,6 +175,8 @@ class Repeats:
         call.begun += 1
         message = call.message
         assert isinstance(message, bytes)
+        # Others may begin while this one waits for a place, so it is asked for now.
+        metadata = call.attempt_metadata
         places, ledger, tried = self.places, self._ledger, call.tried
         while True:
             sent_s, limit_s = self._limits(call)
@@ -163,7 +193,7 @@ class Repeats:
             endpoint.in_flight += 1
             generation = endpoint.breaker.generation
             try:
-                reply = await connection.unary(call.method, message, call.metadata, limit_s)
+                reply = await connection.unary(call.method, message, metadata, limit_s)
             except BaseException as error:
                 elsewhere = places.next_try(tried, endpoint, connection, error)
                 if elsewhere is None:
@@ -174,7 +204,8 @@ class Repeats:
                 if elsewhere is None:
                     raise
                 continue
-            ledger.answered(endpoint, generation, call.started_s, sent_s)
+            ledger.answered(endpoint, generation, call.started_s, sent_s, final=not call.timed)
+            call.timed = True
             return reply
 
     def _limits(self, call: RepeatedCall) -> tuple[float, float]:
@@ -183,16 +214,18 @@ class Repeats:
         return now_s, min(call.deadline_s, now_s + (self._attempt_timeout_s or inf))
 
     def without_place(self, error: BaseException) -> None:
-        """Write down an attempt that ended without a place; faults are counted where it was not given one."""
-        code = code_of(error)
-        if not isinstance(error, UpstreamFault):
-            self.places.codes[code] += 1
-        self.codes[code] += 1
+        """Write down an attempt that ended without a place; that it was not given one is counted there."""
+        self.codes[code_of(error)] += 1
+
+    def spare(self, _reply: Reply) -> None:
+        """Write down an attempt with an answer that came too late: its call had ended in the same moment."""
+        self.codes[Code.OK] += 1
 
     def settle(self, call: RepeatedCall, error: BaseException) -> None:
         """Write down that *call* has ended with *error*, which an attempt raised."""
         self.codes[code_of(error)] -= 1
-        self._ledger.timed(self._monotonic_s() - call.started_s)
+        if not call.timed:
+            self._ledger.timed(self._monotonic_s() - call.started_s)
 
     def after(self, error: BaseException, begun: int, deadline_s: float, *, hedged: bool = False) -> Step:
         """
@@ -228,10 +261,8 @@ class Repeats:
         """Tell whether a second attempt may begin now, beside the one that is late; if so it is paid for."""
         if call.begun >= self._policy.attempts or not self.places.others(call.tried):
             return False
-        if not self.budget.affordable():
-            self.budget.refused += 1
+        if not self.budget.spend():
             return False
-        self.budget.repeats += 1
         self.hedges += 1
         return True
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from silence_gateway.core.retry_budget import BudgetPolicy, Recent, Totals, added, affordable, read, written
+from silence_gateway.core.retry_budget import Recent, Totals, added, affordable, read, written
 from silence_gateway.errors import StoreFault
 from silence_gateway.stores.contracts import Board
+from silence_gateway.upstreams.retry_settings import BUDGET_TICKS
+from silence_gateway.upstreams.settings import UpstreamSettings
 
 TOLD_FOR_TICKS = 3
 """How many ticks a told count stays: one more than may be missed before an instance is taken for gone."""
@@ -31,10 +33,8 @@ class RetryBudget:
 
     def __init__(
         self,
-        policy: BudgetPolicy,
+        settings: UpstreamSettings,
         *,
-        upstream: str,
-        ticks: int,
         calls: Callable[[], int],
         board: Board | None = None,
         instance: str = "",
@@ -43,18 +43,16 @@ class RetryBudget:
         Make a budget.
 
         Args:
-            policy: What may be repeated.
-            upstream: Its name; the room on the board is `repeats/<name>`.
-            ticks: How many ticks it looks back.
+            settings: Of the upstream. The room on the board is `repeats/<its name>`.
             calls: Tells how many calls have ended, ever.
             board: What the fleet shares; None if there is none.
             instance: How this one signs; must be unique in the fleet.
         """
         self.repeats = self.refused = self.malformed = self.untold = 0
-        self._policy = policy
+        self._policy = settings.retry.budget_policy()
         self._calls = calls
-        self._recent = Recent(ticks)
-        self._room = f"repeats/{upstream}"
+        self._recent = Recent(BUDGET_TICKS)
+        self._room = f"repeats/{settings.name}"
         self._board = board
         self._instance = instance
         self._copy: Mapping[str, bytes] = {}
@@ -71,6 +69,14 @@ class RetryBudget:
         """Return whether one more repeat fits; asking spends nothing."""
         own = self._recent.within(Totals(self._calls(), self.repeats))
         return affordable(self._policy, own, self._others, 1 + len(self._told))
+
+    def spend(self) -> bool:
+        """Return whether one more repeat fits; if so it is paid for, else counted as refused."""
+        if self.affordable():
+            self.repeats += 1
+            return True
+        self.refused += 1
+        return False
 
     async def tick(self, tick_s: float) -> None:
         """Go on to the next tick of *tick_s* seconds, and tell the others what there is to tell."""

@@ -20,7 +20,8 @@ class RetrySettings:
     """
     What to do with calls that did not get an answer, or got an error.
 
-    A call that provably never left is offered to another endpoint, whatever it is. All the rest is for
+    A call that provably never left is offered to another endpoint, whatever it is; one that was refused
+    before it was seen (REFUSED_STREAM) once, and then within *attempts* and *budget*. All the rest is for
     calls that may run twice: those of *methods*, and those whose caller says so (`GrpcUpstream.repeating`).
 
     Attributes:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from silence_gateway.errors import ConfigError
-from silence_gateway.stores.contracts import Board
 from silence_gateway.upstreams.background import Background
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.fleet import Fleet
-from silence_gateway.upstreams.fleet_drains import FleetDrains
 from silence_gateway.upstreams.health import HealthWatch
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.membership import Membership
@@ -33,7 +31,7 @@ class Roster:
         name: The upstream, for errors.
         endpoints: Those that are here; the roster alone changes which.
         membership: Whom of those that are known this instance uses.
-        board: Where the fleet's decisions to drain are read and written; None for this instance alone.
+        welcome: Called with an endpoint that has come or come back: operators may have said something of it.
         watch: Checks the health of everyone here.
 
     """
@@ -48,7 +46,7 @@ class Roster:
         places: Places,
         ledger: Ledger,
         background: Background,
-        board: Board | None,
+        welcome: Callable[[Endpoint], None],
         fleet: Fleet | None,
         watch: HealthWatch | None,
     ) -> None:
@@ -61,11 +59,10 @@ class Roster:
         self._spawn = background.begin
         self._fleet = fleet
         self._watch = watch
-        self._drains = FleetDrains(name, board, self._heard_drain)
+        self._welcome = welcome
 
     def open(self, endpoints: Iterable[EndpointSettings]) -> None:
-        """Begin to connect to *endpoints*, and to hear what the fleet drains."""
-        self._drains.join()
+        """Begin to connect to *endpoints*."""
         for settings in self.membership.add(*endpoints)[0]:
             self._begin(settings)
 
@@ -121,28 +118,18 @@ class Roster:
         endpoint.active = True
         self._places.reconsider()
 
-    async def drain_everywhere(self, address: str, *, drained: bool) -> bool:
-        """
-        Drain *address*, or undo it, in the whole fleet; False if the store could not be told.
-
-        Raises:
-            KeyError: If there is no such endpoint, or it was removed.
-        """
-        if drained:
-            self.drain(address)
-        else:
-            self.activate(address)
-        return await self._drains.tell(address, drained=drained)
-
-    def forget(self, endpoint: Endpoint) -> None:
-        """Close and drop *endpoint*, which has no call in flight; what it counted stays with the upstream."""
-        if self._endpoints.pop(endpoint.address, None) is None:
+    def forget(self, *endpoints: Endpoint) -> None:
+        """Close and drop *endpoints* without a call in flight; what they counted stays with the upstream."""
+        gone = [one for one in endpoints if self._endpoints.pop(one.address, None) is not None]
+        if not gone:
             return
-        self._ledger.inherit(endpoint)
-        self._places.remove(endpoint)
-        if self._fleet is not None:
-            self._fleet.forget(endpoint.address)
-        self._spawn(endpoint.close())
+        for endpoint in gone:
+            self._ledger.inherit(endpoint)
+        self._places.remove(*gone)
+        for endpoint in gone:
+            if self._fleet is not None:
+                self._fleet.forget(endpoint.address)
+            self._spawn(endpoint.close())
 
     def _follow(self, begun: Iterable[EndpointSettings], left: Iterable[str]) -> None:
         """Connect to whom this instance uses from now on, and take leave of the others."""
@@ -158,31 +145,23 @@ class Roster:
             endpoint.removed = True
             endpoint.leaving = True
         self._places.reconsider()
-        for endpoint in leaving:
-            if not endpoint.in_flight:
-                self.forget(endpoint)
+        self.forget(*(endpoint for endpoint in leaving if not endpoint.in_flight))
 
     def _welcome_back(self, endpoint: Endpoint, settings: EndpointSettings) -> None:
         """Use *endpoint* again, which came back before its last call had ended."""
         endpoint.update(settings)
         endpoint.removed = endpoint.leaving = False
-        endpoint.active = settings.address not in self._drains
+        self._welcome(endpoint)
         if self._watch is not None and not self._watch.watches(endpoint):
             self._spawn(self._watch.watch(endpoint))
 
     def _begin(self, settings: EndpointSettings) -> None:
         endpoint = self._make(settings)
-        endpoint.active = settings.address not in self._drains
         self._endpoints[settings.address] = endpoint
         self._places.add(endpoint)
         if self._fleet is not None:
             self._fleet.expect(settings.address)
+        self._welcome(endpoint)
         endpoint.start()
         if self._watch is not None:
             self._spawn(self._watch.watch(endpoint))
-
-    def _heard_drain(self, address: str, drained: bool) -> None:
-        endpoint = self._endpoints.get(address)
-        if endpoint is not None and not endpoint.removed:
-            endpoint.active = not drained
-            self._places.reconsider()

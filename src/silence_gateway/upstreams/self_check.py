@@ -8,12 +8,14 @@ Each check says what is wrong in a few words, or nothing. What several of them a
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from silence_gateway.clock import SystemClock
 from silence_gateway.core.health import Check
 from silence_gateway.errors import ConfigError, UpstreamFault
+from silence_gateway.stores.tls import TlsContexts, TlsSettings
 from silence_gateway.upstreams.addresses import Address, parse_address
 from silence_gateway.upstreams.connection import connect
 from silence_gateway.upstreams.connection_settings import ConnectionSettings
@@ -27,33 +29,47 @@ KINDS = ("grpc", "tcp", "http", "none")
 MAX_LINE_BYTES = 1024
 
 
-def self_check(kind: str, address: str, *, path: str = "/", timeout_s: float = 1.0) -> SelfCheck | None:
+def self_check(
+    kind: str, address: str, *, path: str = "/", timeout_s: float = 1.0, tls: TlsSettings | None = None
+) -> SelfCheck | None:
     """
     Return what checks *address*.
 
     Args:
         kind: `grpc` asks grpc.health.v1, and is content with any other answer of a gRPC server; `tcp`
-            connects; `http` expects a status below 400 for a GET of *path*; `none` is no check.
+            connects, and with *tls* shakes hands; `http` expects a status below 400 for a GET of *path*;
+            `none` is no check.
         address: As it is registered.
         path: What `http` asks for.
         timeout_s: How long one check may take.
+        tls: How the service proves who it is, and what it wants to see; None where it speaks no TLS.
 
     Raises:
-        ConfigError: There is no such kind, or *path* is none.
+        ConfigError: There is no such kind, *path* is none, or a file of *tls* cannot be used.
     """
     if kind not in KINDS:
         raise ConfigError(f"a check is one of {', '.join(KINDS)}, not {kind!r}")
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         raise ConfigError(f"the path of a check begins with '/' and is plain text, not {path!r}")
     where = parse_address(address)
+    server_name = (tls.server_name if tls is not None else "") or None
+    contexts = None if tls is None else TlsContexts(tls, "tls of the check")
+    if contexts is not None:
+        contexts.current()  # what is wrong from the start is the operator's to hear now
+
+    async def opened() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = None if contexts is None else contexts.current()
+        if context is not None and kind == "http":
+            context.set_alpn_protocols(["http/1.1"])
+        return await _open(where, context, server_name)
 
     async def by_tcp() -> str:
-        _, writer = await _open(where)
+        _, writer = await opened()
         writer.close()
         return ""
 
     async def by_http() -> str:
-        reader, writer = await _open(where)
+        reader, writer = await opened()
         try:
             request = f"GET {path} HTTP/1.1\r\nHost: {where.authority}\r\nConnection: close\r\n\r\n"
             writer.write(request.encode())
@@ -69,7 +85,10 @@ def self_check(kind: str, address: str, *, path: str = "/", timeout_s: float = 1
     async def by_grpc() -> str:
         clock = SystemClock()
         settings = ConnectionSettings(connect_timeout_s=timeout_s)
-        connection = await connect(address, settings=settings, clock=clock)
+        context = None if contexts is None else contexts.current()
+        connection = await connect(
+            address, settings=settings, tls=context, server_name=server_name, clock=clock
+        )
         try:
             outcome, why = await check(connection, check_request(""), clock.monotonic_s() + timeout_s)
         finally:
@@ -84,13 +103,20 @@ def self_check(kind: str, address: str, *, path: str = "/", timeout_s: float = 1
                 return await ways[kind]()
         except TimeoutError:
             return f"no answer within {timeout_s:g} s"
-        except (OSError, ValueError, UpstreamFault) as error:
+        except (OSError, ValueError, ConfigError, UpstreamFault) as error:
             return str(error) or type(error).__name__
 
     return None if kind == "none" else within_time
 
 
-async def _open(where: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(
+    where: Address, tls: ssl.SSLContext | None, server_name: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    name = None if tls is None else server_name or where.host or "localhost"
     if where.path:
-        return await asyncio.open_unix_connection(where.path, limit=MAX_LINE_BYTES)
-    return await asyncio.open_connection(where.host, where.port, limit=MAX_LINE_BYTES)
+        return await asyncio.open_unix_connection(
+            where.path, limit=MAX_LINE_BYTES, ssl=tls, server_hostname=name
+        )
+    return await asyncio.open_connection(
+        where.host, where.port, limit=MAX_LINE_BYTES, ssl=tls, server_hostname=name
+    )

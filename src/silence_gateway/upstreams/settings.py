@@ -19,6 +19,7 @@ from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.http_head import is_host
 from silence_gateway.core.shedding import SheddingRules
 from silence_gateway.errors import ConfigError
+from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.balancing_settings import BALANCERS, BalancingSettings
 from silence_gateway.upstreams.packing import ENCODINGS
 from silence_gateway.upstreams.retry_settings import RetrySettings
@@ -66,10 +67,11 @@ class EndpointSettings:
     zone: str = ""
 
     def __post_init__(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        is_tcp = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
-        if not (self.address.startswith("unix:") and len(self.address) > 5) and not is_tcp:
-            raise ConfigError(f"endpoint {self.address!r}: write it as host:port, [v6]:port or unix:PATH")
+        try:
+            parse_address(self.address)
+        except ConfigError:
+            said = f"endpoint {self.address[:80]!r}: write it as host:port, [v6]:port or unix:PATH"
+            raise ConfigError(said) from None
         if not 1 <= self.weight <= MAX_WEIGHT:
             raise ConfigError(f"endpoint {self.address}: weight must be 1 to {MAX_WEIGHT}, got {self.weight}")
         if self.priority < 0:

@@ -119,6 +119,7 @@ def less(now: UpstreamStatistics, then: UpstreamStatistics) -> UpstreamStatistic
         retries_refused=now.retries_refused - then.retries_refused,
         board_malformed=now.board_malformed - then.board_malformed,
         board_unsent=now.board_unsent - then.board_unsent,
+        breaker_moved_to=fewer(now.breaker_moved_to, then.breaker_moved_to),
         endpoints=tuple(
             endpoint_less(one, known[one.address, one.begun_us])
             if (one.address, one.begun_us) in known

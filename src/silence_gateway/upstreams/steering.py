@@ -32,7 +32,7 @@ class Steering:
 
 
 class Steerable(Protocol):
-    """What can be told where a call belongs: an upstream, or its `repeating`."""
+    """What can be told where a call belongs: an upstream, its `once` or its `repeating`."""
 
     def unary(
         self,
@@ -71,11 +71,11 @@ class SteeredCaller:
         self._upstream = upstream
         self._steering = Steering(hash_of(key) if key else None, importance)
 
-    async def unary(
+    def unary(
         self, method: bytes, message: bytes, metadata: Metadata = (), deadline_s: float | None = None
-    ) -> Reply:
-        """Call *method* once, as `Caller.unary` says."""
-        return await self._upstream.unary(method, message, metadata, deadline_s, self._steering)
+    ) -> Awaitable[Reply]:
+        """Call *method* once, as `Caller.unary` says; await it at once."""
+        return self._upstream.unary(method, message, metadata, deadline_s, self._steering)
 
     def stream(
         self,

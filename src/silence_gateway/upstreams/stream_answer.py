@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from weakref import ReferenceType, ref
 
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamFault
@@ -56,6 +57,7 @@ class StreamAnswer(ChannelCall[T]):
         "_on_its_way",
         "_requests",
         "_stream",
+        "_taking",
         "_terms",
     )
 
@@ -76,6 +78,7 @@ class StreamAnswer(ChannelCall[T]):
         self._ended: Ended | None = None
         self._failure: BaseException | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._taking: asyncio.Future[None] | None = None
         self._left: deque[bytes] = deque()
         self._callbacks: list[Callable[[Any], object]] = []
 
@@ -90,11 +93,17 @@ class StreamAnswer(ChannelCall[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._taking is not None:
+            await self._taken()
         if self._left:
             return self._message(self._left.popleft())
         if self._ended is None:
             try:
                 message = await self._next()
+                if self._left:
+                    # Who asked for the end was before us: what it has taken comes first.
+                    self._left.append(message)
+                    message = self._left.popleft()
                 return message if self._deserialize is None else self._message(message)  # type: ignore[return-value]
             except asyncio.CancelledError:
                 self.cancel()
@@ -124,12 +133,11 @@ class StreamAnswer(ChannelCall[T]):
         """Do as `initial_metadata`, with the pairs as they came."""
         if self._cancelled:
             return ()
-        try:
-            return await self._stream.initial_metadata()
-        except RpcError as exc:
-            return exc.initial_metadata
-        except UpstreamFault:
-            return ()  # why is told to who reads, or asks for the code
+        # A task, which holds nothing but the stream: giving up waiting for this must not cancel the call.
+        heading = asyncio.get_running_loop().create_task(_head_of(self._stream))
+        heading.add_done_callback(_look)
+        await asyncio.wait((heading,))
+        return heading.result()
 
     async def wire_trailing_metadata(self) -> WirePairs:
         """Do as `trailing_metadata`, with the pairs as they came."""
@@ -168,7 +176,7 @@ class StreamAnswer(ChannelCall[T]):
         """Call *callback* with this call when it is over; soon, if it is over already."""
         if self._ended is None:
             self._callbacks.append(callback)
-            self._follow()
+            self._follow().add_done_callback(self._hold)
         else:
             asyncio.get_running_loop().call_soon(callback, self)
 
@@ -191,20 +199,41 @@ class StreamAnswer(ChannelCall[T]):
 
     def _follow(self) -> asyncio.Task[None]:
         if self._follower is None or self._follower.done():
-            self._follower = asyncio.get_running_loop().create_task(self._take_the_end())
+            following = _following(ref(self), self._stream)
+            self._follower = asyncio.get_running_loop().create_task(following)
         return self._follower
 
-    async def _take_the_end(self) -> None:
+    def _hold(self, _follower: asyncio.Task[None]) -> None:
+        """Do nothing; who has this called after the end keeps the call until then."""
+
+    def _mind_the_end(self) -> None:
+        # Nobody else may: who writes everything before reading anything would wait for ever.
+        self._follow()
+
+    async def take_what_is_left(self) -> None:
+        """Take one more message, after an end; it may be that of the call."""
+        self._taking = taking = asyncio.get_running_loop().create_future()
         try:
-            while self._ended is None:
-                # Each time, because a call that is made again has another end to be waited for.
-                with suppress(RpcError, UpstreamFault):
-                    await self._stream.trailing_metadata()
-                self._left.append(await self._next())
+            self._left.append(await self._next())
         except StopAsyncIteration:
             await self._end_well()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, it ends the call, and is told to who asks
             self._end_with(exc)
+        finally:
+            self._taking = None
+            taking.set_result(None)
+
+    async def _taken(self) -> None:
+        """Wait for a message that is taken for who asked how the call ends: those after it come later."""
+        try:
+            while self._taking is not None and not self._left:
+                await asyncio.wait((self._taking,))
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def _end_well(self) -> None:
         trailing = await self._stream.trailing_metadata()
@@ -251,3 +280,51 @@ class StreamAnswer(ChannelCall[T]):
         except Exception as exc:
             self._end_with(exc)
             raise
+
+
+async def _following(answer: ReferenceType[StreamAnswer[Any]], stream: CallStream) -> None:
+    """
+    Take what is left of the messages of *answer* at its end; *stream* is what carries it.
+
+    It holds nothing of the call until then, so that one that nobody else holds is cancelled; nor does its
+    frame, which the error of a call may keep.
+    """
+    while True:
+        try:
+            # Each time, because a call that is made again has another end to be waited for. What went wrong
+            # is told by what is taken next.
+            with suppress(Exception):
+                await stream.trailing_metadata()
+        except asyncio.CancelledError:
+            _cancel(answer())
+            raise
+        if not await _took(answer()):
+            return
+
+
+def _cancel(call: StreamAnswer[Any] | None) -> None:
+    if call is not None:
+        call.cancel()
+
+
+async def _took(call: StreamAnswer[Any] | None) -> bool:
+    """Take a message of *call*, or its end; False if it is over already."""
+    if call is None or call.done():
+        return False
+    await call.take_what_is_left()
+    return True
+
+
+async def _head_of(stream: CallStream) -> WirePairs:
+    try:
+        return await stream.initial_metadata()
+    except RpcError as exc:
+        return exc.initial_metadata
+    except UpstreamFault:
+        return ()  # why is told to who reads, or asks for the code
+
+
+def _look(task: asyncio.Task[WirePairs]) -> None:
+    """Look at how it ended, because whoever waited may have left: that is no mistake."""
+    if not task.cancelled():
+        task.exception()

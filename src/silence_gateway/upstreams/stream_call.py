@@ -16,7 +16,7 @@ from silence_gateway.core.h2_frames import ErrorCode
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError, UpstreamProtocolError
 from silence_gateway.upstreams.answers import Answer
-from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, as_our_timeout, ended_badly, without_status
+from silence_gateway.upstreams.call import CALL_ERRORS, Carrier, as_meant, ended_badly, without_status
 from silence_gateway.upstreams.contracts import Metadata
 from silence_gateway.upstreams.grpc_messages import (
     PREFIX_BYTES,
@@ -25,6 +25,7 @@ from silence_gateway.upstreams.grpc_messages import (
     RawMessage,
     in_pieces,
 )
+from silence_gateway.upstreams.kept_requests import Reading
 from silence_gateway.upstreams.outflow import Outbox
 
 # A request stream whose messages are all at hand must let the loop turn now and then.
@@ -63,6 +64,7 @@ class StreamCall:
         "_owed",
         "_queue",
         "_reader",
+        "_reading",
         "_room",
         "_sender",
         "_trailing",
@@ -87,6 +89,7 @@ class StreamCall:
         self._held = 0  # bytes that arrived and were not taken
         self._owed = 0  # bytes that were taken and not given back yet
         self._sender: asyncio.Task[None] | None = None
+        self._reading: Reading | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
     # What the caller uses.
@@ -119,10 +122,10 @@ class StreamCall:
         return message
 
     async def initial_metadata(self) -> Metadata:
-        """Wait for and return the header pairs sent before the first message."""
+        """Wait for and return the header pairs sent before the first message; raises if none were."""
         while self.head is None and not self._ended:
             await self._something()
-        if self.head is None and self._error is not None and not isinstance(self._error, RpcError):
+        if self.head is None and self._error is not None:
             raise self._error
         return () if self.head is None else self.head.metadata
 
@@ -200,7 +203,7 @@ class StreamCall:
             self._carrier.statistics.by_code[0] += 1
             self._end(None)
         else:
-            self.fail(as_our_timeout(error, self._carrier, self.deadline_s))
+            self.fail(as_meant(error, self._carrier, self.deadline_s))
 
     def on_end_without_status(self) -> None:
         """The answer ended with data."""
@@ -220,7 +223,7 @@ class StreamCall:
     def _end(self, error: BaseException | None) -> None:
         self._ended = True
         self._error = error
-        if self._sender is not None:
+        if self._sender is not None and (self._reading is None or not self._reading.leave()):
             self._sender.cancel()
         self._wake()
 
@@ -246,6 +249,9 @@ class StreamCall:
         """Send *messages*, each through *frame*, from a task of its own, which ends with the call."""
         work = self._send_all(messages, outbox, frame, send_part)
         self._sender = asyncio.get_running_loop().create_task(work)
+        if type(messages) is Reading:
+            self._reading = messages
+            messages.sent_by(self._sender)
 
     async def _send_all(
         self, messages: AsyncIterable[bytes], outbox: Outbox, frame: Frame, send_part: SendPart
@@ -262,7 +268,8 @@ class StreamCall:
                     in_turn = sent = 0
                     await asyncio.sleep(0)
             send_part(outbox, end=True)
-        except Exception as exc:  # noqa: BLE001 - whatever the caller's iterator raised is the caller's to see
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - what the iterator raised is the caller's
+            # Who cancels this task has ended the call before; iterators wait for what others may cancel.
             if not self._ended:
                 self._carrier.statistics.cancelled += 1
                 self._carrier.let_go(self.stream_id, ErrorCode.CANCEL)

@@ -38,7 +38,7 @@ class WaitingLine:
         shed: How many were refused to keep the line short, by importance.
     """
 
-    __slots__ = ("_clock", "_lines", "_longest", "_watch", "_what", "shed", "waiting")
+    __slots__ = ("_clock", "_interval_s", "_lines", "_longest", "_watch", "_what", "shed", "waiting")
 
     def __init__(self, what: str, longest: int, clock: Clock, shedding: SheddingRules | None = None) -> None:
         self._what = what
@@ -46,6 +46,8 @@ class WaitingLine:
         self._clock = clock
         self._lines: tuple[deque[Turn], ...] = tuple(deque() for _ in Importance)
         self._watch = None if shedding is None else LineWatch(shedding, self._now_us())
+        # Sooner the line can hardly have gone; whoever obeys comes a second later, as HTTP counts in seconds.
+        self._interval_s = None if shedding is None else shedding.interval_us / 1e6
         self.waiting = 0
         self.shed = [0] * len(Importance)
 
@@ -87,7 +89,9 @@ class WaitingLine:
             )
         if self.waiting >= self._longest and not self._make_room(importance):
             raise UpstreamUnavailable(
-                f"{self._what}: all streams are taken and {self._longest} calls wait already", sent=False
+                f"{self._what}: there is no place, and {self._longest} calls wait for one already",
+                sent=False,
+                overloaded=True,
             )
         turn: Turn = asyncio.get_running_loop().create_future()
         line = self._lines[importance]
@@ -124,6 +128,8 @@ class WaitingLine:
             raise UpstreamUnavailable(
                 f"{self._what}: overloaded; a call of {importance.name.lower()} importance was shed",
                 sent=False,
+                overloaded=True,
+                retry_after_s=self._interval_s,
             )
 
     def tell_one(self) -> None:

@@ -36,6 +36,11 @@ class WrittenRequests:
         self._waiting: list[bytes] = []
         self._ended = False
 
+    @property
+    def full(self) -> bool:
+        """Whether the next request has to wait until the one before it has been taken."""
+        return bool(self._waiting)
+
     def check_open(self) -> None:
         """
         Do nothing if requests are still taken.

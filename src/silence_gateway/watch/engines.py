@@ -16,7 +16,7 @@ from silence_gateway.realtime.statistics import RealtimeStatistics
 from silence_gateway.stores.contracts import Store
 from silence_gateway.stores.valkey import ValkeyStore
 from silence_gateway.upstreams.pool_statistics import UpstreamStatistics
-from silence_gateway.watch.endpoints import endpoint_families
+from silence_gateway.watch.endpoints import breaker_moves, endpoint_families
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 
 BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2, "held_closed": 0, "held_open": 2}
@@ -39,7 +39,7 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
         Family(
             "silence_upstream_calls_total",
             "counter",
-            "Calls ended, by their gRPC status or what an HTTP status stands for.",
+            "Calls ended, by their gRPC status; of HTTP by its status, or by what went wrong without one.",
             tuple(
                 Sample((("upstream", upstream.name), ("code", code)), count)
                 for upstream in upstreams
@@ -118,6 +118,13 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "max",
         ),
         Family(
+            "silence_upstream_discovery_failing",
+            "gauge",
+            "Sources (DNS, a file, a registry) that cannot tell which endpoints there are, or tell too many.",
+            counts("upstream", {one.name: len(one.discovery) for one in upstreams}),
+            "max",
+        ),
+        Family(
             "silence_endpoint_healthy",
             "gauge",
             "1 if the endpoint takes calls, else 0.",
@@ -151,6 +158,16 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "max",
         ),
         Family(
+            "silence_upstream_breaker_moves_total",
+            "counter",
+            "Moves of the circuit breaker of the upstream as a whole, by the state it came to.",
+            tuple(
+                sample
+                for one in upstreams
+                for sample in breaker_moves((("upstream", one.name),), one.breaker_moved_to)
+            ),
+        ),
+        Family(
             "silence_endpoint_vetoed",
             "gauge",
             "1 if the endpoint is out of reach here although another instance says that it is well, else 0.",
@@ -163,7 +180,7 @@ def upstream_families(upstreams: Iterable[UpstreamStatistics]) -> list[Family]:
             "Times the endpoint was left alone because it failed where its peers did not.",
             tuple(Sample(labels, endpoint.ejections) for labels, endpoint in endpoints),
         ),
-        *endpoint_families(endpoints),
+        *endpoint_families(endpoints, {one.name: one.instance for one in upstreams}),
     ]
 
 

@@ -114,19 +114,31 @@ class EventLog:
         """Write *event*."""
         if LEVELS[event.level] < self._threshold:
             return
-        fields = {item.name: getattr(event, item.name) for item in dataclasses.fields(event)}
-        if isinstance(event, Noticed):
-            name = fields.pop("what")
-            fields.pop("loudness")
-        else:
-            name = _WORD_START.sub(" ", type(event).__name__).lower()
         stamp = timestamp(self._clock.now_us())
         if self._form == "text":
-            rest = " ".join(f"{key}={clean(str(value))}" for key, value in fields.items())
-            self._writer.line(f"{stamp} {event.level:7} {clean(name)} {rest}".rstrip())
+            self._writer.line(f"{stamp} {event.level:7} {in_words(event)}")
         else:
+            name, fields = taken_apart(event)
             line = {"time": stamp, "level": event.level, "event": name, **fields}
             self._writer.line(json.dumps(line, default=str, separators=(",", ":")))
+
+
+def taken_apart(event: Event) -> tuple[str, dict[str, Any]]:
+    """Return what happened, and what there is to know about it by name."""
+    fields = {item.name: getattr(event, item.name) for item in dataclasses.fields(event)}
+    for key in [key for key in fields if key.endswith("_us")]:
+        at_us = fields.pop(key)
+        fields[key.removesuffix("_us")] = "" if at_us is None else timestamp(at_us)
+    if isinstance(event, Noticed):
+        del fields["loudness"]
+        return fields.pop("what"), fields
+    return _WORD_START.sub(" ", type(event).__name__).lower(), fields
+
+
+def in_words(event: Event) -> str:
+    """Return *event* as people read it, on one line."""
+    name, fields = taken_apart(event)
+    return " ".join([clean(name), *(f"{key}={clean(str(value))}" for key, value in fields.items())])
 
 
 def timestamp(now_us: int) -> str:

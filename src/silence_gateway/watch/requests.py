@@ -13,11 +13,11 @@ from silence_gateway.clock import Clock
 from silence_gateway.core.histogram import Histogram
 from silence_gateway.core.http import Handler, Layer, Request, Response, StreamingResponse
 from silence_gateway.core.http_head import Rejected
+from silence_gateway.core.http_status import CLIENT_LEFT, counted_status, name_of_status
 from silence_gateway.watch.families import Family, Sample, histogram_sample
 from silence_gateway.watch.logs import LogFormat, LogWriter, clean, json_line, timestamp
 
 NOT_ROUTED = "none"
-CLIENT_LEFT = 499
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -37,7 +37,7 @@ class RequestCounters:
                 "counter",
                 "Requests answered, by route template, method and HTTP status.",
                 tuple(
-                    Sample((("route", route), ("method", method), ("status", str(status))), count)
+                    Sample((("route", route), ("method", method), ("status", name_of_status(status))), count)
                     for (route, method, status), count in self.total.items()
                 ),
             ),
@@ -146,7 +146,7 @@ def watch_requests(counters: RequestCounters, log: AccessLog | None, clock: Cloc
                 raise
             duration_s = monotonic_s() - request.received_s
             route = request.route or NOT_ROUTED
-            key = (route, _known(request.method), response.status)
+            key = (route, _known(request.method), counted_status(response.status))
             total[key] = total.get(key, 0) + 1
             found = durations.get(route)
             if found is None:

@@ -81,10 +81,23 @@ def test_a_breaker_is_held_by_naming_what_it_guards(
     assert run_command(["upstreams", "breaker", *names, "open", *given]) == 0
 
     assert admin.asked == [(asked, None)]
-    assert capsys.readouterr().out == f"{' '.join(names)}: circuit breaker open\n"
+    assert capsys.readouterr().out == f"{' '.join(names)}: circuit breaker held open for 10m\n"
 
 
-@pytest.mark.parametrize("given", [["ajar"], ["10.0.0.1:1", "10.0.0.2:1", "open"], ["open", "10.0.0.1:1"]])
+@pytest.mark.parametrize(
+    "given",
+    [["ajar"], ["10.0.0.1:1", "10.0.0.2:1", "open"], ["open", "10.0.0.1:1"], ["open", "--ttl", ""]],
+)
 def test_a_breaker_is_told_one_word_at_the_end(given: list[str], admin: ScriptedAdmin) -> None:
     assert run_command(["upstreams", "breaker", "shop", *given, "--admin", admin.url]) == 2
     assert admin.asked == []
+
+
+def test_a_breaker_that_there_is_not_is_the_users_mistake(
+    admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = "PUT /api/v1/upstreams/shpo?breaker=open&ttl=1h"
+    admin.answers[asked] = (404, b'{"error": "there is no upstream \'shpo\'"}')
+
+    assert run_command(["upstreams", "breaker", "shpo", "open", "--admin", admin.url]) == 1
+    assert capsys.readouterr().err == "error: there is no upstream 'shpo'\n"

@@ -55,7 +55,9 @@ def test_routes_as_json_are_objects(config: Path, capsys: pytest.CaptureFixture[
 
     rows = json.loads(capsys.readouterr().out)
     assert {row["upstream"] for row in rows} == {"cafe"}
-    assert all(set(row) == {"method", "path", "upstream", "rpc", "limits", "problem"} for row in rows)
+    assert all(
+        set(row) == {"method", "path", "upstream", "rpc", "limits", "problem", "rewrite"} for row in rows
+    )
 
 
 def test_an_upstream_that_is_not_there_is_named_and_the_rest_goes_on(
@@ -89,6 +91,7 @@ def test_explain_follows_a_request_through_every_decision(
         ("route", "GET /v1/drinks/{name}", "upstream cafe"),
         ("rpc", "silence.cafe.v1.Cafe/GetDrink", "unary"),
         ("timeout", "4s", "upstreams.cafe.timeout"),
+        ("retries", "up to 2", "its HTTP method, its idempotency_level or retry.methods says so"),
         ("auth", "required", "auth.jwt.required"),
         ("caller", "nobody: 401 unauthenticated", "it proves nothing; if it did:"),
         ("limit", "all: 10/s by client_ip = 198.51.100.7", "any request"),
@@ -107,6 +110,56 @@ def test_explain_names_the_rule_that_changes_a_route_and_hides_secrets_in_keys(
     assert ("timeout", "2s", "routes: /v1/orders/*") in steps
     assert ("auth", "none", "routes: /v1/orders/*") in steps
     assert "hunter2" not in str(steps)
+
+
+TWICE = f"""
+upstreams:
+  cafe:
+    endpoints: ["127.0.0.1:9"]
+    descriptors: {CAFE}
+    retry: {{attempts: 4, methods: [silence.cafe.v1.Cafe/WhoAmI]}}
+    shedding: {{}}
+  once: {{endpoints: ["127.0.0.1:9"], protocol: http, retry: {{attempts: 1}}}}
+  web: {{endpoints: ["127.0.0.1:9"], protocol: http}}
+routes:
+  - {{match: {{path: /v1/orders}}, idempotent: true, importance: high}}
+  - {{match: {{path: /v1/drinks}}, idempotent: false}}
+  - {{match: {{path: /web/**}}, upstream: web}}
+  - {{match: {{path: /once/**}}, upstream: once}}
+"""
+SAYS_SO = "its HTTP method, its idempotency_level or retry.methods says so"
+NOTHING_SAYS = "nothing says that it may run twice"
+NORMAL = ("importance", "normal", "no route says otherwise")
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        (
+            "POST /v1/orders",
+            [
+                ("retries", "up to 3", "routes: /v1/orders, idempotent"),
+                ("importance", "high", "routes: /v1/orders"),
+            ],
+        ),
+        ("GET /v1/drinks", [("retries", "none", "routes: /v1/drinks, idempotent"), NORMAL]),
+        ("GET /v1/drinks/tea", [("retries", "up to 3", SAYS_SO), NORMAL]),
+        ("POST /silence.cafe.v1.Cafe/WhoAmI", [("retries", "up to 3", SAYS_SO), NORMAL]),
+        ("PUT /v1/orders/1", [("retries", "none", NOTHING_SAYS), NORMAL]),
+        ("PUT /web/page", [("retries", "up to 2", "its HTTP method says so")]),
+        ("POST /web/page", [("retries", "none", NOTHING_SAYS)]),
+        ("GET /once/page", []),
+    ],
+)
+def test_explain_tells_whether_a_call_is_made_again_and_how_much_it_matters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str, steps: list[tuple[str, str, str]]
+) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(TWICE)
+
+    said = explained(["-c", str(path), *asked.split()], capsys)
+
+    assert [step for step in said if step[0] in {"retries", "importance"}] == steps
 
 
 KEY = "a-key-of-enough-letters"
@@ -131,7 +184,7 @@ def proven(tmp_path: Path) -> Path:
 
 
 def bearer(**claims: object) -> str:
-    body = {"sub": "ann", "exp": int(time.time()) + 60} | claims
+    body = {"sub": "ann", "exp": int(time.time()) + 3_600} | claims
     return "Authorization: Bearer " + jwt.encode(body, "0123456789abcdef0123456789abcdef", algorithm="HS256")
 
 
@@ -239,6 +292,33 @@ def test_routes_lists_where_http_is_passed_on(web: Path, capsys: pytest.CaptureF
         ("POST", "/slow/**", ["all"]),
     ]
     assert any(row["path"] == "/v1/drinks/{name}" for row in rows)
+
+
+def test_routes_shows_what_the_service_is_asked_for_where_that_is_another_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "web.yaml"
+    path.write_text(
+        """
+upstreams: {web: {endpoints: ["127.0.0.1:9"], protocol: http}}
+routes:
+  - {match: {path: /legacy/**}, upstream: web, rewrite: /}
+  - {match: {path: /api/**, methods: [GET]}, upstream: web, rewrite: /v2}
+  - {match: {path: /plain/**}, upstream: web}
+"""
+    )
+
+    assert run_command(["routes", "-c", str(path)]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert run_command(["routes", "-c", str(path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+
+    assert [line.partition("  web ")[0].split(maxsplit=1)[1].rstrip() for line in lines] == [
+        "/legacy/** -> /**",
+        "/api/** -> /v2/**",
+        "/plain/**",
+    ]
+    assert [row["rewrite"] for row in rows] == ["/", "/v2", ""]
 
 
 @pytest.mark.parametrize(

@@ -131,21 +131,54 @@ def test_statistics_are_begun_anew(
 
 
 @pytest.mark.parametrize(
-    ("command", "state", "said"), [("drain", "drain", "drained"), ("activate", "active", "active")]
+    ("given", "asked", "said"),
+    [
+        (["drain", "shop", "a:1"], "endpoints/a%3A1?state=drain", "shop a:1: drained"),
+        (
+            ["drain", "shop", "a:1", "--reason", "new disk"],
+            "endpoints/a%3A1?state=drain&reason=new+disk",
+            "shop a:1: drained",
+        ),
+        (["activate", "shop", "a:1"], "endpoints/a%3A1?state=active", "shop a:1: active"),
+        (
+            ["breaker", "shop", "a:1", "open", "--reason", "moving", "--ttl", "10m"],
+            "endpoints/a%3A1?breaker=open&reason=moving&ttl=10m",
+            "shop a:1: circuit breaker held open for 10m",
+        ),
+        (
+            ["breaker", "shop", "a:1", "auto"],
+            "endpoints/a%3A1?breaker=auto",
+            "shop a:1: circuit breaker auto",
+        ),
+    ],
 )
-def test_an_endpoint_is_drained_and_taken_back(
-    command: str, state: str, said: str, admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fleet", [True, False])
+def test_what_is_done_is_said_and_whether_the_fleet_was_told(
+    given: list[str],
+    asked: str,
+    said: str,
+    fleet: bool,
+    admin: ScriptedAdmin,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answers(admin, f"PUT /api/v1/upstreams/shop/endpoints/a%3A1?state={state}", {"fleet": True})
+    answers(admin, f"PUT /api/v1/upstreams/shop/{asked}", {"fleet": fleet, "warning": ""})
 
-    assert run_command(["upstreams", command, "shop", "a:1"]) == 0
-    assert capsys.readouterr().out == f"shop a:1: {said}\n"
+    assert run_command(["upstreams", *given]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(said)
+    assert ("at this instance" in out, err) == (not fleet, "")
+    assert run_command(["upstreams", *given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"fleet": fleet, "warning": ""}
 
 
-def test_a_breaker_is_held(admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = "PUT /api/v1/upstreams/shop/endpoints/a%3A1?breaker=open&reason=moving&ttl=10m"
-    answers(admin, asked, {})
+def test_a_warning_is_shown_where_no_pipe_takes_it_for_the_answer(
+    admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warned = {"fleet": True, "warning": "no endpoint is left\x1b[2J"}
+    answers(admin, "PUT /api/v1/upstreams/shop/endpoints/a%3A1?state=drain", warned)
 
-    given = ["shop", "a:1", "open", "--reason", "moving", "--ttl", "10m"]
-    assert run_command(["upstreams", "breaker", *given]) == 0
-    assert capsys.readouterr().out == "shop a:1: circuit breaker open\n"
+    assert run_command(["upstreams", "drain", "shop", "a:1"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "shop a:1: drained\n"
+    assert err.startswith("warning: no endpoint is left")
+    assert "\x1b" not in err

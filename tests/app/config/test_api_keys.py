@@ -18,11 +18,12 @@ KEY = "a-key-of-enough-letters"
 DIGEST = sha256(KEY.encode()).hexdigest()
 OTHER = "another-key-of-letters"
 NOT_A_NAME = (
-    "1:13: 'a b' is not a name: use letters, digits, '-', '_' and '.', 64 at most, and begin with a letter "
-    "or digit"
+    "1:13: keys[0].id: 'a b' is not a name: use letters, digits, '-', '_' and '.', 64 at most, and begin "
+    "with a letter or digit"
 )
 NOT_A_MOMENT = (
-    "1:55: 'tomorrow' is not a moment: write 2030-12-31 (its beginning, UTC) or 2030-12-31T18:00:00Z"
+    "1:55: keys[0].expires: 'tomorrow' is not a moment: write 2030-12-31 (its beginning, UTC) or "
+    "2030-12-31T18:00:00Z"
 )
 
 
@@ -92,11 +93,11 @@ def test_a_file_may_hold_no_keys() -> None:
         ),
         (
             f"keys: [{{id: a, key: {KEY}, expires: '2030-01-01T00:00:00'}}]",
-            ["1:55: '2030-01-01T00:00:00' says no time zone: end it with Z for UTC"],
+            ["1:55: keys[0].expires: '2030-01-01T00:00:00' says no time zone: end it with Z for UTC"],
         ),
         (
             f"keys: [{{id: a, key: {KEY}, user: {'x' * 256}}}]",
-            ["1:52: a user is a text of 1 to 255 characters that can be printed"],
+            ["1:52: keys[0].user: a user is a text of 1 to 255 characters that can be printed"],
         ),
         (
             f"keys: [{{id: a, key: {KEY}, owner: x}}]",

@@ -133,7 +133,10 @@ limits: [{name: l, match: {any: true}, rate: often}, {name: l, match: {}, rate: 
 def test_a_mistake_does_not_cause_others_about_what_stands_in_for_it() -> None:
     """A route to a broken upstream, an admin with a broken token: one line each, not two."""
     assert problems("upstreams: {a: {endpoints: bad}}\nroutes: [{match: {path: /x}, upstream: a}]") == [
-        "g.yaml:1:28: 'bad' is not an address: write 127.0.0.1:8080, [::1]:8080 or unix:/run/gateway.sock"
+        (
+            "g.yaml:1:28: upstreams.a.endpoints[0].address: "
+            "'bad' is not an address: write 127.0.0.1:8080, [::1]:8080 or unix:/run/gateway.sock"
+        )
     ]
     assert len(problems(LEAST + 'admin: {listen: "0.0.0.0:1", token: "${NOPE}"}')) == 1
     assert len(problems(LEAST + "realtime: {tokens: {hmac_secret: [a]}}")) == 1
@@ -190,12 +193,12 @@ def test_values_from_outside_are_typed_by_their_key_and_named_in_messages() -> N
 
     assert (loaded.config.workers, loaded.config.server.drain_s) == (3, 5.0)
     assert problems(text, N="many") == [
-        "g.yaml:2:10: the value of ${N} is not a whole number: write digits only, such as 4"
+        "g.yaml:2:10: workers: the value of ${N} is not a whole number: write digits only, such as 4"
     ]
-    assert problems(text, N="0") == ["g.yaml:2:10: the value of ${N} is too small: the least is 1"]
+    assert problems(text, N="0") == ["g.yaml:2:10: workers: the value of ${N} is too small: the least is 1"]
     # A value full of YAML stays a value.
     [line] = problems(LEAST + 'name: "${X}"', X="a\nworkers: 9 #")
-    assert line.startswith("g.yaml:2:7: the value of ${X} is not a name: use letters")
+    assert line.startswith("g.yaml:2:7: name: the value of ${X} is not a name: use letters")
 
 
 def test_files_that_cannot_be_opened_are_named(tmp_path: Path) -> None:

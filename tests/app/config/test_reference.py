@@ -7,6 +7,7 @@ from pathlib import Path
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.later import LATER, advice_for
 from silence_gateway.app.config.reference import reference_page, sections
+from silence_gateway.app.config.schema import summary
 from silence_gateway.app.config.shape import Items, Keys, Table, entries_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"
@@ -21,6 +22,7 @@ def test_every_field_is_described_and_has_a_row() -> None:
     page = reference_page()
     for name, model, _ in sections(GatewayConfig, "", 0):
         assert model.__doc__
+        assert summary(model).endswith("."), name
         for entry in entries_of(model).values():
             assert entry.field.description, f"{name}.{entry.key}"
             assert f"| `{entry.key}` |" in page

@@ -61,7 +61,7 @@ def test_problems_of_the_rules_are_told_with_those_of_the_gateway(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "g.yaml", {})
     assert caught.value.problems == (
-        f"{tmp_path}/g.yaml:1:10: '0' is too small: the least is 1",
+        f"{tmp_path}/g.yaml:1:10: workers: '0' is too small: the least is 1",
         f"{tmp_path}/rules.yaml:2:1: unknown key 'descriptor' in the file (did you mean 'descriptors'?)",
         f"{tmp_path}/rules.yaml:3:15: a descriptor needs a 'key', such as key: remote_address",
         f"{tmp_path}/rules.yaml:3:16: unknown key 'kye' in a descriptor (did you mean 'key'?)",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.core.balancing.candidate import Busy
 
 from silence_gateway.core.balancing.least_request import pick_less_busy
+from silence_gateway.core.balancing.shares import repeated
 
 draws = st.floats(0, 1, exclude_max=True)
 
@@ -51,11 +52,37 @@ def test_an_endpoint_whose_calls_never_complete_is_not_preferred() -> None:
     [
         pytest.param(Busy("a", penalty=3), Busy("b", in_flight=2), "b", id="failing-fast-looks-busy"),
         pytest.param(Busy("a", in_flight=3, share=4), Busy("b", in_flight=1), "a", id="weight-bears-calls"),
+        pytest.param(
+            Busy("a", in_flight=5, share=4), Busy("b", in_flight=1), "b", id="and-no-more-than-it-can"
+        ),
+        pytest.param(Busy("a", penalty=1, share=4), Busy("b"), "b", id="weight-excuses-no-failure"),
         pytest.param(Busy("a", in_flight=9, penalty=0), Busy("b", penalty=10), "a", id="busy-beats-broken"),
     ],
 )
 def test_load_is_calls_times_failures_over_weight(one: Busy, two: Busy, winner: str) -> None:
     assert {pick_less_busy([one, two], draw).name for draw in (0.1, 0.9)} == {winner}
+
+
+@pytest.mark.parametrize("weights", [(1, 2, 5), (1, 100), (1, 1, 16, 16)], ids=str)
+def test_idle_endpoints_get_their_part_however_light_they_are(weights: tuple[int, ...]) -> None:
+    """In a quiet hour there is one call at a time, and nobody has any in flight when it is given away."""
+    ring = repeated([Busy(str(index), share=share) for index, share in enumerate(weights)], weights)
+    rng = Random(7)
+
+    picked = Counter(pick_less_busy(ring, rng.random()).name for _ in range(20_000))
+
+    for index, share in enumerate(weights):
+        assert picked[str(index)] / 20_000 == pytest.approx(share / sum(weights), rel=0.2)
+
+
+def test_a_heavy_endpoint_that_has_stalled_is_always_compared_with_another() -> None:
+    members = [Busy("heavy", in_flight=1_000, share=98), Busy("one"), Busy("two")]
+    ring = repeated(members, [one.share for one in members])
+
+    picked = Counter(pick_less_busy(ring, draw / 10_000).name for draw in range(10_000))
+
+    assert picked["heavy"] == 0
+    assert picked["one"] == pytest.approx(picked["two"], rel=0.1)
 
 
 def test_a_single_candidate_is_picked_whatever_its_load() -> None:

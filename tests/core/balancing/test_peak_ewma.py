@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import exp
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.core.balancing.candidate import Busy
 
 from silence_gateway.core.balancing.peak_ewma import UNKNOWN_RTT_S, cost, forgotten, observed, pick_cheaper
+from silence_gateway.core.balancing.shares import repeated
 
 times = st.floats(0, 100)
 decays = st.floats(0.1, 100)
@@ -49,8 +51,8 @@ def test_who_gets_no_calls_is_given_another_chance(rtt_s: float, silence_s: floa
 def test_a_newcomer_gets_its_first_call_and_no_second_before_it_has_answered() -> None:
     known = Busy("known", rtt_s=0.05, in_flight=3)
 
-    assert cost(Busy("new")) < cost(known)
-    assert cost(Busy("new", in_flight=1)) == UNKNOWN_RTT_S * 2 > cost(known)
+    assert cost(Busy("new"), 1) < cost(known, 1)
+    assert cost(Busy("new", in_flight=1), 1) == UNKNOWN_RTT_S * 2 > cost(known, 1)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,16 @@ def test_a_newcomer_gets_its_first_call_and_no_second_before_it_has_answered() -
 )
 def test_the_cheaper_of_two_wins(one: Busy, two: Busy, winner: str) -> None:
     assert {pick_cheaper([one, two], draw).name for draw in (0.1, 0.9)} == {winner}
+
+
+def test_endpoints_that_are_as_fast_get_their_part_however_light_they_are() -> None:
+    weights = (1, 2, 5)
+    ring = repeated([Busy(str(each), share=each, rtt_s=0.01) for each in weights], weights)
+
+    picked = Counter(pick_cheaper(ring, draw / 8_000).name for draw in range(8_000))
+
+    for each in weights:
+        assert picked[str(each)] == pytest.approx(1_000 * each, rel=0.05)
 
 
 def test_one_is_picked_whatever_it_costs_and_nobody_is_an_error() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from tests.stores.faults.steady import FOCUSED_KEYS, RATE, Sent, Steady, keys_in, percentile_in_windows
 from tests.stores.faults.table import Fault, Ground, nothing
@@ -101,6 +104,69 @@ class Dialled:
         return most
 
 
+class Stalls:
+    """
+    When the loop stood still because the machine did not let this process run.
+
+    Found by a sleep that lasts longer than it was asked for. No more of that is left out than the kernel says
+    that a thread was ready and had no CPU: the loop's, or one of the fault's that had the GIL then. So a call
+    that blocks on the loop is not left out, nor is one that computes for long.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, float, float]] = []
+
+    async def watch(self) -> None:
+        """Look for them for ever."""
+        while True:
+            began_s, before = time.monotonic(), Waited.now()
+            await asyncio.sleep(LOOK_S)
+            ended_s = time.monotonic()
+            late_s = ended_s - began_s - LOOK_S
+            if late_s > LOOK_S:
+                lost_s = min(late_s, Waited.now().since_s(before))
+                self.found.append((began_s, ended_s, lost_s))
+
+    def without(self, one: Sent) -> float:
+        """Return how long *one* took but for them."""
+        ended_s = one.begun_s + one.took_s
+        lost_s = sum(lost for began, ended, lost in self.found if began < ended_s and one.begun_s < ended)
+        return max(0.0, one.took_s - lost_s)
+
+
+@dataclass
+class Waited:
+    """
+    How long this process had to wait for a CPU, ever. Where the kernel does not say so, it never had to.
+
+    Attributes:
+        threads: By thread, in seconds.
+        stolen_s: How long the machine itself had none, because it is a guest of another.
+    """
+
+    threads: dict[int, float]
+    stolen_s: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Ask the kernel."""
+        threads: dict[int, float] = {}
+        stolen_s = 0.0
+        with suppress(OSError):
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(OSError):  # a thread that has just ended
+                    threads[int(task.name)] = int((task / "schedstat").read_bytes().split()[1]) / 1e9
+            with Path("/proc/stat").open("rb") as file:
+                stolen_s = int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+        return cls(threads, stolen_s)
+
+    def since_s(self, before: Self) -> float:
+        """Return how long the calling thread waited since *before*, at most: for a CPU, or for the GIL."""
+        more = {task: all_s - before.threads.get(task, 0.0) for task, all_s in self.threads.items()}
+        own_s = more.pop(threading.get_native_id(), 0.0)
+        return own_s + max(more.values(), default=0.0) + self.stolen_s - before.stolen_s
+
+
 async def run_fault(fault: Fault[Any], *, deadline_s: float, hold_s: float, rate: int) -> Figures:
     """
     Run one fault on ground of its own.
@@ -137,6 +203,7 @@ class Run:
         self.found: list[float] = []
         self.begun_s = self.ended_s = self.healthy_s = 0.0
         self.figures = Figures()
+        self.stalls = Stalls()
 
     def heard(self, event: Event) -> None:
         """Note when the breaker opened, and closed."""
@@ -159,9 +226,11 @@ class Run:
                 )
                 steady = Steady(limit, self.fleet, self.rate, focused)
                 loading = asyncio.create_task(steady.run())
+                watching = asyncio.create_task(self.stalls.watch())
                 try:
                     await self.break_and_mend(store, steady)
                 finally:
+                    watching.cancel()
                     steady.over.set()
                     await loading
             self.read_off(steady, dialled)
@@ -226,7 +295,8 @@ class Run:
         figures.lost_said = [reason for _, reason in self.lost]
         opened_s = self.lost[0][0] if self.lost else None
         hit = [one for one in sent if self.hit(one)]
-        before = [one.took_s for one in hit if self.begun_s <= one.begun_s < (opened_s or self.ended_s)]
+        took_s = self.stalls.without
+        before = [took_s(one) for one in hit if self.begun_s <= one.begun_s < (opened_s or self.ended_s)]
         figures.worst_before_s = max(before, default=0.0)
         if opened_s is not None:
             figures.opened_s = opened_s - self.begun_s
@@ -241,7 +311,7 @@ class Run:
         others = [one for one in sent if not self.hit(one) and self.begun_s <= one.begun_s < self.healthy_s]
         figures.elsewhere = len(others)
         figures.elsewhere_local = sum(not one.shared for one in others)
-        figures.elsewhere_worst_s = max((one.took_s for one in others), default=0.0)
+        figures.elsewhere_worst_s = max(map(took_s, others), default=0.0)
 
     async def counted_twice(self, settings: StoreSettings, sent: Sequence[Sent]) -> int:
         """Return how many increments the store has beyond one per request; nobody disturbs it now."""

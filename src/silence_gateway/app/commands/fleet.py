@@ -1,10 +1,10 @@
-"""The commands that ask a running gateway: sessions, breakers, nodes, drain, healthcheck."""
+"""The commands that ask a running gateway: sessions, nodes, drain, healthcheck."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
@@ -14,8 +14,6 @@ from silence_gateway.app.exit_codes import FAILED, OK
 from silence_gateway.app.fleet_tables import VIEWS
 from silence_gateway.app.tables import cell
 from silence_gateway.clock import SystemClock
-
-BREAKER_WORDS = ("open", "closed", "auto")
 
 
 def show(admin: AdminClient, path: str, *, as_json: bool) -> int:
@@ -48,41 +46,6 @@ def sessions(
     wanted = {"user": user, "channel": channel, "limit": str(limit), "cursor": cursor}
     query = urlencode({key: value for key, value in wanted.items() if value})
     return show(client(admin_url, admin_token, timeout_s), f"sessions?{query}", as_json=as_json)
-
-
-@click.command()
-@click.argument("upstream")
-@click.argument("which", metavar="[ENDPOINT] open|closed|auto", nargs=-1, required=True)
-@click.option("--reason", default="", show_default="none", help="Why; shown to whoever looks.")
-@click.option("--ttl", default="1h", show_default=True, help="How long, such as 10m; then as with auto.")
-@admin_options
-def breaker(
-    upstream: str,
-    which: tuple[str, ...],
-    reason: str,
-    ttl: str,
-    admin_url: str,
-    admin_token: str,
-    timeout_s: float,
-) -> int:
-    """
-    Hold a circuit breaker open or closed in the whole fleet, or leave it to itself again.
-
-    It is that of one endpoint or, without ENDPOINT, that of the upstream as a whole.
-    """
-    *endpoints, word = which
-    if word not in BREAKER_WORDS or len(endpoints) > 1:
-        raise click.UsageError(
-            f"say {', '.join(BREAKER_WORDS)} at the end, and at most one endpoint before it"
-        )
-    endpoint = endpoints[0] if endpoints else None
-    path = f"upstreams/{quote(upstream, safe='')}"
-    if endpoint is not None:
-        path += f"/endpoints/{quote(endpoint, safe='')}"
-    asked = urlencode({"breaker": word, "reason": reason, "ttl": ttl})
-    client(admin_url, admin_token, timeout_s).ask_json("PUT", f"/api/v1/{path}?{asked}")
-    click.echo(f"{upstream}{f' {endpoint}' if endpoint is not None else ''}: circuit breaker {word}")
-    return OK
 
 
 @click.command()

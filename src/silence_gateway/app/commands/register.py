@@ -17,6 +17,7 @@ from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
 from silence_gateway.upstreams.registry import Registration
 from silence_gateway.upstreams.self_check import KINDS, self_check
+from silence_gateway.watch.logs import in_words
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -54,6 +55,17 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
     help="Time between checks; three bad ones in a row take it out, two good ones bring it back.",
 )  # fmt: skip
 @click.option(
+    "--check-tls", is_flag=True, help="The service speaks TLS; so say the next four, each alone."
+)  # fmt: skip
+@click.option(
+    "--check-ca", type=FILE, help="CA certificates that signed the service's; absent: the system's."
+)
+@click.option("--check-certificate", type=FILE, help="Our own certificate, for a service that asks for one.")
+@click.option("--check-key", type=FILE, help="Its private key.")
+@click.option(
+    "--check-server-name", default="", help="Name that the service's certificate holds; absent: ADDRESS."
+)
+@click.option(
     "--store-ca", type=FILE, envvar="SILENCE_STORE_CA", show_envvar=True,
     help="CA certificates that signed a `valkeys://` store's; absent: the system's.",
 )  # fmt: skip
@@ -88,6 +100,11 @@ def register(
     check: str,
     check_path: str,
     check_every_s: float,
+    check_tls: bool,
+    check_ca: Path | None,
+    check_certificate: Path | None,
+    check_key: Path | None,
+    check_server_name: str,
     store_ca: Path | None,
     store_certificate: Path | None,
     store_key: Path | None,
@@ -103,6 +120,14 @@ def register(
     """
     if command[:1] == ("--",):
         command = command[1:]  # what separates our options from the command's is not a part of it
+    told_of_tls = check_tls or check_ca or check_certificate or check_key or check_server_name
+    if told_of_tls and check == "none":
+        raise click.UsageError("--check-tls and its like say how to check: add --check grpc, http or tcp")
+    tls = (
+        TlsSettings(ca=check_ca, certificate=check_certificate, key=check_key, server_name=check_server_name)
+        if told_of_tls
+        else None
+    )
     registration = Registration(
         name,
         address,
@@ -116,7 +141,7 @@ def register(
         priority=priority,
         zone=zone,
         ttl_s=ttl_s,
-        check=self_check(check, address, path=check_path) or "none",
+        check=self_check(check, address, path=check_path, tls=tls) or "none",
         check_every_s=check_every_s,
         observer=tell,
     )
@@ -124,8 +149,8 @@ def register(
 
 
 def tell(event: Event) -> None:
-    """Print what happens to the store."""
-    click.echo(f"{event.level}: {event}", err=True)
+    """Print what happens to the store and to the service."""
+    click.echo(f"{event.level}: {in_words(event)}", err=True)
 
 
 async def run(registration: Registration, command: Sequence[str], drain_s: float, done: str) -> int:

@@ -49,6 +49,7 @@ def routes(config_path: Path, timeout_s: float, *, as_json: bool) -> int:
     """
     List everything that would be served: method, path, upstream, RPC, limits.
 
+    A path that is rewritten has behind it what the service is asked for.
     Rules that cannot be used are listed with the reason. A limit with ? counts only some of the paths.
     Exit code 3 if an upstream could not be asked.
     """
@@ -59,13 +60,21 @@ def routes(config_path: Path, timeout_s: float, *, as_json: bool) -> int:
     return tell_silent(described)
 
 
+def shown_path(line: RouteLine) -> str:
+    """Return the path of *line*, and what it becomes at the service if that is another one."""
+    return f"{line.path} -> {line.rewrite.rstrip('/')}/**" if line.rewrite else line.path
+
+
 def route_text(lines: list[RouteLine]) -> str:
     """Return the routes as a table, and below it what is not served."""
     served = [line for line in lines if not line.problem]
     text = (
         table(
             ("method", "path", "upstream", "rpc", "limits"),
-            [(line.method, line.path, line.upstream, line.rpc, ", ".join(line.limits)) for line in served],
+            [
+                (line.method, shown_path(line), line.upstream, line.rpc, ", ".join(line.limits))
+                for line in served
+            ],
         )
         if served
         else "(no routes)"

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import sleep
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import click
 
-from silence_gateway.app.commands.fleet import breaker
 from silence_gateway.app.commands.limits import Asking, InOrder, asks, nearest, path_part, your_input
 from silence_gateway.app.commands.options import DurationType
 from silence_gateway.app.exit_codes import OK
+from silence_gateway.app.tables import printable
 from silence_gateway.app.upstream_details import one_upstream
 from silence_gateway.app.upstream_tables import overview, plain
 from silence_gateway.app.watching import repeat, watch
@@ -27,6 +27,8 @@ PATH = "/api/v1/upstreams"
 LEAST_WATCH_S = 0.1
 PLAIN_WIDTH = 80
 """How wide a table is where there is no terminal to ask."""
+
+BREAKER_WORDS = ("open", "closed", "auto")
 
 View = Callable[..., str]
 
@@ -105,44 +107,96 @@ def reset_stats(asking: Asking, name: str | None, *, every: bool) -> int:
     return asking.say(body, f"begun anew: {names or 'nothing'}{only_here(said)}")
 
 
+def why(function: Callable[..., int]) -> Any:
+    """Add the option for a reason."""
+    return click.option(
+        "--reason", default="", envvar="SILENCE_UPSTREAMS_REASON", show_envvar=True, show_default="none",
+        help="Why, in at most 64 characters; shown to whoever looks, and in the log.",
+    )(function)  # fmt: skip
+
+
 @upstreams.command()
 @asks
 @click.argument("upstream")
 @click.argument("endpoint")
-def drain(asking: Asking, upstream: str, endpoint: str) -> int:
+@why
+def drain(asking: Asking, upstream: str, endpoint: str, reason: str) -> int:
     """
     Give ENDPOINT no new calls.
 
     In the whole fleet, until `silence upstreams activate`. What is in flight finishes.
     """
-    return put_state(asking, upstream, endpoint, "drain")
+    asked = {"state": "drain"} | because(reason)
+    return put(asking, upstream, endpoint, asked, f"{upstream} {endpoint}: drained")
 
 
 @upstreams.command()
 @asks
 @click.argument("upstream")
 @click.argument("endpoint")
-def activate(asking: Asking, upstream: str, endpoint: str) -> int:
+@why
+def activate(asking: Asking, upstream: str, endpoint: str, reason: str) -> int:
     """Give ENDPOINT calls again, after a drain."""
-    return put_state(asking, upstream, endpoint, "active")
+    asked = {"state": "active"} | because(reason)
+    return put(asking, upstream, endpoint, asked, f"{upstream} {endpoint}: active")
 
 
-upstreams.add_command(breaker)
+@upstreams.command()
+@asks
+@click.argument("upstream")
+@click.argument("which", metavar="[ENDPOINT] open|closed|auto", nargs=-1, required=True)
+@why
+@click.option(
+    "--ttl", default="1h", envvar="SILENCE_UPSTREAMS_TTL", show_envvar=True, show_default=True,
+    help="How long, such as 10m, from 1s to 30d; then as with auto.",
+)  # fmt: skip
+def breaker(asking: Asking, upstream: str, which: tuple[str, ...], reason: str, ttl: str) -> int:
+    """
+    Hold a circuit breaker open or closed in the whole fleet, or leave it to itself again.
+
+    It is that of one endpoint or, without ENDPOINT, that of the upstream as a whole. The later word counts.
+    """
+    *endpoints, word = which
+    if word not in BREAKER_WORDS or len(endpoints) > 1:
+        raise click.UsageError(
+            f"say {', '.join(BREAKER_WORDS)} at the end, and at most one endpoint before it"
+        )
+    if not ttl:
+        raise click.UsageError("--ttl: say how long, such as 10m")
+    asked = {"breaker": word} | because(reason) | ({} if word == "auto" else {"ttl": ttl})
+    what = f"circuit breaker {word}" if word == "auto" else f"circuit breaker held {word} for {ttl}"
+    return put(
+        asking,
+        upstream,
+        endpoints[0] if endpoints else None,
+        asked,
+        f"{' '.join([upstream, *endpoints])}: {what}",
+    )
 
 
-def put_state(asking: Asking, upstream: str, endpoint: str, state: str) -> int:
-    """Drain an endpoint or take it back."""
-    path = f"{PATH}/{path_part(upstream)}/endpoints/{path_part(endpoint)}?state={quote(state)}"
+def because(reason: str) -> dict[str, str]:
+    """Return what to ask with if there is a reason."""
+    return {"reason": reason} if reason else {}
+
+
+def put(asking: Asking, upstream: str, endpoint: str | None, asked: Mapping[str, str], text: str) -> int:
+    """Say something about an endpoint or the upstream as a whole; *text* is what was done by that."""
+    path = f"{PATH}/{path_part(upstream)}"
+    if endpoint is not None:
+        path += f"/endpoints/{path_part(endpoint)}"
     with your_input():
-        body = asking.admin.ask_json("PUT", path)
+        body = asking.admin.ask_json("PUT", f"{path}?{urlencode(asked)}")
     said = body if isinstance(body, Mapping) else {}
-    word = "drained" if state == "drain" else "active"
-    return asking.say(body, f"{upstream} {endpoint}: {word}{only_here(said)}")
+    if said.get("warning"):
+        click.echo(f"warning: {printable(str(said['warning']))}", err=True)
+    return asking.say(body, text + only_here(said))
 
 
 def only_here(said: Mapping[str, Any]) -> str:
     """Return what to add where the rest of the fleet could not be told."""
-    return "" if said.get("fleet") else " (at this instance: there is no store to tell others, or it is away)"
+    if said.get("fleet") is not False:
+        return ""
+    return " (at this instance: there is no store to tell others, or it is away)"
 
 
 def shown(asking: Asking, path: str, view: View, *, watched: bool, every_s: float) -> int:

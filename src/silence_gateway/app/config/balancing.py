@@ -88,13 +88,21 @@ class ConcurrencyConfig(Section):
     """An adaptive limit of calls in flight; each worker finds its own."""
 
     initial: Annotated[int, whole(1, 100_000)] = Field(
-        default=20, description="The limit before anything is known."
+        default=20,
+        description="The limit before anything is known; absent: 20, or the nearest between `min` and `max`.",
     )
     min: Annotated[int, whole(1, 100_000)] = Field(default=4, description="The lowest limit.")
     max: Annotated[int, whole(1, 100_000)] = Field(default=1000, description="The highest limit.")
     tolerance: Annotated[float, number(1, 100)] = Field(
         default=1.5, description="Times longer than usual that calls may take before the limit shrinks."
     )
+
+    @property
+    def begins_at(self) -> int:
+        """The limit before anything is known: who narrows the bounds need not say it as well."""
+        if "initial" in self.model_fields_set:
+            return self.initial
+        return max(self.min, min(self.initial, self.max))
 
 
 class SheddingConfig(Section):

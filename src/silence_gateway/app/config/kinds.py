@@ -148,7 +148,7 @@ def number(least: float, most: float) -> Kind:
         except ValueError:
             value = nan
         if not isfinite(value):
-            raise ValueError(f"{quoted(text)} is not a number: write one such as {most:g}")
+            raise ValueError(f"{quoted(text)} is not a number: write one from {least:g} to {most:g}")
         return value
 
     kind = Kind("number", read, _same, {"type": "number", "minimum": least, "maximum": most}, (f"{least:g}",))

@@ -13,10 +13,11 @@ from silence_gateway.app.config import document
 from silence_gateway.app.config.checks.balancing import check_balancing
 from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
-from silence_gateway.app.config.checks.http import check_http
+from silence_gateway.app.config.checks.http import check_http, check_rewrites
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
 from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
+from silence_gateway.app.config.checks.retry import check_retry
 from silence_gateway.app.config.checks.rls import check_rls, rule_lines
 from silence_gateway.app.config.checks.store import check_store
 from silence_gateway.app.config.checks.upstreams import (
@@ -51,7 +52,9 @@ CHECKS: tuple[Check, ...] = (
     check_store,
     check_upstreams,
     check_http,
+    check_rewrites,
     check_balancing,
+    check_retry,
     check_routes,
     check_limits,
     check_auth,

@@ -121,20 +121,21 @@ def parse_whole(text: str) -> int:
     return int(text)
 
 
-def parse_ratio(text: str) -> float:
+def parse_ratio(text: str, *, or_none: bool = False) -> float:
     """
-    Return the share that *text* says, above 0 and at most 1.
+    Return the share that *text* says, above 0 and at most 1; 0 as well if it may be *or_none*.
 
     Raises:
         ValueError: If it is not a number in that range.
     """
-    if re.fullmatch(RATIO_PATTERN, text) and 0 < float(text) <= 1:
+    if re.fullmatch(RATIO_PATTERN, text) and (0 < float(text) <= 1 or (or_none and not float(text))):
         return float(text)
     hint = ""
     percent = re.fullmatch(r"([0-9]{1,3})\s*%?", text)
     if percent is not None and 0 < int(percent[1]) <= 100:
         hint = f"{int(percent[1]) / 100:g}"
-    raise ValueError(f"{quoted(text)} is not a share: write a number above 0 and up to 1{did_you_mean(hint)}")
+    bounds = "from 0 to 1" if or_none else "above 0 and up to 1"
+    raise ValueError(f"{quoted(text)} is not a share: write a number {bounds}{did_you_mean(hint)}")
 
 
 def parse_flag(text: str) -> bool:

@@ -138,11 +138,12 @@ class Reader:
             said = str(exc)
             if kind.secret and "is not a reference" in said:
                 said = "a reference in this value is malformed: write ${NAME} or ${NAME:-default}"
-            return self._problem(steps, node.place, said)
+            return self._problem(steps, node.place, f"{shown(steps)}: {said}")
         try:
             kind.parse(filled.text)
         except ValueError as exc:
-            return self._problem(steps, node.place, _discreet(str(exc), filled, kind))
+            said = _discreet(str(exc), filled, kind)
+            return self._problem(steps, node.place, f"{shown(steps)}: {said}")
         self.reading.origins[steps] = Origin(node.place, filled.variables, filled.file)
         return filled.text
 

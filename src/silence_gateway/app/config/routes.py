@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from silence_gateway.app.config.kinds import NAME, Flag, choice, duration
+from silence_gateway.app.config.kinds import NAME, Flag, choice, duration, pattern
 from silence_gateway.app.config.matching import RouteMatch
 from silence_gateway.app.config.section import Section
 
@@ -14,6 +14,12 @@ AuthMode = Literal["none", "optional", "required"]
 AUTH_MODE = choice("none", "optional", "required")
 ImportanceWord = Literal["low", "normal", "high"]
 IMPORTANCE = choice("low", "normal", "high")
+BEGINNING = pattern(
+    "path to put in place of another",
+    r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()+,;=@:]+)+",
+    "/v2",
+    "begin it with '/', and leave out '..', a query, and a slash at its end",
+)
 
 
 class RouteConfig(Section):
@@ -44,5 +50,12 @@ class RouteConfig(Section):
         description=(
             "Whether a call may run twice, which retries and hedging need; absent: GET and HEAD may, methods "
             "with the option `idempotency_level`, and to HTTP upstreams OPTIONS, PUT and DELETE."
+        ),
+    )
+    rewrite: Annotated[str, BEGINNING] | None = Field(
+        default=None,
+        description=(
+            "HTTP upstreams: what takes the place of all before the `**` of `path`; `/` takes it away. "
+            "Absent: the service is asked for the path as it came."
         ),
     )

@@ -102,6 +102,6 @@ def kind_schema(kind: Kind) -> dict[str, Any]:
 
 
 def summary(model: type[Section]) -> str:
-    """Return the first line of a section's description."""
-    lines = (model.__doc__ or "").strip().splitlines()
-    return lines[0] if lines else model.__name__
+    """Return the first paragraph of a section's description, as one line."""
+    first = (model.__doc__ or "").strip().partition("\n\n")[0]
+    return " ".join(first.split()) or model.__name__

@@ -58,7 +58,7 @@ HEDGE_AFTER = Kind(
 
 
 def _parse_budget(text: str) -> float:
-    return 0.0 if text in {"0", "0.0"} else float(parse_ratio(text))
+    return parse_ratio(text, or_none=True)
 
 
 BUDGET = Kind(
@@ -102,7 +102,9 @@ class RetryConfig(Section):
         description="Longest wait before the first retry; it doubles with each, and each is drawn anew.",
     )
     max_wait_s: Annotated[float, duration("1ms", "1m")] = Field(
-        default=1.0, alias="max_wait", description="Longest wait before any retry."
+        default=1.0,
+        alias="max_wait",
+        description="Longest wait before any retry; absent: `wait` if that is longer.",
     )
     attempt_timeout_s: Annotated[float, duration("1ms", "24h")] | None = Field(
         default=None,

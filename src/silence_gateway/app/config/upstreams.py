@@ -262,11 +262,11 @@ class PoolConfig(Section):
         default=1,
         description="Connections opened ahead of need and kept; 0: none while nobody calls the endpoint.",
     )
-    max_connections: Annotated[int, whole(1, 1000)] | None = Field(
+    max_connections: Annotated[int, whole(1, 100_000)] | None = Field(
         default=None,
         description=(
             "Most connections of one worker to one endpoint; absent: 4, or 100 of HTTP, where one carries "
-            "one request at a time."
+            "one request at a time, or one WebSocket."
         ),
     )
     max_streams: Annotated[int, whole(1, 1_000_000)] = Field(

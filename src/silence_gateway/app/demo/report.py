@@ -33,6 +33,7 @@ Try, in another terminal:
     curl -s -o /dev/null -w '%{{http_code}} ' --json '{{"drink":"tea"}}' http://127.0.0.1:{port}/v1/orders
   done
   curl -H 'X-API-Key: demo' --json '{{"channel":"news","data":"hello"}}' http://127.0.0.1:{port}/api/publish
+  {silence} upstreams --admin http://127.0.0.1:{admin_port}   # the replicas; with -w it stays
 
   WebSocket clients of the Centrifuge protocol connect to ws://127.0.0.1:{port}/connection/websocket
 """
@@ -75,19 +76,35 @@ class Report:
             case Noticed(what=what, loudness=loudness) if loudness in {"warning", "error"}:
                 self.say(f"{loudness}: {what}")
 
-    def summary(self, statuses: Counter[int], duration_s: float) -> str:
-        """Return what there is to say at the end."""
+    def summary(self, statuses: Counter[int], orders_lost: int, duration_s: float) -> str:
+        """
+        Return what there is to say at the end.
+
+        Args:
+            statuses: How often each HTTP status was answered; 0 stands for no answer.
+            orders_lost: How many of them are orders that a replica had when it was killed.
+            duration_s: How long the demo ran.
+        """
         total = sum(statuses.values())
-        failed = statuses[0] + sum(count for status, count in statuses.items() if status >= 500)
+        failed = statuses[0] + sum(count for status, count in statuses.items() if status >= 500) - orders_lost
         lines = [
             "",
             f"{total} requests of the demo's own in {duration_s:.0f} s:",
             f"  {sum(count for status, count in statuses.items() if 200 <= status < 300)} answered",
             f"  {statuses[429]} over the limit (429), as they should be",
             f"  {failed} failed",
+            *lost(orders_lost),
             f"The store was lost {times(self.store_outages)}, a replica {times(self.endpoint_losses)}.",
         ]
         return "\n".join(lines)
+
+
+def lost(orders: int) -> list[str]:
+    """Return what there is to say about *orders* that went down with a replica, if there were any."""
+    if not orders:
+        return []
+    what = "order was" if orders == 1 else "orders were"
+    return [f"  {orders} {what} lost with a killed replica: it may have placed it, so it was not sent again"]
 
 
 def times(count: int) -> str:

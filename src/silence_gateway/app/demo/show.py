@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import socket
 import sys
 import time
@@ -95,7 +96,8 @@ class Demo:
                     task.cancel()
                 await asyncio.gather(*self.work, return_exceptions=True)
                 await asyncio.gather(*(replica.stop() for replica in self.replicas))
-        self.say(self.report.summary(self.trickle.statuses, time.monotonic() - started_s))
+        trickle, lasted_s = self.trickle, time.monotonic() - started_s
+        self.say(self.report.summary(trickle.statuses, trickle.orders_lost, lasted_s))
         return OK
 
     async def serve(self, loaded: LoadedConfig, place: StorePlace, clock: SystemClock) -> None:
@@ -120,13 +122,17 @@ class Demo:
     async def welcome_when_ready(self, place: StorePlace) -> None:
         """Say what to try once a first request was answered, then keep a little traffic going."""
         deadline_s = time.monotonic() + READY_DEADLINE_S
-        while await self.trickle.ask("GET", "/v1/drinks/latte", b"") != 200:
+        while (await self.trickle.ask("GET", "/v1/drinks/latte", b""))[0] != 200:
             if time.monotonic() > deadline_s:
                 self.say(f"the gateway did not answer within {READY_DEADLINE_S:.0f} s; see above")
                 self.stop.ask()
                 return
             await asyncio.sleep(0.05)
-        self.say(WELCOME.format(port=self.port, admin_port=self.admin_port, store=place.described))
+        # As it was called, because a fresh virtual environment is seldom on the PATH.
+        silence = shlex.quote(sys.argv[0])
+        self.say(
+            WELCOME.format(port=self.port, admin_port=self.admin_port, store=place.described, silence=silence)
+        )
         self.say(KEYS if self.keys.on_terminal else PIPE)
         # Requests that meet a gateway which was told to end would count as failed, and say nothing.
         await first_of(self.trickle.run(), self.stop.asked.wait())

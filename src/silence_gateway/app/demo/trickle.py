@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from collections import Counter
 
+from silence_gateway.edge.problems import MAY_HAVE_RUN
+
 PAUSE_S = 0.2
 ANSWER_DEADLINE_S = 10.0
 
@@ -25,20 +27,29 @@ class Trickle:
 
     Attributes:
         statuses: How often each HTTP status was answered; 0 stands for no answer.
+        orders_lost: Of the 503s, orders that a replica had when it was killed. It may have placed them, so
+            the gateway does not send them again; everything else that is asked here it does.
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.statuses: Counter[int] = Counter()
+        self.orders_lost = 0
 
     async def run(self) -> None:
         """Send requests for ever; cancelling it is how it ends."""
         for method, target, body in itertools.cycle(REQUESTS):
-            self.statuses[await self.ask(method, target, body)] += 1
+            status, answer = await self.ask(method, target, body)
+            self.count(method, status, answer)
             await asyncio.sleep(PAUSE_S)
 
-    async def ask(self, method: str, target: str, body: bytes) -> int:
-        """Send one request on a connection of its own; returns the HTTP status, 0 for no answer."""
+    def count(self, method: str, status: int, answer: bytes) -> None:
+        """Count what came of one request."""
+        self.statuses[status] += 1
+        self.orders_lost += method == "POST" and status == 503 and MAY_HAVE_RUN.encode() in answer
+
+    async def ask(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        """Send one request on a connection of its own; returns HTTP status (0: none) and answer."""
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -52,6 +63,6 @@ class Trickle:
                     answer = await reader.read(-1)
                 finally:
                     writer.close()
-            return int(answer.split(b" ", 2)[1])
+            return int(answer.split(b" ", 2)[1]), answer
         except (OSError, TimeoutError, ValueError, IndexError):
-            return 0
+            return 0, b""

@@ -29,7 +29,7 @@ class Candidate(Protocol):
         penalty: Failures and seconds of silence not yet forgotten; without it an endpoint that fails fast
             would look idle.
         share: Whole number; its part of the calls in proportion to that of the others. An endpoint of
-            twice the share is as busy with two calls as another with one.
+            twice the share is as busy with two calls as another with one, and as idle with none.
         rtt_s: How long answers take, peaks remembered (`peak_ewma.py`); 0 before the first.
     """
 

@@ -43,13 +43,18 @@ def forgotten(rtt_s: float, silence_s: float, decay_s: float) -> float:
     return rtt_s * exp(-silence_s / decay_s)
 
 
-def cost(candidate: C) -> float:
-    """Return what a further call to *candidate* costs, in seconds of waiting."""
+def cost(candidate: C, heavy: int) -> float:
+    """
+    Return what a further call to *candidate* costs, in seconds of waiting.
+
+    *heavy* is the larger share of the two that are compared: the calls in flight of the lighter one count
+    for as much more. Weights have no other part in it, because they say already how often each is drawn.
+    """
     in_flight = candidate.in_flight
     rtt_s = candidate.rtt_s
     if not rtt_s and (in_flight or candidate.penalty):
         rtt_s = UNKNOWN_RTT_S
-    return rtt_s * (in_flight + 1) * (1 + candidate.penalty) / candidate.share
+    return rtt_s * (in_flight * heavy / candidate.share + 1) * (1 + candidate.penalty)
 
 
 def pick_cheaper(order: Sequence[C], draw: float) -> C:
@@ -64,4 +69,5 @@ def pick_cheaper(order: Sequence[C], draw: float) -> C:
             raise ValueError("there is nobody to pick from")
         return order[0]
     one, two = two_of(order, draw)
-    return one if cost(one) <= cost(two) else two
+    heavy = max(one.share, two.share)
+    return one if cost(one, heavy) <= cost(two, heavy) else two

@@ -115,7 +115,13 @@ def check_zones(at: Steps, upstream: UpstreamConfig, here: str | None) -> Iterat
 def check_bounds(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
     """Find numbers that do not go together."""
     concurrency, shedding, subset = upstream.concurrency, upstream.shedding, upstream.balancing.subset
-    if concurrency is not None and not concurrency.min <= concurrency.initial <= concurrency.max:
+    if concurrency is not None and concurrency.min > concurrency.max:
+        yield Finding(
+            at=(*at, "concurrency"),
+            says=f"min is the lowest limit and max the highest, not {concurrency.min} and {concurrency.max}",
+            about=tuple((*at, "concurrency", key) for key in ("min", "max")),
+        )
+    elif concurrency is not None and not concurrency.min <= concurrency.begins_at <= concurrency.max:
         yield Finding(
             at=(*at, "concurrency"),
             says=(

@@ -10,6 +10,7 @@ from silence_gateway.app.config.http import KEPT
 from silence_gateway.app.config.quantities import quoted, show_size
 from silence_gateway.app.config.section import Section
 from silence_gateway.app.config.upstreams import UpstreamConfig
+from silence_gateway.core.path_rewrite import PathRewrite
 
 ONLY_GRPC: tuple[tuple[str, str, str], ...] = (
     ("", "descriptors", "HTTP is passed on without being understood"),
@@ -30,6 +31,9 @@ ONLY_GRPC: tuple[tuple[str, str, str], ...] = (
     ("retry", "buffer_bytes", "what is kept of a body is `replay` of `http`"),
 )
 """Section, field, and why a service that speaks HTTP does not have it."""
+
+ENDS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN")
+"""What requests to such a service can end with (`upstreams.outcomes`), in the words of `retry.on`."""
 
 ONLY_HTTP: tuple[tuple[str, str], ...] = (
     ("", "http"),
@@ -66,6 +70,24 @@ def check_http(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
                 )
 
 
+def check_rewrites(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
+    """Find routes that rewrite what is not theirs to rewrite."""
+    for index, route in enumerate(config.routes):
+        if route.rewrite is None:
+            continue
+        at: Steps = ("routes", index, "rewrite")
+        if route.upstream is None:
+            says = "rewrite needs an upstream that is asked: name it, on this route"
+            yield Finding(at=at, says=says, about=(("routes", index, "upstream"), at))
+        elif route.upstream in config.upstreams and config.upstreams[route.upstream].protocol != "http":
+            says = "gRPC methods are called by their names: rewrite is for protocol: http; remove it"
+            yield Finding(at=at, says=says, about=(("upstreams", route.upstream, "protocol"),))
+        try:
+            PathRewrite.between(route.match.path, route.rewrite)
+        except ValueError as error:
+            yield Finding(at=at, says=str(error), about=(("routes", index, "match", "path"), at))
+
+
 def check_http_upstream(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) -> Iterator[Finding]:
     """Find what means nothing to *upstream*, which speaks HTTP, or cannot work."""
     for section, field, why in ONLY_GRPC:
@@ -74,6 +96,11 @@ def check_http_upstream(at: Steps, upstream: UpstreamConfig, config: GatewayConf
             yield Finding(
                 at=(*at, *key), says=f"{key[-1]} is for gRPC: {why}; remove it", about=((*at, "protocol"),)
             )
+    for index, code in enumerate(upstream.retry.on):
+        if code not in ENDS:
+            here = (*at, "retry", "on", index)
+            says = f"no HTTP answer counts as {code}: choose from {', '.join(ENDS)}"
+            yield Finding(at=here, says=says, about=((*at, "protocol"),))
     if upstream.health.path is None:
         for field in ("expect", "host"):
             if is_set(upstream, "health", field):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.kinds import NAME, closest
 from silence_gateway.app.config.quantities import quoted, show_duration
-from silence_gateway.app.config.upstreams import UpstreamConfig
+from silence_gateway.app.config.upstreams import EndpointConfig, UpstreamConfig
 from silence_gateway.upstreams.settings import PoolSettings
 
 OF_AN_ADDRESS = frozenset({"weight", "priority", "zone"})
 """What DNS, a file or a registry says of its endpoints itself, where it can."""
+
+OF_DNS = {"refresh_s": "refresh", "family": "family", "server": "server"}
+"""What is only read with `dns`: the model's names, and those in the file."""
 
 
 def check_something_to_serve(config: GatewayConfig, context: Context) -> Iterator[Finding]:
@@ -109,16 +113,34 @@ def check_endpoints(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) 
             )
             yield Finding(at=here, says=f"write {said}", about=(here,))
             continue
+        if endpoint.dns is None:
+            for field, key in OF_DNS.items():
+                # Not what was set: a dump of a configuration has all defaults in it, and must read back.
+                if getattr(endpoint, field) != EndpointConfig.model_fields[field].default:
+                    yield Finding(
+                        at=(*here, key),
+                        says=f"{key} belongs to dns, and {endpoint.kinds[0]} does not read it: remove it",
+                    )
+        if endpoint.server is not None and not is_number(endpoint.server.host):
+            yield Finding(
+                at=(*here, "server"),
+                says=(
+                    f"{quoted(str(endpoint.server))} is a name, and who answers for names must be known "
+                    "without one: write an address such as 10.0.0.2:53"
+                ),
+            )
         if endpoint.address is None:
             for key in sorted(endpoint.model_fields_set & OF_AN_ADDRESS):
                 yield Finding(
                     at=(*here, key),
                     says=f"{key} belongs to an address, and not to what {endpoint.kinds[0]} finds: remove it",
                 )
-            if endpoint.registry is not None and config.store.url.scheme == "memory":
+            scheme = config.store.url.scheme
+            if endpoint.registry is not None and scheme != "valkey":
+                # The embedded store is a socket in a directory of our own, a new one with each start.
                 yield Finding(
                     at=(*here, "registry"),
-                    says="nobody can register in memory://: name a store that others reach",
+                    says=f"nobody can register in {scheme}://: name a store that others reach",
                 )
             continue
         address = str(endpoint.address)
@@ -128,6 +150,15 @@ def check_endpoints(at: Steps, upstream: UpstreamConfig, config: GatewayConfig) 
                 says=f"{quoted(address)} is here twice: remove one",
             )
         seen.add(address)
+
+
+def is_number(host: str) -> bool:
+    """Tell whether *host* is an IP address, so that nobody has to be asked where it is."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
@@ -145,11 +176,21 @@ def check_routes(config: GatewayConfig, context: Context) -> Iterator[Finding]:
                 says=f"auth: {route.auth} needs the section `auth`, which says how callers are verified",
                 about=(("auth",),),
             )
-        changes = (route.upstream, route.timeout_s, route.auth, route.idempotent, route.importance)
+        changes = (
+            route.upstream,
+            route.timeout_s,
+            route.auth,
+            route.idempotent,
+            route.importance,
+            route.rewrite,
+        )
         if all(one is None for one in changes):
             yield Finding(
                 at=at,
-                says="this route changes nothing: give it upstream, timeout, auth, idempotent or importance",
+                says=(
+                    "this route changes nothing: give it upstream, timeout, auth, idempotent, importance "
+                    "or rewrite"
+                ),
                 about=(at,),
             )
         methods = frozenset(route.match.methods)
