@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import jwt
 import pytest
@@ -12,6 +13,7 @@ from tests.system.yard import Answer, Cafe, Gateway, Yard, ask, until
 
 pytestmark = pytest.mark.system
 
+DESCRIBED = Path(__file__).parents[2] / "src/silence_gateway/app/sample/cafe.binpb"
 SECRET = "a secret of at least thirty-two bytes"
 CONFIG = """
 name: edge
@@ -35,6 +37,7 @@ telemetry: {access_log: none}
 upstreams:
   cafe:
     endpoints: ["%s"]
+    descriptors: %s
     concurrency: {min: 1, initial: 1, max: 1}
     shedding: {target: 5ms, interval: 50ms}
 routes:
@@ -77,7 +80,8 @@ def test_calls_with_one_key_go_to_one_replica(shared_yard: Yard, cafes: list[Caf
 def stuck(yard: Yard) -> Iterator[Gateway]:
     """Yield a gateway whose one replica, which takes one call at a time, has one and answers it never."""
     cafe = yard.cafe()
-    gateway = yard.gateway(SHEDDING % cafe.address, words=("ready",))
+    # Described by a file: a replica that is asked for its methods has a call in flight that takes no place.
+    gateway = yard.gateway(SHEDDING % (cafe.address, DESCRIBED), words=("ready",))
     assert gateway.ask("GET", "/v1/drinks/tea").status == 200
     cafe.signal(signal.SIGSTOP)
     held = threading.Thread(target=lambda: gateway.ask("GET", "/v1/drinks/tea"))
