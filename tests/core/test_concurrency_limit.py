@@ -161,6 +161,17 @@ def test_calls_that_were_turned_away_do_not_count_as_quick() -> None:
     assert limit.estimate.usual_us == 0
 
 
+def test_while_it_is_measured_what_is_usual_only_answers_count() -> None:
+    limit = ConcurrencyLimit(RULES, 0)
+    limit.estimate = Estimate(limit=100.0, usual_us=10_000.0, windows=600, phase=Phase.MEASURING)
+
+    for number in range(2 * MIN_SAMPLES):
+        limit.on_end(WINDOW_US * (number // (2 * MIN_SAMPLES - 1)), 10_000, 4, dropped=number % 2 == 0)
+
+    assert limit.estimate.phase is Phase.FOLLOWING
+    assert limit.estimate.usual_us == 10_000
+
+
 class Simulated:
     """What came of an overload of one server of ten places, 10 ms a call, whose callers leave after 0.5 s."""
 
