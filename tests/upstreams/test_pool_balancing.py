@@ -234,6 +234,26 @@ def test_what_a_priority_cannot_take_overflows_to_the_next() -> None:
     run(scenario)
 
 
+def test_who_left_and_finishes_its_calls_is_no_part_of_its_priority_any_more() -> None:
+    async def scenario() -> None:
+        async with started(prioritised()) as bench:
+            bench.endpoints[A].follow(Silence())
+            streams = [bench.pool.stream(METHOD, b"?") for _ in range(8)]
+            await settle()
+            assert bench.standing(A).in_flight > 0
+
+            bench.pool.remove_endpoint(A)
+            bench.endpoints[B].follow(Reply(b"ok"))
+            for _ in range(100):
+                await bench.call()
+
+            assert counts(bench, C) == [0], "half of the priority is not unwell, it is gone"
+            for stream in streams:
+                stream.cancel()
+
+    run(scenario)
+
+
 def test_in_panic_an_open_breaker_is_passed_over_and_the_statistics_say_so() -> None:
     async def scenario() -> None:
         settings = settings_of(

@@ -15,7 +15,7 @@ from random import Random
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing.slow_start import share_of
-from silence_gateway.core.endpoints import Link, Verdict, eligible, verdict, why_out
+from silence_gateway.core.endpoints import Link, Standing, Verdict, eligible, verdict, why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, EndpointVetoed, EndpointVetoEnded, Observer
@@ -291,11 +291,16 @@ class Places:
 
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
-        endpoints = self._endpoints
         self._whole.refresh()
-        standings = [endpoint.standing for endpoint in endpoints]
+        endpoints: list[Endpoint] = []
+        standings: list[Standing] = []
         fresh: list[Endpoint] = []
-        for endpoint, standing in zip(endpoints, standings, strict=True):
+        for endpoint in self._endpoints:
+            standing = endpoint.standing
+            if not endpoint.removed:
+                # Who finishes its last calls is no part of its priority that is not well.
+                endpoints.append(endpoint)
+                standings.append(standing)
             now = verdict(standing)
             if now is not endpoint.verdict:
                 if now in USABLE and endpoint.verdict not in USABLE:
