@@ -259,9 +259,11 @@ class Ledger:
             if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
                 endpoint.heard_s = now_s
         event = None
+        took_s = 0.0 if sent_s is None else now_s - sent_s
         if evidence is Evidence.ANSWER:
             self._outliers.answered(endpoint)
-            event = breaker.on_success(generation, now_us)
+            on_end = breaker.on_slow if took_s > self._slow_s else breaker.on_success
+            event = on_end(generation, now_us)
         elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
             if evidence is Evidence.PUSHBACK:
                 endpoint.penalty = raised(endpoint.penalty)
@@ -285,6 +287,8 @@ class Ledger:
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if self._whole is not None:
+            if evidence is Evidence.ANSWER and took_s > self._whole_slow_s:
+                evidence = Evidence.FAILURE
             self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
 
     def _on_whole(
