@@ -264,6 +264,49 @@ def test_a_new_instance_minds_an_open_breaker_with_its_age() -> None:
     run(scenario)
 
 
+@asynccontextmanager
+async def joined_by_another(fleet: Fleet) -> AsyncIterator[tuple[GrpcUpstream, ScriptedEndpoints]]:
+    """Run one more pool on the board of *fleet*, with its own view of the endpoints."""
+    endpoints = ScriptedEndpoints(fleet.clock)
+    pool = GrpcUpstream(
+        shop(A, health=None),
+        clock=fleet.clock,
+        rng=Random(9),
+        connector=endpoints.connect,
+        board=MemoryStore(fleet.hub).board,
+    )
+    await pool.start()
+    await settle()
+    try:
+        yield pool, endpoints
+    finally:
+        await pool.stop(drain_s=0)
+
+
+def test_who_joins_long_after_a_trip_is_heard_by_those_who_were_there() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None), 1) as fleet:
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE) * 2 + Reply(b"ok"))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+            await fleet.clock.advance(5)
+            assert await fleet.call(0) == b"ok"
+            await fleet.clock.advance(120)
+
+            async with joined_by_another(fleet) as (newcomer, endpoints):
+                endpoints[A].follow(Failure(Code.UNAVAILABLE))
+                for _ in range(2):
+                    with pytest.raises(RpcError):
+                        await newcomer.unary(b"/shop.Orders/Get", b"")
+                await settle()
+
+                assert newcomer.statistics.endpoints[0].breaker == "open"
+                assert fleet.standing(0).breaker == "open"
+
+    run(scenario)
+
+
 def test_without_a_board_a_breaker_recovers_on_its_own() -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A)) as fleet:

@@ -41,6 +41,11 @@ BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
 
 
+def told_s(breaker: Breaker) -> float:
+    """Return for how long a judgement of *breaker* is on the board, in seconds."""
+    return breaker.policy.cool_down_us / 1e6 + BREAKER_FACT_EXTRA_S
+
+
 class Hearer(Protocol):
     """Does something about what others say; every address is one we expect."""
 
@@ -269,8 +274,7 @@ class Fleet:
         fact = BreakerFact(
             state=breaker.state, term=breaker.term, at_us=self._clock.now_us(), by=self._instance
         )
-        ttl_s = breaker.policy.cool_down_us / 1e6 + BREAKER_FACT_EXTRA_S
-        self._write(f"breaker/{address}", written_breaker(fact), ttl_s)
+        self._write(f"breaker/{address}", written_breaker(fact), told_s(breaker))
 
     def forget(self, address: str) -> None:
         """Drop what is remembered about a removed endpoint."""
