@@ -146,14 +146,15 @@ def test_peak_ewma_leaves_an_endpoint_with_its_first_slow_answer() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED])
 @pytest.mark.parametrize("balancer", ["least_request", "peak_ewma"])
-def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str) -> None:
+def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str, code: Code) -> None:
     async def scenario() -> None:
         settings = settings_of(
             A, B, balancer=balancer, breaker=BreakerSettings(consecutive=1000, min_calls=1000)
         )
         async with started(settings) as bench:
-            bench.endpoints[A].follow(Failure(14))
+            bench.endpoints[A].follow(Failure(code))
             for _ in range(40):
                 await asyncio.gather(bench.call(), return_exceptions=True)
 

@@ -9,6 +9,7 @@ from tests.upstreams.pool_bench import METHOD, A, Bench, run, settings_of, start
 
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.shedding import Importance, SheddingRules
+from silence_gateway.core.status import Code
 from silence_gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
@@ -93,6 +94,20 @@ def test_calls_that_were_turned_away_make_the_limit_smaller() -> None:
                 await asyncio.gather(*calls, return_exceptions=True)
 
             assert bench.pool.statistics.concurrency_limit < 5
+
+    run(scenario)
+
+
+def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> None:
+    async def scenario() -> None:
+        async with started(LIMITED) as bench:
+            bench.endpoints[A].follow(Failure(Code.RESOURCE_EXHAUSTED, after_s=0.001))
+            for _ in range(50):
+                calls = [bench.begin() for _ in range(10)]
+                await bench.clock.advance(0.1)
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit == 4, "it is about somebody's quota as often"
 
     run(scenario)
 
