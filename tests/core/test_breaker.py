@@ -254,11 +254,11 @@ def test_a_term_is_forgotten_with_the_age_of_its_judgement_whoever_made_it() -> 
         assert (breaker.term, breaker.state) == (0, State.OPEN)
 
 
-def test_an_agreeing_word_still_raises_the_term() -> None:
+def test_an_agreeing_word_raises_the_term_and_begins_the_cool_down_when_it_was_said() -> None:
     breaker = tripped()
 
-    assert breaker.adopt(State.OPEN, 7, 0, SECOND) is None
-    assert (breaker.state, breaker.term, breaker.since_us) == (State.OPEN, 7, 0)
+    assert breaker.adopt(State.OPEN, 7, 2 * SECOND, 4 * SECOND) is None
+    assert (breaker.state, breaker.term, breaker.since_us) == (State.OPEN, 7, 2 * SECOND)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from silence_gateway.core.breaker import State
 from silence_gateway.core.fleet_facts import BreakerFact, HealthFact, written_breaker, written_health
 from silence_gateway.core.health import Check, Health
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamUnavailable
+from silence_gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, ScriptedEndpoints
@@ -232,6 +232,29 @@ def test_a_trip_of_one_instance_is_minded_by_the_other_and_probed_by_one() -> No
             assert ends.count(b"ok") == 1
             await settle()
             assert [fleet.standing(index).breaker for index in (0, 1)] == ["closed", "closed"]
+
+    run(scenario)
+
+
+def test_after_a_probe_that_failed_the_next_comes_with_the_cool_down_however_long_calls_may_take() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None, timeout_s=60)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow(Failure(Code.UNAVAILABLE))
+
+            async def calls_for(tenths: int) -> int:
+                before = sum(len(endpoints[A].calls) for endpoints in fleet.endpoints)
+                for _ in range(tenths):
+                    for index in (0, 1):
+                        with suppress(GatewayError):
+                            await fleet.call(index)
+                    await fleet.clock.advance(0.1)
+                return sum(len(endpoints[A].calls) for endpoints in fleet.endpoints) - before
+
+            await calls_for(5)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
+
+            assert await calls_for(120) == 3, "one in four seconds, of whichever instance"
 
     run(scenario)
 

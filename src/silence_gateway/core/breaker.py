@@ -350,6 +350,9 @@ class Breaker:
         self.term, self.judged_us = term, now_us - max(age_us, 0)
         event = Event.FLEET_OPENED if state is State.OPEN else Event.FLEET_CLOSED
         began_us = now_us - min(max(age_us, 0), self.policy.cool_down_us)
+        if state is self.state is State.OPEN:
+            # A probe of theirs failed: the cool-down begins anew for all.
+            self.since_us = began_us
         return self._move(event, began_us)
 
     def forget_term(self, told_us: int, now_us: int) -> None:

@@ -37,6 +37,9 @@ from silence_gateway.upstreams.shared_counts import SharedCounts
 RESEND_S = 1.0
 """Wait before facts that could not be written are written again, unless newer ones replaced them."""
 
+ENDED_S = 0.001
+"""A lease renewed for this long has ended."""
+
 BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
 
@@ -194,6 +197,18 @@ class Fleet:
             self._write(f"want/{address}", written({"by": self._instance}), 2 * ttl_s)
             return None
         return until_s if self._clock.monotonic_s() < until_s else None
+
+    async def end_probe(self, address: str) -> bool:
+        """
+        Give up the right to probe *address*: it was for as long as a call may take, and the probe is over.
+
+        Returns False if the store could not be told; then nobody may ask for it until it has ended.
+        """
+        try:
+            await self._board.lead(self._room, f"probe/{address}", ENDED_S)
+        except StoreFault:
+            return False
+        return True
 
     def others_want_to_probe(self, address: str) -> bool:
         """Return whether another instance asked for the right to probe *address* lately, in vain."""
