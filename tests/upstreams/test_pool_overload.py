@@ -98,6 +98,23 @@ def test_calls_that_were_turned_away_make_the_limit_smaller() -> None:
     run(scenario)
 
 
+def test_callers_who_leave_because_it_takes_too_long_make_the_limit_smaller() -> None:
+    async def scenario() -> None:
+        settings = settings_of(A, concurrency=ConcurrencyRules(initial=40, minimum=2, maximum=50))
+        async with started(settings) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=2))
+            for _ in range(40):
+                calls = [bench.begin() for _ in range(40)]
+                await bench.clock.advance(0.5)
+                for call in calls:
+                    call.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit < 10
+
+    run(scenario)
+
+
 def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> None:
     async def scenario() -> None:
         async with started(LIMITED) as bench:

@@ -194,3 +194,15 @@ class ConcurrencyLimit:
         self._ends_us = now_us + WINDOW_US
         self._count = self._sum_us = self._most = self._dropped = 0
         return True
+
+    def on_left(self, now_us: int, took_us: int, in_flight: int) -> bool:
+        """
+        Take note of a call whose caller did not wait for its end; arguments and answer are as for `on_end`.
+
+        It would have taken longer still, so it counts as one that took *took_us*, or for nothing if others
+        usually do not take less. While nothing is known of what is usual nobody answered it.
+        """
+        usual_us = self.estimate.usual_us
+        if took_us <= usual_us:
+            return False
+        return self.on_end(now_us, took_us, in_flight, dropped=not usual_us)
