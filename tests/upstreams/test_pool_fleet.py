@@ -236,7 +236,16 @@ def test_a_trip_of_one_instance_is_minded_by_the_other_and_probed_by_one() -> No
     run(scenario)
 
 
-def test_after_a_probe_that_failed_the_next_comes_with_the_cool_down_however_long_calls_may_take() -> None:
+@pytest.mark.parametrize(
+    ("away", "probes"),
+    [
+        pytest.param(False, 3, id="one-in-four-seconds-of-whichever-instance"),
+        pytest.param(True, 6, id="of-each-while-the-store-is-away"),
+    ],
+)
+def test_after_a_probe_that_failed_the_next_comes_with_the_cool_down_however_long_calls_may_take(
+    probes: int, *, away: bool
+) -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A, health=None, timeout_s=60)) as fleet:
             for endpoints in fleet.endpoints:
@@ -254,7 +263,9 @@ def test_after_a_probe_that_failed_the_next_comes_with_the_cool_down_however_lon
             await calls_for(5)
             assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
 
-            assert await calls_for(120) == 3, "one in four seconds, of whichever instance"
+            if away:
+                fleet.hub.go_away()
+            assert await calls_for(120) == probes
 
     run(scenario)
 

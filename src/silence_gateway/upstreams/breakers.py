@@ -157,10 +157,8 @@ class Breakers:
 
     async def _give_way(self, fleet: Fleet, endpoint: Guarded, generation: int, wait_s: float) -> None:
         """Let others probe once the cool-down is over; look ourselves in *wait_s*, or a little later."""
-        if not await fleet.end_probe(endpoint.address):
-            # Should the store hear of it after all, that must not end another right of ours.
-            wait_s += self._lease_s
-        elif fleet.others_want_to_probe(endpoint.address):
+        await fleet.end_probe(endpoint.address)
+        if fleet.others_want_to_probe(endpoint.address):
             # The endpoint may be out of reach for this instance alone.
             wait_s += MAX_LOOK_S
         if not endpoint.removed and endpoint.breaker.generation == generation:

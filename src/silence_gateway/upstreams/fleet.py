@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from silence_gateway.clock import Clock
@@ -198,17 +199,11 @@ class Fleet:
             return None
         return until_s if self._clock.monotonic_s() < until_s else None
 
-    async def end_probe(self, address: str) -> bool:
-        """
-        Give up the right to probe *address*: it was for as long as a call may take, and the probe is over.
-
-        Returns False if the store could not be told; then nobody may ask for it until it has ended.
-        """
-        try:
+    async def end_probe(self, address: str) -> None:
+        """Give up the right to probe *address*, held for as long as a call may take: the probe is over."""
+        # Without a store everybody has the right anyway.
+        with suppress(StoreFault):
             await self._board.lead(self._room, f"probe/{address}", ENDED_S)
-        except StoreFault:
-            return False
-        return True
 
     def others_want_to_probe(self, address: str) -> bool:
         """Return whether another instance asked for the right to probe *address* lately, in vain."""
