@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.upstreams.pool_bench import METHOD, A, Bench, run, settings_of, started
+from tests.upstreams.pool_bench import METHOD, A, B, Bench, run, settings_of, started
 
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.shedding import Importance, SheddingRules
@@ -125,6 +125,38 @@ def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> Non
                 await asyncio.gather(*calls, return_exceptions=True)
 
             assert bench.pool.statistics.concurrency_limit == 4, "it is about somebody's quota as often"
+
+    run(scenario)
+
+
+def test_those_who_are_told_to_look_together_and_find_nothing_keep_their_order() -> None:
+    async def scenario() -> None:
+        settings = settings_of(
+            A,
+            B,
+            concurrency=ConcurrencyRules(initial=1, minimum=1, maximum=1),
+            pool=PoolSettings(max_waiting=3),
+        )
+        async with started(settings) as bench:
+            order: list[int] = []
+            bench.endpoints[A].follow(Reply(b"ok", after_s=1))
+            bench.pool.drain_endpoint(B)
+            calls = []
+            for number in range(4):
+                call = bench.begin()
+                call.add_done_callback(lambda _, number=number: order.append(number))  # type: ignore[misc] # mypy cannot see the default
+                calls.append(call)
+                await settle()
+
+            bench.pool.activate_endpoint(B)
+            bench.pool.drain_endpoint(B)
+            late = bench.begin()
+            await settle()
+            assert "3 calls wait for one already" in await outcome(late)
+            await bench.clock.advance(4)
+            assert [await outcome(call) for call in calls] == ["ok"] * 4
+
+            assert order == [0, 1, 2, 3]
 
     run(scenario)
 

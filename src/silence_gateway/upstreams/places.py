@@ -216,7 +216,7 @@ class Places:
             UpstreamTimeout: There was none within its deadline.
             UpstreamUnavailable: There is no hope for one.
         """
-        told = False
+        number: int | None = None
         importance = Importance.NORMAL if tried is None else tried.importance
         patience_ends_s: float | None = None
         try:
@@ -233,7 +233,7 @@ class Places:
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
                     continue
                 if taken is not None:
-                    if told:
+                    if number is not None:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
@@ -244,10 +244,9 @@ class Places:
                     )
                 if all_full and patience_ends_s is None:
                     patience_ends_s = self.line.patience_ends_s(importance)
-                await self.line.wait(
-                    deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
+                number = await self.line.wait(
+                    deadline_s, number=number, importance=importance, patience_ends_s=patience_ends_s
                 )
-                told = True
         except BaseException as error:
             self.codes[code_of(error)] += 1
             raise
