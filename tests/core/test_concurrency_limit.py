@@ -162,22 +162,25 @@ def test_calls_that_were_turned_away_do_not_count_as_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usual_us", "took_us", "limit"),
+    ("usual_us", "took_us", "silent", "limit"),
     [
-        pytest.param(10_000, 60_000, 92, id="six-times-as-long-and-no-answer-yet"),
-        pytest.param(10_000, 10_000, 100, id="no-longer-than-others-take-says-nothing"),
-        pytest.param(0, 60_000, 90, id="nobody-answered-so-far"),
+        pytest.param(10_000, 60_000, False, 92, id="left-after-six-times-as-long"),
+        pytest.param(10_000, 10_000, False, 100, id="no-longer-than-others-take-says-nothing"),
+        pytest.param(0, 60_000, False, 90, id="nobody-answered-so-far"),
+        pytest.param(10_000, 10_000, True, 100, id="a-caller-in-a-hurry"),
+        pytest.param(10_000, 14_000, True, 102, id="a-deadline-within-what-is-tolerated"),
+        pytest.param(10_000, 16_000, True, 90, id="no-answer-for-longer-than-that"),
     ],
 )
-def test_callers_who_do_not_wait_for_the_end_say_how_long_it_is_at_least(
-    usual_us: float, took_us: int, limit: int
+def test_a_call_that_is_not_waited_for_says_how_long_it_is_at_least(
+    usual_us: float, took_us: int, limit: int, *, silent: bool
 ) -> None:
     adaptive = ConcurrencyLimit(RULES, 0)
     adaptive.estimate = Estimate(limit=100.0, usual_us=usual_us, windows=600 if usual_us else 0)
     adaptive.limit = 100
 
     for _ in range(MIN_SAMPLES):
-        adaptive.on_left(WINDOW_US, took_us, 100)
+        adaptive.on_left(WINDOW_US, took_us, 100, silent=silent)
 
     assert adaptive.limit == limit
 

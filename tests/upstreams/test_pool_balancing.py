@@ -146,6 +146,23 @@ def test_peak_ewma_leaves_an_endpoint_with_its_first_slow_answer() -> None:
     run(scenario)
 
 
+def test_an_endpoint_is_no_faster_for_callers_in_a_hurry() -> None:
+    async def scenario() -> None:
+        async with started(tuned(A, balancer="peak_ewma")) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=0.1))
+            slow = bench.begin()
+            await bench.clock.advance(0.1)
+            await slow
+            for _ in range(10):
+                hurried = bench.begin(deadline_s=0.001)
+                await bench.clock.advance(0.2)
+                await asyncio.gather(hurried, return_exceptions=True)
+
+            assert bench.pool._endpoints[A].rtt_s == pytest.approx(0.1, rel=0.2)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED])
 @pytest.mark.parametrize("balancer", ["least_request", "peak_ewma"])
 def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str, code: Code) -> None:

@@ -115,6 +115,25 @@ def test_callers_who_leave_because_it_takes_too_long_make_the_limit_smaller() ->
     run(scenario)
 
 
+def test_callers_in_a_hurry_do_not_make_the_limit_smaller_for_all() -> None:
+    async def scenario() -> None:
+        settings = settings_of(
+            A,
+            concurrency=ConcurrencyRules(initial=20, minimum=2, maximum=50),
+            breaker=BreakerSettings(consecutive=10_000, min_calls=10_000),
+        )
+        async with started(settings) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=0.02))
+            for _ in range(100):
+                calls = [bench.begin() for _ in range(12)] + [bench.begin(deadline_s=0.005)]
+                await bench.clock.advance(0.1)
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit >= 20
+
+    run(scenario)
+
+
 def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> None:
     async def scenario() -> None:
         async with started(LIMITED) as bench:

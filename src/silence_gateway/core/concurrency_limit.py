@@ -195,14 +195,16 @@ class ConcurrencyLimit:
         self._count = self._sum_us = self._most = self._dropped = 0
         return True
 
-    def on_left(self, now_us: int, took_us: int, in_flight: int) -> bool:
+    def on_left(self, now_us: int, took_us: int, in_flight: int, *, silent: bool) -> bool:
         """
-        Take note of a call whose caller did not wait for its end; arguments and answer are as for `on_end`.
+        Take note of a call that was not waited for to its end; arguments and answer are as for `on_end`.
 
-        It would have taken longer still, so it counts as one that took *took_us*, or for nothing if others
-        usually do not take less. While nothing is known of what is usual nobody answered it.
+        Nobody answered it if it was *silent* until its deadline. But deadlines are up to callers: up to what
+        calls usually take it counts for nothing, and from there to what is tolerated, or if its caller left,
+        as one that took *took_us*: it would have taken longer still.
         """
         usual_us = self.estimate.usual_us
         if took_us <= usual_us:
             return False
-        return self.on_end(now_us, took_us, in_flight, dropped=not usual_us)
+        late = took_us > self._rules.tolerance * usual_us
+        return self.on_end(now_us, took_us, in_flight, dropped=not usual_us or (silent and late))

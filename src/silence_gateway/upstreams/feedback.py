@@ -18,6 +18,8 @@ from silence_gateway.upstreams.outcomes import Evidence
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.settings import UpstreamSettings
 
+TURNED_AWAY = frozenset({Evidence.FAILURE, Evidence.PUSHBACK})
+
 
 class Feedback:
     """
@@ -37,22 +39,22 @@ class Feedback:
 
     def on_end(self, endpoint: Endpoint, took_s: float, now_s: float, evidence: Evidence) -> None:
         """Take note of a unary call that *took_s* at *endpoint*; its place is not given back yet."""
-        if evidence is Evidence.NOTHING:
-            if self._limit is not None and self._limit.on_left(
-                int(now_s * 1e6), int(took_s * 1e6), self._places.limited
-            ):
-                self._places.limit_to(self._limit.limit)
-            return
         answered = evidence is Evidence.ANSWER
-        # A quick failure is no quick answer; silence is a slow one.
-        if self._decay_s is not None and (answered or evidence is Evidence.SILENCE):
+        if self._decay_s is not None and answered:
             endpoint.rtt_s = observed(endpoint.rtt_s, took_s, now_s - endpoint.heard_s, self._decay_s)
-        if self._limit is not None:
-            changed = self._limit.on_end(
-                int(now_s * 1e6), int(took_s * 1e6), self._places.limited, dropped=not answered
-            )
-            if changed:
-                self._places.limit_to(self._limit.limit)
+        elif self._decay_s is not None and evidence is Evidence.SILENCE:
+            # A quick failure is no quick answer; silence is a slow one, and would have lasted longer still.
+            endpoint.rtt_s = max(endpoint.rtt_s, took_s)
+        if self._limit is None:
+            return
+        now_us, took_us, in_flight = int(now_s * 1e6), int(took_s * 1e6), self._places.limited
+        if answered or evidence in TURNED_AWAY:
+            changed = self._limit.on_end(now_us, took_us, in_flight, dropped=not answered)
+        else:
+            silent = evidence is Evidence.SILENCE
+            changed = self._limit.on_left(now_us, took_us, in_flight, silent=silent)
+        if changed:
+            self._places.limit_to(self._limit.limit)
 
     def on_second(self, endpoints: Iterable[Endpoint], now_s: float) -> None:
         """Make endpoints that owe answers and are silent look worse, and let the others' failures fade."""
