@@ -199,12 +199,11 @@ class ConcurrencyLimit:
         """
         Take note of a call that was not waited for to its end; arguments and answer are as for `on_end`.
 
-        Nobody answered it if it was *silent* until its deadline. But deadlines are up to callers: up to what
-        calls usually take it counts for nothing, and from there to what is tolerated, or if its caller left,
-        as one that took *took_us*: it would have taken longer still.
+        Deadlines are up to callers, so it counts for nothing if it had no longer than calls usually take.
+        Otherwise nobody answered it if it was *silent* until its deadline, or nothing is usual yet; and if
+        its caller left it counts as one that took *took_us*: it would have taken longer still.
         """
         usual_us = self.estimate.usual_us
         if took_us <= usual_us:
             return False
-        late = took_us > self._rules.tolerance * usual_us
-        return self.on_end(now_us, took_us, in_flight, dropped=not usual_us or (silent and late))
+        return self.on_end(now_us, took_us, in_flight, dropped=silent or not usual_us)
