@@ -163,7 +163,7 @@ def test_an_endpoint_is_no_faster_for_callers_in_a_hurry() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.UNKNOWN])
 @pytest.mark.parametrize("balancer", ["least_request", "peak_ewma"])
 def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str, code: Code) -> None:
     async def scenario() -> None:

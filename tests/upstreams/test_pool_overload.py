@@ -134,16 +134,36 @@ def test_callers_in_a_hurry_do_not_make_the_limit_smaller_for_all() -> None:
     run(scenario)
 
 
-def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> None:
+@pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.UNKNOWN])
+@pytest.mark.parametrize("known", [False, True], ids=["from-the-start", "once-answers-were-seen"])
+def test_errors_that_come_without_work_are_not_taken_for_quick_answers(code: Code, *, known: bool) -> None:
     async def scenario() -> None:
         async with started(LIMITED) as bench:
-            bench.endpoints[A].follow(Failure(Code.RESOURCE_EXHAUSTED, after_s=0.001))
+            script = Reply(b"ok", after_s=0.05) * (20 if known else 0) + Failure(code, after_s=0.001)
+            bench.endpoints[A].follow(script)
             for _ in range(50):
                 calls = [bench.begin() for _ in range(10)]
-                await bench.clock.advance(0.1)
+                await bench.clock.advance(0.2)
                 await asyncio.gather(*calls, return_exceptions=True)
 
-            assert bench.pool.statistics.concurrency_limit == 4, "it is about somebody's quota as often"
+            assert 4 <= bench.pool.statistics.concurrency_limit <= 5
+
+    run(scenario)
+
+
+def test_errors_that_come_late_make_the_limit_smaller() -> None:
+    async def scenario() -> None:
+        settings = settings_of(A, concurrency=ConcurrencyRules(initial=20, minimum=2, maximum=20))
+        async with started(settings) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=0.01) * 400 + Failure(Code.UNKNOWN, after_s=1))
+            for _ in range(80):
+                calls = [bench.begin() for _ in range(20)]
+                await bench.clock.advance(1.1)
+                for call in calls:
+                    call.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit < 10
 
     run(scenario)
 

@@ -56,6 +56,14 @@ class Feedback:
         if changed:
             self._places.limit_to(self._limit.limit)
 
+    def on_excuse(self, endpoint: Endpoint, took_s: float, now_s: float) -> None:
+        """Take note of an error that took *took_s* and may have cost no work: an answer takes no less."""
+        if self._decay_s is not None:
+            endpoint.rtt_s = max(endpoint.rtt_s, took_s)
+        # While nothing is usual nothing can be said about the time.
+        if self._limit is not None and self._limit.estimate.usual_us:
+            self.on_end(endpoint, took_s, now_s, Evidence.NOTHING)
+
     def on_second(self, endpoints: Iterable[Endpoint], now_s: float) -> None:
         """Make endpoints that owe answers and are silent look worse, and let the others' failures fade."""
         for endpoint in endpoints:

@@ -24,7 +24,7 @@ from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Link
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
-from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of, has_enough
+from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of, without_work
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import MAX_DEPARTURES, Departure, faults_of
@@ -76,6 +76,7 @@ class Ledger:
         self._breakers = breakers
         self._places = places
         self._feedback = feedback.on_end if feedback.wanted else None
+        self._on_excuse = feedback.on_excuse
         self._outliers = outliers
         self._on_last = on_last
         self._slow_s = math.inf if slow_s is None else slow_s
@@ -254,15 +255,19 @@ class Ledger:
             # What was broken off or never left says nothing about how long answers take.
             if isinstance(error, RpcError | UpstreamTimeout):
                 endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
-            if self._feedback is not None and not has_enough(error):
-                self._feedback(endpoint, now_s - sent_s, now_s, evidence)
+            if self._feedback is not None:
+                excused = evidence is Evidence.ANSWER and without_work(error)
+                if excused:
+                    self._on_excuse(endpoint, now_s - sent_s, now_s)
+                else:
+                    self._feedback(endpoint, now_s - sent_s, now_s, evidence)
             if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
                 endpoint.heard_s = now_s
         event = None
         took_s = 0.0 if sent_s is None else now_s - sent_s
         if evidence is Evidence.ANSWER:
             self._outliers.answered(endpoint)
-            if has_enough(error):
+            if without_work(error):
                 endpoint.penalty = raised(endpoint.penalty)
             on_end = breaker.on_slow if took_s > self._slow_s else breaker.on_success
             event = on_end(generation, now_us)

@@ -61,14 +61,14 @@ def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connecti
     return Evidence.NOTHING
 
 
-def has_enough(error: BaseException) -> bool:
+def without_work(error: BaseException) -> bool:
     """
-    Return whether *error* is an answer by which an endpoint says that it has enough to do.
+    Return whether *error* is an answer that an endpoint may give without having done the work.
 
-    It is no failure, because as often it is about one caller's quota. But it came quickly, and who is quick
-    would be given more.
+    RESOURCE_EXHAUSTED is as often about one caller's quota, and UNKNOWN about one request, so neither is a
+    failure. But who answers so is quick and idle, and would be given the calls of those that work.
     """
-    return isinstance(error, RpcError) and error.code == Code.RESOURCE_EXHAUSTED
+    return isinstance(error, RpcError) and error.code in {Code.RESOURCE_EXHAUSTED, Code.UNKNOWN}
 
 
 SAID_BY_STATUS: dict[int, Code] = {
