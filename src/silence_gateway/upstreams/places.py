@@ -15,7 +15,7 @@ from random import Random
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing.slow_start import share_of
-from silence_gateway.core.endpoints import Link, Verdict, eligible, verdict, why_out
+from silence_gateway.core.endpoints import Link, Standing, Verdict, eligible, verdict, why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, EndpointVetoed, EndpointVetoEnded, Observer
@@ -216,7 +216,7 @@ class Places:
             UpstreamTimeout: There was none within its deadline.
             UpstreamUnavailable: There is no hope for one.
         """
-        told = False
+        number: int | None = None
         importance = Importance.NORMAL if tried is None else tried.importance
         patience_ends_s: float | None = None
         try:
@@ -233,7 +233,7 @@ class Places:
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
                     continue
                 if taken is not None:
-                    if told:
+                    if number is not None:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
@@ -244,10 +244,9 @@ class Places:
                     )
                 if all_full and patience_ends_s is None:
                     patience_ends_s = self.line.patience_ends_s(importance)
-                await self.line.wait(
-                    deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
+                number = await self.line.wait(
+                    deadline_s, number=number, importance=importance, patience_ends_s=patience_ends_s
                 )
-                told = True
         except BaseException as error:
             self.codes[code_of(error)] += 1
             raise
@@ -291,11 +290,16 @@ class Places:
 
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
-        endpoints = self._endpoints
         self._whole.refresh()
-        standings = [endpoint.standing for endpoint in endpoints]
+        endpoints: list[Endpoint] = []
+        standings: list[Standing] = []
         fresh: list[Endpoint] = []
-        for endpoint, standing in zip(endpoints, standings, strict=True):
+        for endpoint in self._endpoints:
+            standing = endpoint.standing
+            if not endpoint.removed:
+                # Who finishes its last calls is no part of its priority that is not well.
+                endpoints.append(endpoint)
+                standings.append(standing)
             now = verdict(standing)
             if now is not endpoint.verdict:
                 if now in USABLE and endpoint.verdict not in USABLE:
