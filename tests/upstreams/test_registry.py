@@ -65,6 +65,21 @@ async def died(service: Registration) -> None:
     await asyncio.gather(*service._tasks, return_exceptions=True)
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["empty", "away"])
+def test_the_first_word_is_nobody_where_the_store_knows_nobody_or_does_not_answer(away: bool) -> None:
+    async def scenario() -> None:
+        here = Town()
+        if away:
+            here.hub.go_away()
+        heard: list[int] = []
+        task = asyncio.ensure_future(here.source.follow(lambda found: heard.append(len(found))))
+        await settle()
+        assert heard == [0]
+        task.cancel()
+
+    run(scenario)
+
+
 def test_who_registers_is_known_and_who_leaves_is_not() -> None:
     async def scenario() -> None:
         async with town() as here:
