@@ -304,6 +304,8 @@ def test_a_store_that_gateways_do_not_reach_is_refused(store: str) -> None:
     ("name", "address", "more"),
     [
         ("", "10.0.0.1:1", {}),
+        ("au/th", "10.0.0.1:1", {}),
+        ("auth", "10.0.0.1:1", {"fleet": "my fleet"}),
         ("auth", "10.0.0.1", {}),
         ("auth", "10.0.0.1:1", {"weight": 0}),
         ("auth", "10.0.0.1:1", {"priority": 1001}),

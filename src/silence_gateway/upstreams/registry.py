@@ -18,7 +18,7 @@ from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.health import Check, Health, Streak, after_check
-from silence_gateway.core.registrations import RegistrationFact, read_registration, written_registration
+from silence_gateway.core.registrations import NAME, RegistrationFact, read_registration, written_registration
 from silence_gateway.errors import ConfigError, StoreFault
 from silence_gateway.events import Noticed, Observer, nobody
 from silence_gateway.stores.contracts import Board, Store
@@ -122,8 +122,15 @@ class Registration:
             fact = RegistrationFact(weight=weight, priority=priority, zone=zone, by=secrets.token_hex(8))
         except ValueError as error:
             raise ConfigError(f"registration of {address}: {error}") from error
-        if not name or not 1 <= ttl_s <= 3600:
-            raise ConfigError(f"a registration needs a name and a ttl_s of 1 to 3600, got {name!r}, {ttl_s}")
+        for what, said in (("name", name), ("fleet", fleet)):
+            # Under any other, no gateway could be told to look for it.
+            if not NAME.fullmatch(said):
+                raise ConfigError(
+                    f"the {what} of a registration is made of letters, digits, '-', '_' and '.', at most 64, "
+                    f"as in the gateways' configuration; got {said[:80]!r}"
+                )
+        if not 1 <= ttl_s <= 3600:
+            raise ConfigError(f"ttl_s of a registration must be 1 to 3600, got {ttl_s}")
         self._name = name
         self._address = endpoint.address
         self._value = written_registration(fact)
