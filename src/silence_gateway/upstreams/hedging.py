@@ -90,6 +90,7 @@ class _Race(Generic[T]):
                 self._due = False
                 if self._paid:
                     # It follows an error, late or not, so it is no hedge.
+                    self._repeats.retries += 1
                     self._begin()
                 elif self._repeats.may_hedge(self._call):
                     self._hedges.append(self._begin())
@@ -131,7 +132,7 @@ class _Race(Generic[T]):
         if not isinstance(error, GatewayError):
             return True
         call = self._call
-        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True)
+        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True, paid=self._paid)
         if isinstance(step, Again):
             self._plan(step.after_us / 1e6, paid=True)
             return False

@@ -148,7 +148,7 @@ class HttpCalls:
                 status = counted_status(answer.head.status)
                 self._repeats.statuses[status] += 1
                 self._failed(attempt, said, final=False, status=status)
-            tried, begun = again.tried, again.begun
+            tried = again.tried
             if again.pause_s:
                 try:
                     await self._clock.sleep(again.pause_s)
@@ -156,6 +156,8 @@ class HttpCalls:
                     # The attempt before did not end the call, and there will be no other one.
                     places.codes[code_of(error)] += 1
                     raise
+            self._repeats.retries += again.begun - begun
+            begun = again.begun
 
     def _as_meant(self, error: BaseException, limit_s: float) -> BaseException:
         """

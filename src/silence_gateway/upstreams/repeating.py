@@ -227,9 +227,20 @@ class Repeats:
         if not call.timed:
             self._ledger.timed(self._monotonic_s() - call.started_s)
 
-    def after(self, error: BaseException, begun: int, deadline_s: float, *, hedged: bool = False) -> Step:
+    def after(
+        self,
+        error: BaseException,
+        begun: int,
+        deadline_s: float,
+        *,
+        hedged: bool = False,
+        paid: bool = False,
+    ) -> Step:
         """
         Decide what follows an attempt that ended with *error*; if it is another one, it is paid for.
+
+        It may be *paid* already, when it was to follow another attempt of the call and has not begun. Whoever
+        begins it counts it in `retries`: its caller may leave before.
 
         What provably never left has been offered to everybody already, so nothing follows it; and what is no
         answer of an upstream, such as a caller that leaves, is nobody's to repeat.
@@ -246,13 +257,12 @@ class Repeats:
             ),
             begun=begun,
             left_us=left_us,
-            affordable=self.budget.affordable(),
+            affordable=paid or self.budget.affordable(),
             draw=self._draw(),
             hedged=hedged,
         )
         if isinstance(step, Again):
-            self.budget.repeats += 1
-            self.retries += 1
+            self.budget.repeats += not paid
         elif step.why is Why.BUDGET:
             self.budget.refused += 1
         return step
@@ -286,6 +296,7 @@ async def made_again(
                 return answer
             if step.after_us:
                 await repeats.clock.sleep(step.after_us / 1e6)
+            repeats.retries += 1
     except BaseException as error:
         repeats.settle(call, error)
         raise
