@@ -165,7 +165,7 @@ class Registration:
         """Begin to register; returns at once."""
         if self._owned is not None:
             await self._owned.start()
-        self._copy = self._board.watch(room_of(self._name))
+        self._copy = self._board.watch(room_of(self._name), self._heard)
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._renew()))
         if self._check is not None:
@@ -197,6 +197,10 @@ class Registration:
                 await self._withdraw()
                 await self._wait(None)
                 continue
+            if self._registered.is_set() and self._is_somebody_elses:
+                # Whoever registered it later keeps it. Renewing ours would make it ours to take away.
+                await self._wait(self._ttl_s / BEATS)
+                continue
             try:
                 await self._board.put(room_of(self._name), self._address, self._value, self._ttl_s)
             except StoreFault as error:
@@ -220,6 +224,16 @@ class Registration:
             if timer is not None:
                 timer.cancel()
         self._turned.clear()
+
+    @property
+    def _is_somebody_elses(self) -> bool:
+        """Whether the address was registered by another one since."""
+        return self._copy.get(self._address, self._value) != self._value
+
+    def _heard(self, address: str, value: bytes | None) -> None:
+        if address == self._address and value is None:
+            # Whoever took it over has left or died, and we are still here.
+            self._turned.set()
 
     async def _withdraw(self) -> None:
         # Somebody else may have taken over the address meanwhile: that is theirs to take away.
