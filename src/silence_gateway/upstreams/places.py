@@ -65,6 +65,7 @@ class Places:
         whole: UpstreamBreaker,
         pay: Callable[[], bool],
         on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
+        expecting: Callable[[], bool] = lambda: False,
     ) -> None:
         self.codes = [0] * 17
         self.failovers = 0
@@ -84,6 +85,7 @@ class Places:
         self._whole = whole
         self._on_usable = on_usable
         self._pay = pay
+        self._expecting = expecting
         self._endpoints: list[Endpoint] = []
         self._balancer = Balancer(
             settings.balancer, settings.balancing, rng=rng, in_flight=lambda: self.in_flight
@@ -322,7 +324,7 @@ class Places:
             self._prepare()
             self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
-            self._hopeful = answer.hopeful
+            self._hopeful = answer.hopeful or (not answer.groups and self._expecting())
         if self._whole.shut or not self._open:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self.line.waiting and (self._ring or self._probes or not self._hopeful):
