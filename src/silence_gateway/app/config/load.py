@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from silence_gateway.app.config import document
 from silence_gateway.app.config.checks.balancing import check_balancing
+from silence_gateway.app.config.checks.contents import check_contents
 from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.http import check_http, check_rewrites
@@ -61,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
     check_realtime,
     check_rls,
     check_files,
+    check_contents,
 )
 
 
