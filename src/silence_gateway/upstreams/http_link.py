@@ -218,7 +218,7 @@ class HttpLink:
             if connection.gone or connection.transport.is_closing():
                 # As servers do that stop, and balancers with nobody behind them.
                 said = f"{self._address.shown} closed a new connection at once"
-                # A server that wants TLS waits for it; what one of TLS 1.3 says about a certificate gets lost.
+                # Who wants TLS waits for it; what is said in TLS 1.3 about a certificate gets lost.
                 if connection.heard or self._settings.tls is not None:
                     known = self.statistics.bytes_in > 0
                     said += doubt(strange=connection.heard, known=known, tls=True)

@@ -167,9 +167,7 @@ def _hangs_on_a_problem(finding: Finding, reading: Reading) -> bool:
         if any(original[:length] in reading.left_out for length in range(len(original) + 1)):
             return True
     # "Nothing in here" means little where something in here was left out.
-    return any(
-        left[: len(finding.at)] == finding.at and finding.at in finding.about for left in reading.left_out
-    )
+    return any(left[: len(about)] == about for about in finding.about for left in reading.left_out)
 
 
 def secrets_in(config: GatewayConfig) -> tuple[str, ...]:
