@@ -361,7 +361,10 @@ class Places:
 
     def _announce(self, endpoint: Endpoint, reason: str) -> None:
         name = self._settings.name
-        if endpoint.verdict is Verdict.OUT and endpoint.active and not endpoint.down:
+        out = endpoint.verdict is Verdict.OUT and endpoint.active
+        # One that hangs gets no calls either. What another instance doubts is in the log of that instance.
+        hangs = endpoint.verdict is Verdict.DOUBTFUL and endpoint.silent > 0
+        if (out or hangs) and not endpoint.down:
             endpoint.down = True
             self._observer(EndpointDown(upstream=name, endpoint=endpoint.address, reason=reason))
         elif endpoint.verdict is Verdict.READY and endpoint.down:
