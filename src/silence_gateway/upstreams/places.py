@@ -375,13 +375,9 @@ class Places:
         endpoint.vetoed = vetoed
         name, check = self._settings.name, endpoint.record.check
         if vetoed:
+            by, reason = "" if check is None else check.by, endpoint.last_error
             self._observer(
-                EndpointVetoed(
-                    upstream=name,
-                    endpoint=endpoint.address,
-                    reached_by="" if check is None else check.by,
-                    reason=endpoint.last_error,
-                )
+                EndpointVetoed(upstream=name, endpoint=endpoint.address, reached_by=by, reason=reason)
             )
         else:
             reached = endpoint.link is not Link.BROKEN
