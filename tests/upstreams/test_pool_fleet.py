@@ -18,7 +18,7 @@ from silence_gateway.core.status import Code
 from silence_gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
-from silence_gateway.testing.scripted_endpoints import NOT_SERVING, ScriptedEndpoints
+from silence_gateway.testing.scripted_endpoints import NOT_SERVING, SERVING, ScriptedEndpoints
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
 from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.pool_statistics import EndpointStatistics
@@ -121,6 +121,29 @@ def test_an_endpoint_that_says_no_to_the_checker_is_left_out_by_all() -> None:
                 for _ in range(5):
                     await fleet.call(index)
                 assert fleet.endpoints[index][A].calls == []
+
+    run(scenario)
+
+
+def test_a_good_check_of_another_instance_is_never_told_as_an_error() -> None:
+    """The first of the good ones that are needed leaves the verdict, and makes it less sure."""
+
+    async def scenario() -> None:
+        health = HealthSettings(interval_s=INTERVAL_S, timeout_s=0.5, unhealthy_after=2, healthy_after=3)
+        async with fleet_of(shop(A, B, health=health)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].health.follow(NOT_SERVING)
+            await fleet.clock.advance(4 * INTERVAL_S)
+            hearer = fleet.checks().index(0)
+            assert fleet.standing(hearer).health == "unhealthy"
+
+            for endpoints in fleet.endpoints:
+                endpoints[A].health.follow(SERVING)
+            while fleet.standing(hearer).health == "unhealthy":
+                await fleet.clock.advance(INTERVAL_S / 4)
+
+            assert fleet.standing(hearer).health == "doubted"
+            assert fleet.standing(hearer).last_error == "health check of another instance: refusing"
 
     run(scenario)
 

@@ -49,7 +49,8 @@ class Hearing:
         record.check = LastCheck(outcome=fact.last, at_us=fact.checked_us or self._clock.now_us(), by=fact.by)
         if endpoint.health is not health:
             endpoint.health = health
-            if health is not Health.HEALTHY:
+            # A first good check may turn a verdict into a doubt: that is no error.
+            if health is not Health.HEALTHY and fact.last is not Check.SERVING:
                 endpoint.last_error = f"health check of another instance: {fact.last.value}"
             self._places.changed()
         elif endpoint.vouched is not vouched:

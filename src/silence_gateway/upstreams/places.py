@@ -65,6 +65,7 @@ class Places:
         whole: UpstreamBreaker,
         pay: Callable[[], bool],
         on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
+        expecting: Callable[[], bool] = lambda: False,
     ) -> None:
         self.codes = [0] * 17
         self.failovers = 0
@@ -84,6 +85,7 @@ class Places:
         self._whole = whole
         self._on_usable = on_usable
         self._pay = pay
+        self._expecting = expecting
         self._endpoints: list[Endpoint] = []
         self._balancer = Balancer(
             settings.balancer, settings.balancing, rng=rng, in_flight=lambda: self.in_flight
@@ -322,7 +324,7 @@ class Places:
             self._prepare()
             self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
-            self._hopeful = answer.hopeful
+            self._hopeful = answer.hopeful or (not answer.groups and self._expecting())
         if self._whole.shut or not self._open:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self.line.waiting and (self._ring or self._probes or not self._hopeful):
@@ -359,7 +361,10 @@ class Places:
 
     def _announce(self, endpoint: Endpoint, reason: str) -> None:
         name = self._settings.name
-        if endpoint.verdict is Verdict.OUT and endpoint.active and not endpoint.down:
+        out = endpoint.verdict is Verdict.OUT and endpoint.active
+        # One that hangs gets no calls either. What another instance doubts is in the log of that instance.
+        hangs = endpoint.verdict is Verdict.DOUBTFUL and endpoint.silent > 0
+        if (out or hangs) and not endpoint.down:
             endpoint.down = True
             self._observer(EndpointDown(upstream=name, endpoint=endpoint.address, reason=reason))
         elif endpoint.verdict is Verdict.READY and endpoint.down:
@@ -370,13 +375,9 @@ class Places:
         endpoint.vetoed = vetoed
         name, check = self._settings.name, endpoint.record.check
         if vetoed:
+            by, reason = "" if check is None else check.by, endpoint.last_error
             self._observer(
-                EndpointVetoed(
-                    upstream=name,
-                    endpoint=endpoint.address,
-                    reached_by="" if check is None else check.by,
-                    reason=endpoint.last_error,
-                )
+                EndpointVetoed(upstream=name, endpoint=endpoint.address, reached_by=by, reason=reason)
             )
         else:
             reached = endpoint.link is not Link.BROKEN
