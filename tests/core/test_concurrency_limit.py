@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silence_gateway.core.concurrency_limit import (
+    FEW_SAMPLES,
     MIN_SAMPLES,
     PRESSED,
     WINDOW_US,
@@ -120,23 +121,57 @@ def test_an_upstream_that_became_three_times_slower_gets_its_limit_back() -> Non
     assert limit.limit == highest == RULES.maximum
 
 
+def pressed_limit(minimum: int = 4) -> ConcurrencyLimit:
+    """Return a limit that has been used up for so long that it is about to be measured what is usual."""
+    limit = ConcurrencyLimit(ConcurrencyRules(minimum=minimum, maximum=200), 0)
+    limit.estimate = Estimate(limit=100.0, usual_us=10_000.0, windows=600, pressed=PRESSED - 1)
+    limit.limit = 100
+    for _ in range(MIN_SAMPLES):
+        limit.on_end(WINDOW_US, 50_000, 100, dropped=False)
+    assert (limit.estimate.phase, limit.limit) == (Phase.DRAINING, minimum)
+    return limit
+
+
 def test_what_is_usual_is_measured_once_calls_from_before_have_ended() -> None:
-    pressed = Estimate(limit=100.0, usual_us=10_000.0, windows=600, pressed=PRESSED - 1)
+    limit, now_us = pressed_limit(), WINDOW_US
+    for in_flight in range(100, 4, -1):
+        assert not limit.on_end(now_us + 50_000, 150_000, in_flight, dropped=False)
+    assert limit.estimate.phase is Phase.DRAINING
 
-    draining = after_window(RULES, pressed, 50_000, 100, dropped=False)
-    waiting = after_window(RULES, draining, 50_000, 60, dropped=True)
-    measuring = after_window(RULES, waiting, 40_000, 4, dropped=False)
-    silent = after_window(RULES, measuring, 0, 4, dropped=True)
-    done = after_window(RULES, measuring, 30_000, 4, dropped=False)
+    now_us += 60_000
+    for in_flight in (4, 3, 2, 1):
+        assert not limit.on_end(now_us, 160_000, in_flight, dropped=False)
+    assert limit.estimate.phase is Phase.MEASURING
+    for _ in range(MIN_SAMPLES - 1):
+        assert not limit.on_end(now_us + 30_000, 30_000, 4, dropped=False)
+    assert limit.on_end(now_us + 30_000, 30_000, 4, dropped=False)
 
-    assert [one.phase for one in (draining, waiting, measuring, done, silent)] == [
-        Phase.DRAINING,
-        Phase.DRAINING,
-        Phase.MEASURING,
-        Phase.FOLLOWING,
-        Phase.FOLLOWING,
-    ]
-    assert (done.limit, done.usual_us, silent.usual_us) == (100.0, 30_000, 10_000)
+    assert (limit.limit, limit.estimate.usual_us) == (100, 30_000)
+    assert limit.estimate.phase is Phase.FOLLOWING
+
+
+@pytest.mark.parametrize(("minimum", "rounds"), [(1, 4), (2, 2), (4, 1), (20, 1)])
+def test_measuring_slow_calls_takes_no_more_of_them_than_it_must(minimum: int, rounds: int) -> None:
+    limit, now_us = pressed_limit(minimum), WINDOW_US
+    limit.on_end(now_us, 2_000_000, minimum, dropped=False)
+    ends = 0
+    while limit.limit == minimum and ends < 100:
+        if ends % minimum == 0:
+            now_us += 2_000_000
+        limit.on_end(now_us, 2_000_000, minimum, dropped=False)
+        ends += 1
+
+    assert now_us - WINDOW_US == rounds * 2_000_000
+    assert limit.estimate.usual_us == 2_000_000
+
+
+def test_if_nobody_answers_while_it_is_measured_what_was_usual_stays() -> None:
+    limit = pressed_limit()
+    limit.on_end(WINDOW_US, 1, 4, dropped=False)
+    for _ in range(FEW_SAMPLES):
+        limit.on_end(3 * WINDOW_US, WINDOW_US, 4, dropped=True)
+
+    assert (limit.limit, limit.estimate.usual_us) == (100, 10_000)
 
 
 def test_a_window_needs_both_time_and_calls() -> None:
@@ -185,14 +220,14 @@ def test_a_call_that_is_not_waited_for_says_how_long_it_is_at_least(
 
 
 def test_while_it_is_measured_what_is_usual_only_answers_count() -> None:
-    limit = ConcurrencyLimit(RULES, 0)
-    limit.estimate = Estimate(limit=100.0, usual_us=10_000.0, windows=600, phase=Phase.MEASURING)
+    limit = pressed_limit()
+    limit.on_end(WINDOW_US, 1, 4, dropped=False)
 
-    for number in range(2 * MIN_SAMPLES):
-        limit.on_end(WINDOW_US * (number // (2 * MIN_SAMPLES - 1)), 10_000, 4, dropped=number % 2 == 0)
+    for number in range(MIN_SAMPLES):
+        limit.on_end(WINDOW_US + 20_000, 20_000, 4, dropped=number % 2 == 0)
 
     assert limit.estimate.phase is Phase.FOLLOWING
-    assert limit.estimate.usual_us == 10_000
+    assert limit.estimate.usual_us == 20_000
 
 
 class Simulated:

@@ -8,8 +8,9 @@ smaller too. While fewer than half of the limit are in flight it stays, because 
 
 Other than there, calls that took long while the limit was used up do not teach what is usual: they stood
 in a line of our own making, and under a long overload the limit would creep up until callers give up.
-Instead, a limit that has been used up for half a minute goes down to its minimum for a moment, and what
-calls take then is usual from then on. So an upstream that has become slower gets its calls back.
+Instead, a limit that has been used up for half a minute goes down to its minimum until those from before
+have ended, and a few more; what these take is usual from then on. That is about the time of two calls. So an
+upstream that has become slower gets its calls back.
 
 Nothing here awaits or reads a clock. Writing down a call costs about 0.3 us.
 """
@@ -23,6 +24,12 @@ from math import sqrt
 WINDOW_US = 100_000
 MIN_SAMPLES = 10
 """A window lasts until it has both passed and seen this many calls."""
+
+FEW_SAMPLES = 4
+"""
+So many calls, or the minimum of the limit if that is more, tell what is usual where ten would take longer than
+a window: everybody else waits meanwhile.
+"""
 
 SMOOTHING = 0.2
 """How much of the way to its new value the limit goes with one window."""
@@ -74,7 +81,7 @@ class ConcurrencyRules:
 
 
 class Phase(Enum):
-    """What a window is for."""
+    """What calls that end are looked at for."""
 
     FOLLOWING = "following"
     DRAINING = "draining"
@@ -93,7 +100,7 @@ class Estimate:
         usual_us: How long calls usually take; 0 before the first window.
         windows: How many windows were seen, up to MEMORY.
         pressed: For how many windows in a row the limit was used up.
-        phase: What the next window is for.
+        phase: What calls that end next are looked at for.
     """
 
     limit: float
@@ -107,7 +114,7 @@ def after_window(
     rules: ConcurrencyRules, estimate: Estimate, mean_us: float, most_in_flight: int, *, dropped: bool
 ) -> Estimate:
     """
-    Return the estimate after a window whose answered calls took *mean_us* on average.
+    Return the estimate after a window of `FOLLOWING` whose answered calls took *mean_us* on average.
 
     Args:
         rules: The bounds.
@@ -116,8 +123,6 @@ def after_window(
         most_in_flight: Most calls that were in flight at once.
         dropped: Whether calls were turned away or never answered.
     """
-    if estimate.phase is not Phase.FOLLOWING:
-        return _measured(rules, estimate, mean_us, most_in_flight)
     limit = estimate.limit
     pressed = estimate.pressed + 1 if most_in_flight >= int(limit) else 0
     if pressed >= PRESSED:
@@ -142,13 +147,6 @@ def after_window(
     return Estimate(limit, usual_us, windows, pressed)
 
 
-def _measured(rules: ConcurrencyRules, estimate: Estimate, mean_us: float, most_in_flight: int) -> Estimate:
-    if estimate.phase is Phase.DRAINING:
-        drained = most_in_flight <= rules.minimum
-        return replace(estimate, phase=Phase.MEASURING) if drained else estimate
-    return replace(estimate, usual_us=mean_us or estimate.usual_us, phase=Phase.FOLLOWING)
-
-
 class ConcurrencyLimit:
     """
     The limit as it stands, and the window under way.
@@ -158,14 +156,16 @@ class ConcurrencyLimit:
         estimate: What it follows from.
     """
 
-    __slots__ = ("_count", "_dropped", "_ends_us", "_most", "_rules", "_sum_us", "estimate", "limit")
+    __slots__ = (
+        "_began_us", "_count", "_dropped", "_follows", "_most", "_rules", "_sum_us", "estimate", "limit"
+    )  # fmt: skip
 
     def __init__(self, rules: ConcurrencyRules, now_us: int) -> None:
         self.limit = rules.initial
         self.estimate = Estimate(rules.initial)
         self._rules = rules
-        self._ends_us = now_us + WINDOW_US
-        self._count = self._sum_us = self._most = self._dropped = 0
+        self._follows = True
+        self._begin(now_us)
 
     def on_end(self, now_us: int, took_us: int, in_flight: int, *, dropped: bool) -> bool:
         """
@@ -177,22 +177,54 @@ class ConcurrencyLimit:
             in_flight: Calls in flight, this one included.
             dropped: Whether it was turned away or never answered; *took_us* then counts for nothing.
         """
+        if not self._follows:
+            return self._measure(now_us, took_us, in_flight, dropped=dropped)
         if dropped:
             self._dropped += 1
         else:
             self._sum_us += took_us
         self._count += 1
         self._most = max(self._most, in_flight)
-        if now_us < self._ends_us or self._count < MIN_SAMPLES:
+        if now_us < self._began_us + WINDOW_US or self._count < MIN_SAMPLES:
             return False
-        mean_us = self._sum_us / max(1, self._count - self._dropped)
         self.estimate = after_window(
-            self._rules, self.estimate, mean_us, self._most, dropped=self._dropped > 0
+            self._rules, self.estimate, self._mean_us, self._most, dropped=self._dropped > 0
         )
-        following = self.estimate.phase is Phase.FOLLOWING
-        self.limit = int(self.estimate.limit) if following else self._rules.minimum
-        self._ends_us = now_us + WINDOW_US
+        self._follows = self.estimate.phase is Phase.FOLLOWING
+        self.limit = int(self.estimate.limit) if self._follows else self._rules.minimum
+        self._begin(now_us)
+        return True
+
+    @property
+    def _mean_us(self) -> float:
+        return self._sum_us / max(1, self._count - self._dropped)
+
+    def _begin(self, now_us: int) -> None:
+        self._began_us = now_us
         self._count = self._sum_us = self._most = self._dropped = 0
+
+    def _measure(self, now_us: int, took_us: int, in_flight: int, *, dropped: bool) -> bool:
+        """Do as `on_end` while it is found out what is usual, for no longer than that takes."""
+        estimate, few = self.estimate, max(FEW_SAMPLES, self._rules.minimum)
+        if estimate.phase is Phase.DRAINING:
+            if in_flight <= self._rules.minimum:
+                self.estimate = replace(estimate, phase=Phase.MEASURING)
+                self._begin(now_us)
+            return False
+        if now_us - took_us < self._began_us:
+            # It began among those from before.
+            return False
+        if dropped:
+            self._dropped += 1
+        else:
+            self._sum_us += took_us
+        self._count += 1
+        if self._count < (few if now_us >= self._began_us + WINDOW_US else MIN_SAMPLES):
+            return False
+        usual_us = self._mean_us or estimate.usual_us
+        self.estimate = replace(estimate, usual_us=usual_us, phase=Phase.FOLLOWING)
+        self.limit, self._follows = int(estimate.limit), True
+        self._begin(now_us)
         return True
 
     def on_left(self, now_us: int, took_us: int, in_flight: int, *, silent: bool) -> bool:
