@@ -27,8 +27,8 @@ MIN_SAMPLES = 10
 
 FEW_SAMPLES = 4
 """
-So many calls, or the minimum of the limit if that is more, tell what is usual where ten would take longer than
-a window: everybody else waits meanwhile.
+So many calls, or the minimum of the limit if that is more, tell what is usual where ten would take longer
+than a window: everybody else waits meanwhile.
 """
 
 SMOOTHING = 0.2
