@@ -165,7 +165,8 @@ class ConcurrencyLimit:
         self.estimate = Estimate(rules.initial)
         self._rules = rules
         self._follows = True
-        self._begin(now_us)
+        self._began_us = now_us
+        self._count = self._sum_us = self._most = self._dropped = 0
 
     def on_end(self, now_us: int, took_us: int, in_flight: int, *, dropped: bool) -> bool:
         """
