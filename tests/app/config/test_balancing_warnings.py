@@ -31,6 +31,12 @@ from silence_gateway.app.config.load import load_text
             id="small-subset",
         ),
         pytest.param(
+            "upstreams: {a: {endpoints: 'h:1', balancer: consistent_hash, "
+            "balancing: {key: client_ip, subset: 20}}}",
+            "each worker has a subset of its own, so with consistent_hash each sends a key elsewhere",
+            id="keys-in-subsets",
+        ),
+        pytest.param(
             "upstreams: {a: {endpoints: 'h:1'}}\nroutes: [{match: {path: /a}, importance: low}]",
             "no upstream sheds load, so this changes nothing: give one `shedding`, or remove it",
             id="importance-for-nobody",

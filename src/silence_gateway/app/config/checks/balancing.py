@@ -61,6 +61,13 @@ def check_rule(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
             says="consistent_hash knows no slow start, because keys would move twice: remove it",
             about=((*at, "balancer"),),
         )
+    if balancing.subset and upstream.balancer == "consistent_hash":
+        yield Finding(
+            at=(*at, "balancing", "subset"),
+            says="each worker has a subset of its own, so with consistent_hash each sends a key elsewhere",
+            about=((*at, "balancer"),),
+            warning=True,
+        )
     if upstream.balancer == "consistent_hash" and balancing.key is None:
         yield Finding(
             at=(*at, "balancer"),
