@@ -152,7 +152,7 @@ class Board(Protocol):
 
     async def lead(self, room: str, name: str, ttl_s: float) -> int:
         """
-        Try to hold, or go on holding, the lease *name* for *ttl_s* seconds.
+        Try to hold, or go on holding, the lease *name* for *ttl_s* seconds from now, be it longer or shorter.
 
         Returns a fencing number above zero that grows with every change of holder, or 0 when another
         instance holds the lease.

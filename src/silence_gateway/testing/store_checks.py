@@ -128,6 +128,10 @@ async def check_leases_are_exclusive(one: Store, two: Store, pass_time: PassTime
     second = await two.board.lead("jobs", "sweep", 0.5)
     assert second > first, "a lease that ran out goes to the next, with a larger number"
     assert await one.board.lead("jobs", "sweep", 0.5) == 0, "the old holder is refused"
+    assert await two.board.lead("jobs", "sweep", 60) == second, "a lease may be made longer"
+    assert await two.board.lead("jobs", "sweep", 0.001) == second, "and shorter"
+    await pass_time(0.1)
+    assert await one.board.lead("jobs", "sweep", 0.5) > second, "and has ended then"
 
 
 async def check_bus(make_store: MakeStore) -> None:
