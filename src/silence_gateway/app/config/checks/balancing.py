@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from silence_gateway.app.config.balancing import BalancingConfig
+from silence_gateway.app.config.balancing import BalancingConfig, ConcurrencyConfig, SheddingConfig
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.quantities import quoted, show_duration
@@ -129,15 +129,18 @@ def check_bounds(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
     if concurrency is not None and concurrency.min > concurrency.max:
         yield Finding(
             at=(*at, "concurrency"),
-            says=f"min is the lowest limit and max the highest, not {concurrency.min} and {concurrency.max}",
+            says=(
+                "min is the lowest limit and max the highest, but min is "
+                f"{said(concurrency, 'min')} and max is {said(concurrency, 'max')}: change one"
+            ),
             about=tuple((*at, "concurrency", key) for key in ("min", "max")),
         )
     elif concurrency is not None and not concurrency.min <= concurrency.begins_at <= concurrency.max:
         yield Finding(
             at=(*at, "concurrency"),
             says=(
-                f"min, initial and max must be in this order, not {concurrency.min}, {concurrency.initial} "
-                f"and {concurrency.max}"
+                f"initial is between min and max, but it is {concurrency.initial}, min is "
+                f"{said(concurrency, 'min')} and max is {said(concurrency, 'max')}: change one"
             ),
             about=tuple((*at, "concurrency", key) for key in ("min", "initial", "max")),
         )
@@ -145,8 +148,8 @@ def check_bounds(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
         yield Finding(
             at=(*at, "shedding"),
             says=(
-                f"target is the shorter time, but it is {show_duration(shedding.target_s)} and interval is "
-                f"{show_duration(shedding.interval_s)}"
+                f"target is the shorter time, but it is {said(shedding, 'target_s')} and interval is "
+                f"{said(shedding, 'interval_s')}: change one"
             ),
             about=((*at, "shedding", "target"), (*at, "shedding", "interval")),
         )
@@ -156,6 +159,13 @@ def check_bounds(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
             says=f"subsets of fewer than {MIN_EVEN_SUBSET} load endpoints unevenly: 20 or more is better",
             warning=True,
         )
+
+
+def said(section: ConcurrencyConfig | SheddingConfig, field: str) -> str:
+    """Return the value of *field* as it is written, and whether anybody wrote it."""
+    value = getattr(section, field)
+    text = show_duration(value) if field.endswith("_s") else str(value)
+    return text if field in section.model_fields_set else f"{text} (the default)"
 
 
 def check_breakers(at: Steps, upstream: UpstreamConfig, longest_s: float) -> Iterator[Finding]:
