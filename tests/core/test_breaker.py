@@ -243,15 +243,24 @@ def test_an_old_or_half_open_word_is_not_followed() -> None:
     assert breaker.adopt(State.CLOSED, 2, 0, SECOND) is Event.FLEET_CLOSED
 
 
-def test_a_term_is_forgotten_with_the_age_of_its_judgement_whoever_made_it() -> None:
-    own, heard = tripped(), Breaker(POLICY, 30 * SECOND)
-    heard.adopt(State.OPEN, own.term, 30 * SECOND, 30 * SECOND)
+@pytest.mark.parametrize("age_s", [0, 2, 3600, -3600])
+def test_a_term_is_forgotten_with_its_judgement_however_wrong_the_clock_of_who_heard_it(age_s: int) -> None:
+    heard = Breaker(POLICY, 0)
+    heard.adopt(State.OPEN, 1, age_s * SECOND, 10 * SECOND)
 
-    for breaker in (own, heard):
-        breaker.forget_term(60 * SECOND, 60 * SECOND)
-        assert breaker.term == 1
-        breaker.forget_term(60 * SECOND, 60 * SECOND + 1)
-        assert (breaker.term, breaker.state) == (0, State.OPEN)
+    heard.forget_term(60 * SECOND, 65 * SECOND)
+    assert heard.term == 1
+    heard.forget_term(60 * SECOND, 70 * SECOND + 1)
+    assert (heard.term, heard.state) == (0, State.OPEN)
+
+
+def test_the_term_of_an_own_judgement_is_forgotten_too() -> None:
+    own = tripped()
+
+    own.forget_term(60 * SECOND, 60 * SECOND)
+    assert own.term == 1
+    own.forget_term(60 * SECOND, 60 * SECOND + 1)
+    assert (own.term, own.state) == (0, State.OPEN)
 
 
 def test_an_agreeing_word_raises_the_term_and_begins_the_cool_down_when_it_was_said() -> None:

@@ -346,10 +346,10 @@ class Breaker:
         """
         if term <= self.term or state not in (State.OPEN, State.CLOSED):
             return None
-        # A term is followed even where the state is ours already: what we judge next must be above it.
-        self.term, self.judged_us = term, now_us - max(age_us, 0)
-        event = Event.FLEET_OPENED if state is State.OPEN else Event.FLEET_CLOSED
         began_us = now_us - min(max(age_us, 0), self.policy.cool_down_us)
+        # A term is followed even where the state is ours already: what we judge next must be above it.
+        self.term, self.judged_us = term, began_us
+        event = Event.FLEET_OPENED if state is State.OPEN else Event.FLEET_CLOSED
         if state is self.state is State.OPEN:
             # A probe of theirs failed: the cool-down begins anew for all.
             self.since_us = began_us
