@@ -113,10 +113,11 @@ def test_calls_of_the_first_minute_are_counted_and_not_extrapolated(
 def test_one_that_is_no_endpoint_any_more_was_drained_by_nobody() -> None:
     left = endpoint("a:1", state="out", active=False, removed=True, reason="draining", in_flight=3)
 
-    row, why = overview([upstream(left)], NOW_US).splitlines()[2:]
+    head, _, row, why, _ = overview([upstream(left, endpoint("b:1"))], NOW_US).splitlines()
 
     assert row.split()[:2] == ["a:1", "leaving"]
     assert why == "  no endpoint any more, 3 in flight"
+    assert head.startswith("shop: 1 of 1 ready; ")
 
 
 def test_an_error_of_just_now_is_shown_where_calls_still_go() -> None:

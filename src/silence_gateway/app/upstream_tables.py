@@ -82,12 +82,13 @@ def troubles(upstream: Item, width: int) -> list[str]:
 
 def summary(upstream: Item) -> str:
     """Return how an upstream as a whole is doing, in one sentence."""
-    endpoints = items(upstream.get("endpoints"))
-    ready = sum(state_of(endpoint) == Verdict.READY.value for endpoint in endpoints)
+    states = [state_of(endpoint) for endpoint in items(upstream.get("endpoints"))]
+    # Who only finishes its calls is no endpoint any more.
+    here, ready = len(states) - states.count("leaving"), states.count(Verdict.READY.value)
     recent = object_of(upstream, "recent")
     latency = object_of(recent, "latency")
     parts = [
-        f"{ready} of {len(endpoints)} ready",
+        f"{ready} of {here} ready",
         lately(recent)
         + (f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""),
     ]
