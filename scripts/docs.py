@@ -13,8 +13,12 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
+
+import trustme
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,11 +43,25 @@ HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 SOMETHING_TO_SERVE = "\nupstreams: {cafe: {endpoints: [127.0.0.1:9001]}}\n"
 # Files that configurations in the docs may name.
 NAMED_FILES = {
-    **dict.fromkeys(("cert.pem", "key.pem", "ca.pem", "cafe.binpb", "clients.pem", "blocked.txt"), ""),
-    "store-password": "secret",
-    "ratelimit.yaml": "domain: shop\n",
-    "keys.yaml": "keys: []\n",
+    "blocked.txt": b"",
+    "store-password": b"secret",
+    "ratelimit.yaml": b"domain: shop\n",
+    "keys.yaml": b"keys: []\n",
+    "cafe.binpb": files("silence_gateway.app.sample").joinpath("cafe.binpb").read_bytes(),
 }
+
+
+@cache
+def named_files() -> Mapping[str, bytes]:
+    """Return NAMED_FILES and certificates that belong together, for they are read as well."""
+    authority = trustme.CA()
+    own = authority.issue_cert("gateway.test")
+    return NAMED_FILES | {
+        "cert.pem": own.cert_chain_pems[0].bytes(),
+        "key.pem": own.private_key_pem.bytes(),
+        "ca.pem": authority.cert_pem.bytes(),
+        "clients.pem": authority.cert_pem.bytes(),
+    }
 
 
 class Problem(NamedTuple):
@@ -152,8 +170,8 @@ def wrong_with_rules(yaml: str) -> list[tuple[int, str]]:
 def wrong_with(yaml: str) -> list[tuple[int, str]]:
     """Return line and message of everything wrong with a configuration or a part of one."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in NAMED_FILES.items():
-            Path(folder, name).write_text(content)
+        for name, content in named_files().items():
+            Path(folder, name).write_bytes(content)
         path = Path(folder, "gateway.yaml")
         try:
             root = document.parse(yaml)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -13,8 +14,18 @@ def test_every_promised_name_can_be_had() -> None:
         assert getattr(silence_gateway, name) is not None
 
 
+def test_what_an_upstream_may_be_told_can_be_said_in_promised_names() -> None:
+    """Or its settings could not be written without a module that may change."""
+    kinds = typing.get_type_hints(silence_gateway.UpstreamSettings)
+    parts = {part for kind in kinds.values() for part in (kind, *typing.get_args(kind))}
+    ours = {part.__name__ for part in parts if getattr(part, "__module__", "").startswith("silence_gateway")}
+
+    settings = {name for name in ours if name.endswith("Settings")}
+    assert {"OutlierSettings", "BalancingSettings"} < settings <= set(silence_gateway.__all__)
+
+
 def test_the_promise_is_small_and_without_repetition() -> None:
-    assert len(silence_gateway.__all__) == len(set(silence_gateway.__all__)) <= 45
+    assert len(silence_gateway.__all__) == len(set(silence_gateway.__all__)) <= 48
     assert dir(silence_gateway) == sorted(silence_gateway.__all__)
 
 

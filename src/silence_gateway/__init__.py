@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from silence_gateway.stores.settings import StoreSettings
     from silence_gateway.stores.tls import TlsSettings
     from silence_gateway.stores.valkey import ValkeyStore
+    from silence_gateway.upstreams.balancing_settings import BalancingSettings
     from silence_gateway.upstreams.channel import Channel
     from silence_gateway.upstreams.connection import GrpcConnection, connect
     from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
         BreakerSettings,
         EndpointSettings,
         HealthSettings,
+        OutlierSettings,
         PoolSettings,
+        UpstreamBreakerSettings,
         UpstreamSettings,
     )
 
@@ -78,6 +81,9 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "EndpointSettings",
     "HealthSettings",
     "BreakerSettings",
+    "UpstreamBreakerSettings",
+    "OutlierSettings",
+    "BalancingSettings",
     "PoolSettings",
     "RetrySettings",
     "Registration",
@@ -140,6 +146,7 @@ _HOMES = {
     "stores.settings": ("StoreSettings",),
     "stores.tls": ("TlsSettings",),
     "stores.valkey": ("ValkeyStore",),
+    "upstreams.balancing_settings": ("BalancingSettings",),
     "upstreams.channel": ("Channel",),
     "upstreams.connection": ("GrpcConnection", "connect"),
     "upstreams.interceptors": ("Interceptor", "OutgoingCall"),
@@ -151,7 +158,9 @@ _HOMES = {
         "BreakerSettings",
         "EndpointSettings",
         "HealthSettings",
+        "OutlierSettings",
         "PoolSettings",
+        "UpstreamBreakerSettings",
         "UpstreamSettings",
     ),
 }

@@ -68,6 +68,17 @@ def test_every_command_has_help_with_defaults_and_environment_names(name: str) -
                 assert f"env var: {env}" in text
 
 
+def test_all_that_a_registration_may_be_told_has_an_environment_name() -> None:
+    """Containers and unit files start it; what one asks once (`explain --ip`) has none."""
+    text = CliRunner().invoke(cli.cli, ["register", "--help"]).output
+
+    options = [one for one in ALL_COMMANDS["register"].params if isinstance(one, click.Option)]
+    named = [str(one.envvar) for one in options if one.opts != ["--help"]]
+
+    assert all(re.fullmatch(r"SILENCE_[A-Z_]+", name) and name in text for name in named)
+    assert len(set(named)) == len(named) > 15
+
+
 def test_the_commands_of_the_contract_are_there() -> None:
     output = CliRunner().invoke(cli.cli, ["--help"]).output
 

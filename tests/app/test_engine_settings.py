@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from silence_gateway.app.config.gateway import GatewayConfig
 from silence_gateway.app.config.load import load_text
@@ -133,10 +134,11 @@ def test_routes_and_sessions_are_told_theirs(config: GatewayConfig) -> None:
 
 def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "ca.pem"
-    broken.write_text("not a certificate")
+    trustme.CA().cert_pem.write_to_path(str(broken))
     text = f"upstreams: {{shop: {{endpoints: ['a:1'], tls: {{ca: {broken}}}}}}}"
     told = load_text(text, "gateway.yaml", {}).config.upstreams["shop"].tls
     assert told is not None
+    broken.write_text("not a certificate any more")
 
     with pytest.raises(ConfigError, match=r"upstreams\.shop\.tls"):
         upstream_tls("shop", told, "h2")

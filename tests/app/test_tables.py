@@ -13,6 +13,14 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert table(("name", "n"), [("a", 1), ("longer", None)]) == "NAME    N\na       1\nlonger  -"
 
 
+def test_the_last_column_can_be_whole_and_stays_harmless() -> None:
+    reason = "because " * 20
+
+    text = table(("rpc", "why"), [("a", f"\x1b{reason}")], whole_last=True)
+
+    assert text.endswith(f"\na    ?{reason}".rstrip())
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -216,6 +216,19 @@ def test_an_upstream_is_told_in_full() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("UNAVAILABLE: told to fail", "UNAVAILABLE: told to fail"),
+        ("UpstreamBroken: gone", "UNAVAILABLE, UpstreamBroken: gone"),
+    ],
+)
+def test_the_code_of_the_last_error_is_said_once(said: str, shown: str) -> None:
+    failed = endpoint("a:1", last_error=said, last_error_code="UNAVAILABLE", last_error_us=at_us(95))
+
+    assert f"  last error   95s ago, {shown}\n" in one_upstream(upstream(failed), NOW_US)
+
+
 def test_a_move_that_all_workers_made_is_one_line() -> None:
     def move(seconds_ago: float, instance: str, **more: Any) -> dict[str, Any]:
         told = {"at_us": at_us(seconds_ago), "old": "closed", "new": "open", "by": "i9", "instance": instance}

@@ -159,7 +159,7 @@ def test_a_service_without_reflection_is_told_with_the_way_out(shop: bytes) -> N
 
     asyncio.run(scenario())
 
-    assert "turn it on in the service, or name a file in `descriptors`" in str(room.events[-1])
+    assert "turn server reflection on in the service, or name a file in `descriptors`" in str(room.events[-1])
 
 
 def test_a_reload_ends_the_wait_between_two_attempts(shop: bytes) -> None:

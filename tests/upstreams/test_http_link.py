@@ -267,6 +267,48 @@ def test_a_request_that_its_server_has_thought_about_is_not_sent_again_for_nothi
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("said", "asks"),
+    [
+        pytest.param(b"", "does it want TLS", id="nothing"),
+        pytest.param(b"\x00\x00\x18\x04\x00", "does it speak HTTP/1.1", id="frames-of-http2"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nCont", "", id="half-a-head"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\n\r\n", "", id="early-hints"),
+    ],
+)
+def test_a_server_that_never_answers_is_doubted_by_what_it_said(said: bytes, asks: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(said)
+
+    async def main() -> None:
+        async with world(talk) as here:
+            with pytest.raises(UpstreamBroken) as caught:
+                await here.link.exchange(get(), 60.0)
+
+        assert str(caught.value).endswith(f"without an answer{asks and f': {asks}?'}")
+
+    asyncio.run(main())
+
+
+def test_a_server_that_has_answered_before_is_not_doubted() -> None:
+    answers = iter([OK, b""])
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(next(answers))
+
+    async def main() -> None:
+        async with world(talk) as here:
+            await here.link.exchange(get(), 60.0)
+            with pytest.raises(UpstreamBroken) as caught:
+                await here.link.exchange(get(method="POST"), 60.0)
+
+        assert "?" not in str(caught.value)
+
+    asyncio.run(main())
+
+
 def test_what_cannot_be_sent_again_is_not_sent_to_a_server_that_has_hung_up() -> None:
     ends: list[asyncio.StreamWriter] = []
 
@@ -313,6 +355,33 @@ def test_a_server_that_closes_new_connections_at_once_has_not_had_the_request(
 
         assert not caught.value.sent
         assert (link.sockets, len(here.lost)) == (0, 1)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_speaks_before_it_is_asked_may_not_speak_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a gRPC server does, whose first frame comes as soon as it is connected to."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x00\x00\x18\x04\x00")
+        await reader.read()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        create = loop.create_connection
+
+        async def late(*args: Any, **more: Any) -> Any:
+            made = await create(*args, **more)
+            await until(lambda: made[1].gone)
+            return made
+
+        here = World(talk)
+        server = await asyncio.start_server(here.serve, "127.0.0.1", 0)
+        link = here.make(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setattr(loop, "create_connection", late)
+        with pytest.raises(UpstreamUnavailable, match=r"at once: does it speak HTTP/1\.1\?$"):
+            await link.exchange(get(), 1.0)
+        server.close()
 
     asyncio.run(main())
 

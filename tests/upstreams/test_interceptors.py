@@ -327,3 +327,29 @@ def test_what_an_interceptor_breaks_is_raised_as_it_is(yard: Yard) -> None:
 def test_only_interceptors_of_ours_are_taken() -> None:
     with pytest.raises(TypeError, match=r"no silence_gateway\.Interceptor"):
         Channel("127.0.0.1:1", interceptors=[object()])  # type: ignore[list-item]
+
+
+class ReturnsAStream(Interceptor):
+    async def unary_stream(self, call: OutgoingCall, proceed: ProceedStream) -> Any:  # type: ignore[override]
+        return proceed(call)
+
+
+class YieldsOneAnswer(Interceptor):
+    async def unary_unary(self, call: OutgoingCall, proceed: ProceedUnary) -> Any:
+        yield await proceed(call)
+
+
+@pytest.mark.parametrize(
+    ("interceptor", "says"),
+    [
+        (ReturnsAStream(), r"ReturnsAStream\.unary_stream returns: write `async for .* yield message`"),
+        (YieldsOneAnswer(), r"YieldsOneAnswer\.unary_unary yields: write `return await proceed\(call\)`"),
+    ],
+    ids=["returns-a-stream", "yields-one-answer"],
+)
+def test_an_interceptor_of_the_wrong_form_is_told_before_any_call(
+    echo: SimpleNamespace, interceptor: Interceptor, says: str
+) -> None:
+    """As of grpcio one returns streams too; in the middle of a call it was `not an async iterable`."""
+    with pytest.raises(TypeError, match=says):
+        echo.grpc.EchoStub(Channel("127.0.0.1:1", interceptors=[interceptor]))

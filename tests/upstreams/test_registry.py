@@ -242,6 +242,21 @@ def test_leaving_while_the_store_is_away_says_so() -> None:
     run(scenario)
 
 
+def test_leaving_a_store_that_never_answered_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with town() as here:
+            here.hub.go_away()
+            service = here.service("10.0.0.1:1")
+            await service.start()
+            await here.clock.advance(1)
+            await service.stop()
+
+            (said,) = here.events
+            assert "cannot be registered" in str(said)
+
+    run(scenario)
+
+
 def test_a_checked_service_is_registered_once_it_is_well_and_not_while_it_is_not() -> None:
     async def scenario() -> None:
         wrong = "not up yet"
@@ -350,6 +365,8 @@ def test_a_store_that_gateways_do_not_reach_is_refused(store: str) -> None:
         ("au/th", "10.0.0.1:1", {}),
         ("auth", "10.0.0.1:1", {"fleet": "my fleet"}),
         ("auth", "10.0.0.1", {}),
+        ("auth", "0.0.0.0:9001", {}),
+        ("auth", "[::]:9001", {}),
         ("auth", "10.0.0.1:1", {"weight": 0}),
         ("auth", "10.0.0.1:1", {"priority": 1001}),
         ("auth", "10.0.0.1:1", {"ttl_s": 0}),

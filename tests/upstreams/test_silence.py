@@ -11,6 +11,7 @@ import pytest
 
 from silence_gateway.core import h2_frames as frames
 from silence_gateway.errors import UpstreamUnavailable
+from silence_gateway.events import EndpointDown, EndpointUp, Event
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.h2_peer import H2Peer, scripted_server
 from silence_gateway.upstreams.connection import ConnectionSettings, GrpcConnection, connect
@@ -169,7 +170,14 @@ def test_a_pool_passes_over_an_endpoint_that_is_silent_and_keeps_what_it_has_the
                 pool=PoolSettings(silence_s=0.5),
             )
             ready = asyncio.Semaphore(0)
-            pool = GrpcUpstream(settings, clock=clock, rng=Random(1), on_usable=lambda _: ready.release())
+            events: list[Event] = []
+            pool = GrpcUpstream(
+                settings,
+                clock=clock,
+                rng=Random(1),
+                observer=events.append,
+                on_usable=lambda _: ready.release(),
+            )
             async with pool:
                 await ready.acquire()
                 await ready.acquire()
@@ -180,6 +188,9 @@ def test_a_pool_passes_over_an_endpoint_that_is_silent_and_keeps_what_it_has_the
                 await clock.advance(0.5)
                 states = {one.address: one.state for one in pool.statistics.endpoints}
                 assert states == {bad: "doubtful", good: "ready"}
+                (down,) = events
+                assert isinstance(down, EndpointDown)
+                assert (down.endpoint, "silent" in down.reason) == (bad, True)
 
                 for _ in range(6):
                     assert (await pool.unary(METHOD, b"")).message == b"well"
@@ -189,6 +200,7 @@ def test_a_pool_passes_over_an_endpoint_that_is_silent_and_keeps_what_it_has_the
                 assert {(await task).message for task in held} == {b"late", b"well"}
                 await clock.advance(0.1)
                 assert {one.state for one in pool.statistics.endpoints} == {"ready"}
+                assert events[1:] == [EndpointUp(upstream="two", endpoint=bad)]
 
     within_seconds(scenario())
 

@@ -32,6 +32,7 @@ def test_usual_addresses_are_taken(address: str) -> None:
     [
         (EndpointSettings, {"address": "localhost"}, "host:port"),
         (EndpointSettings, {"address": ":80"}, "host:port"),
+        (EndpointSettings, {"address": ["h:1"]}, "an endpoint is one text"),
         (EndpointSettings, {"address": "h:0"}, "host:port"),
         (EndpointSettings, {"address": "h:70000"}, "host:port"),
         (EndpointSettings, {"address": "unix:"}, "unix:PATH"),
@@ -55,6 +56,8 @@ def test_usual_addresses_are_taken(address: str) -> None:
         (RetrySettings, {"attempts": 0}, "attempts"),
         (RetrySettings, {"attempts": 11}, "attempts"),
         (RetrySettings, {"on": frozenset({0})}, "codes from 1 to 16"),
+        (RetrySettings, {"on": ["UNAVAILABLE"]}, "such as Code.UNAVAILABLE, not 'UNAVAILABLE'"),
+        (RetrySettings, {"methods": "a.B/C"}, "a set of names, not the one text"),
         (RetrySettings, {"budget": 1.5}, "budget"),
         (RetrySettings, {"wait_s": 2.0}, "max_wait_s"),
         (RetrySettings, {"attempt_timeout_s": 0.0}, "attempt_timeout_s"),

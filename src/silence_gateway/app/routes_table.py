@@ -20,7 +20,7 @@ from silence_gateway.errors import GatewayError
 from silence_gateway.limiting.limit_spec import LimitSpec
 from silence_gateway.transcoding.descriptors import DescriptorSource, FileSource
 from silence_gateway.transcoding.reflection import ReflectionSource
-from silence_gateway.transcoding.service import TranscodedService
+from silence_gateway.transcoding.service import TranscodedService, reason_of
 from silence_gateway.transcoding.table import RouteTable, Row
 from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 
@@ -112,7 +112,7 @@ async def _read(service: TranscodedService, timeout_s: float) -> str:
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except GatewayError as exc:
-        return str(exc)
+        return reason_of(exc)
     return ""
 
 

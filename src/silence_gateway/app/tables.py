@@ -8,9 +8,16 @@ from collections.abc import Mapping, Sequence
 MAX_CELL = 80
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return *rows* under *headers* in aligned columns; what a terminal would act on is escaped."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, whole_last: bool = False) -> str:
+    """
+    Return *rows* under *headers* in aligned columns; what a terminal would act on is escaped.
+
+    With *whole_last* texts of the last column are never shortened: they are what is asked for.
+    """
     lines = [[header.upper() for header in headers], *([cell(value) for value in row] for row in rows)]
+    if whole_last:
+        for line, row in zip(lines[1:], rows, strict=True):
+            line[-1] = printable(str(row[-1])) or line[-1]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()

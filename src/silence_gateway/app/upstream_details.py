@@ -114,9 +114,10 @@ def endpoint_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterato
     yield from health_facts(endpoint, instances, now_us)
     yield "ejections", count(endpoint.get("ejections"))
     if endpoint.get("last_error"):
-        code = f"{endpoint['last_error_code']}, " if endpoint.get("last_error_code") else ""
-        when = ago(endpoint.get("last_error_us"), now_us)
-        yield "last error", f"{when} ago, {code}{endpoint['last_error']}"
+        said, code = str(endpoint["last_error"]), endpoint.get("last_error_code")
+        # What an upstream answers begins with its code by itself.
+        code = f"{code}, " if code and not said.startswith(f"{code}:") else ""
+        yield "last error", f"{ago(endpoint.get('last_error_us'), now_us)} ago, {code}{said}"
     yield from breaker_facts(endpoint, instances, now_us)
 
 

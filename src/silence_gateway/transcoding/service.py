@@ -204,12 +204,10 @@ class TranscodedService:
 
     def tell_failure(self, error: GatewayError) -> None:
         """Say once that descriptors cannot be had; the same reason again is no news."""
-        reason = str(error)
+        reason = reason_of(error)
         if reason == self.last_failure:
             return
         self.last_failure = reason
-        if isinstance(error, RpcError) and error.code == Code.UNIMPLEMENTED:
-            reason += ": turn it on in the service, or name a file in `descriptors`"
         kept = (
             "those read before stay in force"
             if self.descriptors is not None
@@ -268,6 +266,13 @@ class TranscodedService:
     def serves(self, service: str) -> bool:
         """Tell whether a service is wanted."""
         return service in self.wanted if self.wanted else not service.startswith(HIDDEN_PREFIXES)
+
+
+def reason_of(error: GatewayError) -> str:
+    """Return why descriptors cannot be had, and what to do where that is known."""
+    if isinstance(error, RpcError) and error.code == Code.UNIMPLEMENTED:
+        return f"{error}: turn server reflection on in the service, or name a file in `descriptors`"
+    return str(error)
 
 
 def add_bindings(

@@ -15,7 +15,7 @@ from silence_gateway.core.fleet_facts import HealthFact
 from silence_gateway.core.health import Check, Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
-from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.fleet import Fleet, told_s
 from silence_gateway.upstreams.guarded import WHOLE, Guarded
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import LastCheck
@@ -49,7 +49,8 @@ class Hearing:
         record.check = LastCheck(outcome=fact.last, at_us=fact.checked_us or self._clock.now_us(), by=fact.by)
         if endpoint.health is not health:
             endpoint.health = health
-            if health is not Health.HEALTHY:
+            # A first good check may turn a verdict into a doubt: that is no error.
+            if health is not Health.HEALTHY and fact.last is not Check.SERVING:
                 endpoint.last_error = f"health check of another instance: {fact.last.value}"
             self._places.changed()
         elif endpoint.vouched is not vouched:
@@ -83,6 +84,8 @@ class Hearing:
                 now_us = int(self._clock.monotonic_s() * 1e6)
                 for one in guarded:
                     breaker = one.breaker
+                    # Or one that comes later, and knows of no judgement, would be heard by nobody.
+                    breaker.forget_term(round(told_s(breaker) * 1e6), now_us)
                     window_s = breaker.policy.window_us / 1e6
                     fleet.counts.tell(one.address, one.counted(now_us), term=breaker.term, window_s=window_s)
             for one in guarded:

@@ -25,6 +25,7 @@ from silence_gateway.core.http_head import CHUNKED, Rejected
 from silence_gateway.errors import UpstreamBroken, UpstreamProtocolError, UpstreamTimeout
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk, KeptBody, head_only
+from silence_gateway.upstreams.http_doubt import doubt_at_end
 from silence_gateway.upstreams.http_heads import AnswerHeads
 from silence_gateway.upstreams.lazy_timer import LazyTimer
 from silence_gateway.upstreams.liveness import ask_whether_alive
@@ -61,6 +62,7 @@ class HttpConnection(asyncio.Protocol):
         idle_since_s: Since when it has been free, monotonic seconds; written by whoever keeps it.
         idle_s: How long the server said it keeps a free socket; None if it said nothing.
         gone: Whether it can no longer be used.
+        heard: Whether the server has said anything since it was last asked, or at all.
     """
 
     transport: asyncio.Transport
@@ -76,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._traffic = traffic
         self.idle_since_s = 0.0
         self.idle_s: float | None = None
-        self.gone = False
+        self.gone = self.heard = False
         self._name = name
         self._heads = heads
         self._clock = clock
@@ -87,7 +89,6 @@ class HttpConnection(asyncio.Protocol):
         self._wait: asyncio.Future[HttpAnswer] | None = None
         self._buffer = bytearray()
         self._informational = 0
-        self._heard = False
         self._answer: HttpAnswer | None = None
         self._chunks: ChunkReader | None = None
         self._remaining = 0
@@ -95,8 +96,7 @@ class HttpConnection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._write_paused = False
-        self._limit_s = inf
-        self._patience_s = inf
+        self._limit_s = self._patience_s = inf
         self._timer = LazyTimer(clock, self._late)
 
     async def exchange(
@@ -123,7 +123,7 @@ class HttpConnection(asyncio.Protocol):
         self._ask = ask
         self._uses += 1
         self._sent_s = self._clock.monotonic_s()
-        self._heard = False
+        self.heard = False
         self._informational = 0
         self._patience_s, self._limit_s = patience_s, limit_s
         wait: asyncio.Future[HttpAnswer] = loop.create_future()
@@ -171,7 +171,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer that is waited for."""
-        self._heard = True
+        self.heard = True
         self._traffic.bytes_in += len(data)
         if self._answer is not None:
             self._read_body(data)
@@ -210,9 +210,10 @@ class HttpConnection(asyncio.Protocol):
             said = f": {error}" if error is not None else ""
             if answer is not None:
                 broken = UpstreamBroken(f"{self._name} broke off in the middle of an answer{said}")
-            elif self._uses > 1 and not self._heard and self._clock.monotonic_s() < self._sent_s + STALE_S:
+            elif self._uses > 1 and not self.heard and self._clock.monotonic_s() < self._sent_s + STALE_S:
                 broken = StaleSocket(f"{self._name} had closed a connection that was to be used again{said}")
             else:
+                said = said or doubt_at_end(self._buffer, self._traffic, self.transport)
                 broken = UpstreamBroken(f"{self._name} closed the connection without an answer{said}")
             self._fail(broken)
         self.abort()

@@ -22,6 +22,7 @@ from silence_gateway.upstreams.dialing import why_not
 from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_connection import HttpConnection, StaleSocket
 from silence_gateway.upstreams.http_contracts import HttpAsk
+from silence_gateway.upstreams.http_doubt import doubt
 from silence_gateway.upstreams.http_heads import AnswerHeads
 from silence_gateway.upstreams.liveness import has_news
 from silence_gateway.upstreams.statistics import TrafficCounts
@@ -217,6 +218,10 @@ class HttpLink:
             if connection.gone or connection.transport.is_closing():
                 # As servers do that stop, and balancers with nobody behind them.
                 said = f"{self._address.shown} closed a new connection at once"
+                # Who wants TLS waits for it; what is said in TLS 1.3 about a certificate gets lost.
+                if connection.heard or self._settings.tls is not None:
+                    known = self.statistics.bytes_in > 0
+                    said += doubt(strange=connection.heard, known=known, tls=True)
                 raise UpstreamUnavailable(said, sent=False)
         except UpstreamUnavailable as error:
             self._lost(str(error))

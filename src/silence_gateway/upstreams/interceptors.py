@@ -9,6 +9,7 @@ for its unary calls.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -88,17 +89,29 @@ def handlers(interceptors: Sequence[Interceptor], kind: Kind) -> list[Callable[.
     Return what *interceptors* say about calls of *kind*, the first one first.
 
     Raises:
-        TypeError: One of them is no `Interceptor`.
+        TypeError: One of them is no `Interceptor`, or its method for *kind* is of the wrong form.
     """
     found: list[Callable[..., Any]] = []
     for interceptor in interceptors:
         if not isinstance(interceptor, Interceptor):
             raise TypeError(
-                f"{interceptor!r} is no silence_gateway.Interceptor (those of grpcio have another shape)"
+                f"{interceptor!r} is no silence_gateway.Interceptor: give instances of it "
+                "(those of grpcio have another shape)"
             )
         if getattr(type(interceptor), kind) is not getattr(Interceptor, kind):
-            found.append(getattr(interceptor, kind))
+            found.append(_of_good_form(interceptor, kind))
     return found
+
+
+def _of_good_form(interceptor: Interceptor, kind: Kind) -> Callable[..., Any]:
+    """Return the method for *kind*; told now, because in the middle of a call nobody would understand it."""
+    method: Callable[..., Any] = getattr(interceptor, kind)
+    where = f"{type(interceptor).__name__}.{kind}"
+    if kind.endswith("_stream") and inspect.iscoroutinefunction(method):
+        raise TypeError(f"{where} returns: write `async for message in proceed(call): yield message`")
+    if kind.endswith("_unary") and inspect.isasyncgenfunction(method):
+        raise TypeError(f"{where} yields: write `return await proceed(call)`")
+    return method
 
 
 class InterceptedUnary(UnaryAnswer[T]):

@@ -15,7 +15,7 @@ from random import Random
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing.slow_start import share_of
-from silence_gateway.core.endpoints import Link, Verdict, eligible, verdict, why_out
+from silence_gateway.core.endpoints import Link, Standing, Verdict, eligible, verdict, why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, EndpointVetoed, EndpointVetoEnded, Observer
@@ -218,7 +218,7 @@ class Places:
             UpstreamTimeout: There was none within its deadline.
             UpstreamUnavailable: There is no hope for one.
         """
-        told = False
+        number: int | None = None
         importance = Importance.NORMAL if tried is None else tried.importance
         patience_ends_s: float | None = None
         try:
@@ -235,7 +235,7 @@ class Places:
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
                     continue
                 if taken is not None:
-                    if told:
+                    if number is not None:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
@@ -246,10 +246,9 @@ class Places:
                     )
                 if all_full and patience_ends_s is None:
                     patience_ends_s = self.line.patience_ends_s(importance)
-                await self.line.wait(
-                    deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
+                number = await self.line.wait(
+                    deadline_s, number=number, importance=importance, patience_ends_s=patience_ends_s
                 )
-                told = True
         except BaseException as error:
             self.codes[code_of(error)] += 1
             raise
@@ -293,11 +292,16 @@ class Places:
 
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
-        endpoints = self._endpoints
         self._whole.refresh()
-        standings = [endpoint.standing for endpoint in endpoints]
+        endpoints: list[Endpoint] = []
+        standings: list[Standing] = []
         fresh: list[Endpoint] = []
-        for endpoint, standing in zip(endpoints, standings, strict=True):
+        for endpoint in self._endpoints:
+            standing = endpoint.standing
+            if not endpoint.removed:
+                # Who finishes its last calls is no part of its priority that is not well.
+                endpoints.append(endpoint)
+                standings.append(standing)
             now = verdict(standing)
             if now is not endpoint.verdict:
                 if now in USABLE and endpoint.verdict not in USABLE:
@@ -357,7 +361,10 @@ class Places:
 
     def _announce(self, endpoint: Endpoint, reason: str) -> None:
         name = self._settings.name
-        if endpoint.verdict is Verdict.OUT and endpoint.active and not endpoint.down:
+        out = endpoint.verdict is Verdict.OUT and endpoint.active
+        # One that hangs gets no calls either. What another instance doubts is in the log of that instance.
+        hangs = endpoint.verdict is Verdict.DOUBTFUL and endpoint.silent > 0
+        if (out or hangs) and not endpoint.down:
             endpoint.down = True
             self._observer(EndpointDown(upstream=name, endpoint=endpoint.address, reason=reason))
         elif endpoint.verdict is Verdict.READY and endpoint.down:
@@ -368,13 +375,9 @@ class Places:
         endpoint.vetoed = vetoed
         name, check = self._settings.name, endpoint.record.check
         if vetoed:
+            by, reason = "" if check is None else check.by, endpoint.last_error
             self._observer(
-                EndpointVetoed(
-                    upstream=name,
-                    endpoint=endpoint.address,
-                    reached_by="" if check is None else check.by,
-                    reason=endpoint.last_error,
-                )
+                EndpointVetoed(upstream=name, endpoint=endpoint.address, reached_by=by, reason=reason)
             )
         else:
             reached = endpoint.link is not Link.BROKEN

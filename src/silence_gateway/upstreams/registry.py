@@ -25,10 +25,12 @@ from silence_gateway.stores.contracts import Board, Store
 from silence_gateway.stores.open import open_store
 from silence_gateway.stores.settings import StoreSettings
 from silence_gateway.stores.tls import TlsSettings
+from silence_gateway.upstreams.addresses import parse_address
 from silence_gateway.upstreams.discovery import Use
 from silence_gateway.upstreams.self_check import SelfCheck, self_check
 from silence_gateway.upstreams.settings import EndpointSettings
 
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
 TTL_S = 15.0
 """How long a service that has died stays registered."""
 
@@ -129,6 +131,10 @@ class Registration:
                     f"the {what} of a registration is made of letters, digits, '-', '_' and '.', at most 64, "
                     f"as in the gateways' configuration; got {said[:80]!r}"
                 )
+        if parse_address(address).host in EVERY_ADDRESS:
+            raise ConfigError(
+                f"{address} is where a server listens: register an address that gateways can reach"
+            )
         if not 1 <= ttl_s <= 3600:
             raise ConfigError(f"ttl_s of a registration must be 1 to 3600, got {ttl_s}")
         self._name = name
@@ -242,6 +248,8 @@ class Registration:
         try:
             await self._board.remove(room_of(self._name), self._address)
         except StoreFault as error:
+            if not self._registered.is_set():
+                return  # the store has never heard of it
             self._observer(Noticed(what=f"{self._address} stays registered for {self._ttl_s:g} s: {error}"))
 
     async def _asked(self, check: SelfCheck) -> str:

@@ -71,6 +71,11 @@ class RetrySettings:
             raise ConfigError("retry: hedge after a time or after a quantile, not both")
         if self.buffer_bytes < 0:
             raise ConfigError(f"retry: buffer_bytes must be 0 or more, got {self.buffer_bytes}")
+        if isinstance(self.methods, str):
+            raise ConfigError(f"retry: methods is a set of names, not the one text {self.methods!r}")
+        strange = [code for code in self.on if not isinstance(code, int)]
+        if strange:
+            raise ConfigError(f"retry: on is a set of codes, such as Code.UNAVAILABLE, not {strange[0]!r}")
         wrong = sorted(method for method in self.methods if method.count("/") != 1 or method.startswith("/"))
         if wrong:
             raise ConfigError(f"retry: write methods as package.Service/Method, not {', '.join(wrong)}")

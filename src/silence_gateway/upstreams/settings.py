@@ -67,6 +67,8 @@ class EndpointSettings:
     zone: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.address, str):
+            raise ConfigError(f"an endpoint is one text, such as 'host:port', not {self.address!r}")
         try:
             parse_address(self.address)
         except ConfigError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import trustme
 
 from silence_gateway.app.config.load import load, load_text
 from silence_gateway.app.config.loaded import LoadedConfig
@@ -37,8 +39,14 @@ def test_upstreams_alone_are_enough_to_run() -> None:
 
 
 def test_every_key_of_the_file_reaches_its_attribute(tmp_path: Path) -> None:
-    for name in ("cert.pem", "key.pem", "ca.pem", "api.binpb"):
-        (tmp_path / name).touch()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    own = authority.issue_cert("gateway.test")
+    own.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    own.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    (tmp_path / "api.binpb").write_bytes(
+        files("silence_gateway.app.sample").joinpath("cafe.binpb").read_bytes()
+    )
     (tmp_path / "g.yaml").write_text(
         """
 version: 1

@@ -148,6 +148,13 @@ def register(
     return asyncio.run(run(registration, command, drain_s, f"{address} is registered as {name!r}"))
 
 
+for _option in register.params:
+    # Whoever starts this is a container or a unit file as often as a person.
+    if isinstance(_option, click.Option) and _option.envvar is None:
+        _option.envvar = f"SILENCE_REGISTER_{_option.opts[0].removeprefix('--').replace('-', '_').upper()}"
+        _option.show_envvar = True
+
+
 def tell(event: Event) -> None:
     """Print what happens to the store and to the service."""
     click.echo(f"{event.level}: {in_words(event)}", err=True)

@@ -84,7 +84,7 @@ def route_text(lines: list[RouteLine]) -> str:
         rows = [
             (line.upstream, line.rpc, f"{line.method} {line.path}".strip(), line.problem) for line in broken
         ]
-        text += "\n\nnot served:\n" + table(("upstream", "rpc", "rule", "why"), rows)
+        text += "\n\nnot served:\n" + table(("upstream", "rpc", "rule", "why"), rows, whole_last=True)
     return text
 
 
@@ -139,7 +139,8 @@ def explain(
     if as_json:
         click.echo(json.dumps([asdict(step) for step in steps], indent=2))
     else:
-        click.echo(table(("step", "decided", "why"), [(step.what, step.decided, step.why) for step in steps]))
+        rows = [(step.what, step.decided, step.why) for step in steps]
+        click.echo(table(("step", "decided", "why"), rows, whole_last=True))
     return tell_silent(described)
 
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from silence_gateway.app.config import document
 from silence_gateway.app.config.checks.balancing import check_balancing
+from silence_gateway.app.config.checks.contents import check_contents
 from silence_gateway.app.config.checks.files import check_files, problems_elsewhere
 from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.http import check_http, check_rewrites
@@ -61,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
     check_realtime,
     check_rls,
     check_files,
+    check_contents,
 )
 
 
@@ -165,9 +167,7 @@ def _hangs_on_a_problem(finding: Finding, reading: Reading) -> bool:
         if any(original[:length] in reading.left_out for length in range(len(original) + 1)):
             return True
     # "Nothing in here" means little where something in here was left out.
-    return any(
-        left[: len(finding.at)] == finding.at and finding.at in finding.about for left in reading.left_out
-    )
+    return any(left[: len(about)] == about for about in finding.about for left in reading.left_out)
 
 
 def secrets_in(config: GatewayConfig) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SHOWN_CHARACTERS = 60  # of a wrong value in a message: enough to recognise it, not enough to flood a log
+SHOWN_OF_A_PATH = 240  # its end names the file, and is what is wrong
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 UNIT_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -45,6 +46,12 @@ def quoted(text: str) -> str:
     """Return *text* in quotes for a message, shortened and with nothing a terminal would act on."""
     shown = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
     return repr(shown)
+
+
+def quoted_path(path: object) -> str:
+    """Return *path* in quotes for a message; of a very long one the end, which tells the file."""
+    text = str(path)
+    return repr(text if len(text) <= SHOWN_OF_A_PATH else f"...{text[3 - SHOWN_OF_A_PATH :]}")
 
 
 def did_you_mean(suggestion: str) -> str:

@@ -25,6 +25,13 @@ from silence_gateway.app.config.substitution import Filled, fill
 Steps: TypeAlias = tuple[str | int, ...]
 """Where a value is: keys and list indexes from the root of the file."""
 
+SWITCHES_ON = frozenset({"true", "yes", "on"})
+# What people write instead, and no letters lead to; used for suggestions only.
+KEY_SLIPS = {
+    "addresses": "endpoints", "targets": "endpoints", "circuit_breaker": "breaker", "retries": "retry",
+    "lb": "balancer", "cert": "certificate", "sni": "server_name", "host": "address", "url": "address",
+}  # fmt: skip
+
 
 class Left:
     """Stands for a value that is left out because it is wrong."""
@@ -181,11 +188,10 @@ class Reader:
             value = self._read(node, entry.shape, (*steps, entry.key))
             return LEFT if value is LEFT else {entry.key: value}
         if not isinstance(node, Mapping):
-            return self._problem(
-                steps,
-                node.place,
-                f"{shown(steps)} takes keys, such as '{next(iter(entries_of(model)))}: ...'",
-            )
+            says = f"{shown(steps)} takes keys, such as '{next(iter(entries_of(model)))}: ...'"
+            if isinstance(node, Scalar) and node.text in SWITCHES_ON and not any_required(model):
+                says += "; write {} for its defaults"
+            return self._problem(steps, node.place, says)
         known = entries_of(model)
         values: dict[str, Any] = {}
         for key, part in node.entries.items():
@@ -231,12 +237,11 @@ class Reader:
             self._problem(steps, place, f"{quoted(key)} is not supported in this version: {advice}")
             return
         known = list(entries_of(model))
-        hint = closest(key, known)
-        if len(steps) == 1:
-            for section, entry in entries_of(model).items():
-                if isinstance(entry.shape, Keys) and key in entries_of(entry.shape.model):
-                    hint = did_you_mean(f"{section}.{key}")
-                    break
+        hint = did_you_mean(KEY_SLIPS[key]) if KEY_SLIPS.get(key) in known else closest(key, known)
+        for section, entry in entries_of(model).items():
+            if isinstance(entry.shape, Keys) and key in entries_of(entry.shape.model):
+                hint = did_you_mean(f"{section}.{key}")
+                break
         where = f" in {shown(steps[:-1])}" if len(steps) > 1 else ""
         self._problem(
             steps,
@@ -256,6 +261,11 @@ class Reader:
                 self.reading.left_out.add(steps)
                 told = True
         return told
+
+
+def any_required(model: type[Section]) -> bool:
+    """Whether a section of *model* cannot be left empty."""
+    return any(entry.required for entry in entries_of(model).values())
 
 
 def shown(steps: Steps) -> str:

@@ -3,13 +3,17 @@ One replica of the sample cafe: `python -m silence_gateway.app.sample.server NAM
 
 A stock grpcio server with health and reflection, as the services are that people put behind a gateway;
 grpcio and google.protobuf come with the `demo` extra and are used nowhere else. It prints its address
-on one line and ends when its standard input does, so that it never outlives what started it.
+on one line. It ends at Ctrl-C, and where its standard input is a pipe also with that, so that it never
+outlives a program that started it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
+import stat
 import sys
 import threading
 import time
@@ -219,17 +223,33 @@ def make_server(name: str, address: str) -> tuple[grpc.Server, int]:
     return server, server.add_insecure_port(address)
 
 
+def wait_for_the_end() -> None:
+    """Return once the pipe that is standard input ends; anything else leaves it to signals."""
+    # A terminal is not read: that would stop a server in the background. /dev/null would end it at once.
+    mode = os.fstat(sys.stdin.fileno()).st_mode if sys.stdin else 0
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        sys.stdin.buffer.read()
+    else:
+        threading.Event().wait()
+
+
 def main() -> None:
-    """Serve until standard input ends."""
-    parser = argparse.ArgumentParser(description="one replica of the sample cafe")
+    """Serve until told to end."""
+    parser = argparse.ArgumentParser(
+        description="one replica of the sample cafe; it ends at Ctrl-C, or with the pipe that is its input"
+    )
     parser.add_argument("name", help="what this replica calls itself")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: 0, any free one)")
     options = parser.parse_args()
-    server, port = make_server(options.name, f"127.0.0.1:{options.port}")
-    server.start()
-    print(f"listening on 127.0.0.1:{port}", flush=True)
+    try:
+        server, port = make_server(options.name, f"127.0.0.1:{options.port}")
+    except RuntimeError:
+        sys.exit(f"cannot listen on 127.0.0.1:{options.port}: the port is taken, or may not be used")
     started = time.monotonic()
-    sys.stdin.buffer.read()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.start()
+        print(f"listening on 127.0.0.1:{port}", flush=True)
+        wait_for_the_end()
     server.stop(grace=0.5).wait()
     print(f"served for {time.monotonic() - started:.0f} s", flush=True)
 

@@ -10,7 +10,7 @@ from silence_gateway.app.config.api_keys import read_key_file
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.document import MAX_BYTES
 from silence_gateway.app.config.gateway import GatewayConfig
-from silence_gateway.app.config.quantities import Address, quoted
+from silence_gateway.app.config.quantities import Address, quoted_path
 from silence_gateway.app.config.store import StoreTlsConfig
 from silence_gateway.app.config.upstreams import UpstreamTlsConfig
 from silence_gateway.errors import ConfigError
@@ -24,7 +24,7 @@ def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
     for at, path in named_files(config):
         problem = trouble_with(path)
         if problem:
-            yield Finding(at=at, says=f"{quoted(str(path))} {problem}")
+            yield Finding(at=at, says=f"{quoted_path(path)} {problem}")
     sockets: list[tuple[Steps, Address]] = [(("listen", i), own) for i, own in enumerate(config.listen)]
     sockets.append((("admin", "listen"), config.admin.listen))
     if config.rls is not None:
@@ -32,7 +32,7 @@ def check_files(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
         sockets += [(("rls", key), address) for key, address in rls.items() if address is not None]
     for steps, address in sockets:
         if address.unix_path and not Path(address.unix_path).parent.is_dir():
-            yield Finding(at=steps, says=f"the directory of {quoted(address.unix_path)} does not exist")
+            yield Finding(at=steps, says=f"the directory of {quoted_path(address.unix_path)} does not exist")
 
 
 def named_files(config: GatewayConfig) -> Iterator[tuple[Steps, Path]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from silence_gateway.app.config.checks.finding import Context, Finding, Steps
 from silence_gateway.app.config.gateway import GatewayConfig
-from silence_gateway.app.config.quantities import quoted
+from silence_gateway.app.config.quantities import quoted_path
 from silence_gateway.app.config.rls_files import load_rules
 from silence_gateway.errors import ConfigError
 
@@ -26,7 +26,7 @@ def check_rls(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
         )
     trouble = trouble_with(rls.config)
     if trouble:
-        yield Finding(at=(*at, "config"), says=f"{quoted(str(rls.config))} {trouble}")
+        yield Finding(at=(*at, "config"), says=f"{quoted_path(rls.config)} {trouble}")
 
 
 def rule_lines(config: GatewayConfig) -> tuple[list[str], list[str]]:
