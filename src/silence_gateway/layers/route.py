@@ -9,7 +9,7 @@ whole when descriptors change, so that a request sees one state from beginning t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from silence_gateway.clock import Clock
@@ -269,12 +269,21 @@ def find_route(switch: RouteSwitch) -> Layer:
 
 
 def _rule_of_aliases(rules: Routes[RouteRule], aliases: Sequence[tuple[str, str]]) -> RouteRule | None:
-    """Return what the configuration says about the paths of a method that was called by its name."""
+    """
+    Return what the configuration says about the paths of a method that was called by its name.
+
+    Who calls it so could have meant any of them. So it may run twice where that is said of all of them, and
+    may not where it is taken back for one.
+    """
+    first: RouteRule | None = None
+    said: list[bool | None] = []
     for method, path in aliases:
         about = rules.find(method, path)
-        if about is not None:
-            return about.target
-    return None
+        said.append(None if about is None else about.target.idempotent)
+        if first is None and about is not None:
+            first = about.target
+    idempotent = False if False in said else all(said) or None
+    return first if first is None or first.idempotent is idempotent else replace(first, idempotent=idempotent)
 
 
 def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clock) -> Handler:
