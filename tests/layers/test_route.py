@@ -33,6 +33,12 @@ service Shop {
   rpc Get(Item) returns (Item) { option (google.api.http) = {get: "/v1/items/{id}"}; }
   rpc Watch(Item) returns (stream Item) { option (google.api.http) = {get: "/v1/items/{id}:watch"}; }
   rpc Plain(Item) returns (Item);
+  rpc Change(Item) returns (Item) {
+    option (google.api.http) = {
+      patch: "/v1/carts/{id}" body: "*"
+      additional_bindings {put: "/v1/carts/{id}" body: "*"}
+    };
+  }
 }
 """
 
@@ -124,6 +130,31 @@ def test_a_rule_for_a_path_holds_for_the_method_called_by_its_name() -> None:
     assert by_path.matched.rule is by_name.matched.rule is rule
     assert by_name.aliases == (("GET", "/v1/items/x"),)
     assert found("POST", "/shop.Shop/Plain", rule).aliases == ()
+
+
+@pytest.mark.parametrize(
+    ("patch", "put", "by_name"),
+    [
+        pytest.param(None, True, None, id="one-of-two-may-run-twice"),
+        pytest.param(True, True, True, id="both-may"),
+        pytest.param(None, False, False, id="one-of-two-may-not"),
+        pytest.param(True, False, False, id="one-may-and-one-may-not"),
+        pytest.param(None, None, None, id="nothing-is-said"),
+    ],
+)
+def test_a_method_called_by_its_name_may_run_twice_where_all_its_paths_say_so(
+    patch: bool | None, put: bool | None, by_name: bool | None
+) -> None:
+    rules = [
+        RouteRule(path="/v1/carts/*", methods=(method,), timeout_s=3, idempotent=said)
+        for method, said in (("PATCH", patch), ("PUT", put))
+    ]
+    request = found("POST", "/shop.Shop/Change", *rules)
+
+    assert isinstance(request.matched, Matched)
+    assert request.matched.rule is not None
+    assert request.matched.rule.idempotent is by_name
+    assert request.matched.rule.timeout_s == 3
 
 
 def test_the_most_specific_rule_counts() -> None:

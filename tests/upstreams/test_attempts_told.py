@@ -164,7 +164,7 @@ def test_on_the_wire_it_is_one_header_that_counts_what_was_answered_alone() -> N
 
     async def scenario() -> None:
         async with scripted_server(script) as address:
-            retry = RetrySettings(wait_s=0.001, max_wait_s=0.001)
+            retry = RetrySettings(attempts=4, wait_s=0.001, max_wait_s=0.001)
             settings = UpstreamSettings(name="shop", endpoints=addresses(address), health=None, retry=retry)
             async with GrpcUpstream(settings) as upstream:
                 assert (await upstream.repeating.unary(METHOD, b"?", ((PREVIOUS, b"1"),))).message == b"well"

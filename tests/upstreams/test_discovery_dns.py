@@ -51,7 +51,11 @@ class Desk:
     """A source on fake names and a fake clock, and what it said."""
 
     def __init__(
-        self, name: str = "auth.internal:9001", refresh_s: float = 10.0, family: str = "auto"
+        self,
+        name: str = "auth.internal:9001",
+        refresh_s: float = 10.0,
+        family: str = "auto",
+        seed: int = 3,
     ) -> None:
         self.clock = FakeClock()
         self.names = FakeNames()
@@ -63,7 +67,7 @@ class Desk:
             self.names,
             upstream="auth",
             clock=self.clock,
-            rng=Random(3),
+            rng=Random(seed),
             observer=self.events.append,
         )
         self.task: asyncio.Task[None] | None = None
@@ -254,6 +258,29 @@ def test_of_records_that_mean_one_address_the_most_wanted_counts() -> None:
             await desk.follow()
 
             assert desk.heard[-1] == [EndpointSettings(address="10.0.0.1:9001", weight=5, priority=0)]
+
+    run(scenario)
+
+
+def test_those_that_lose_an_endpoint_in_one_moment_do_not_look_in_one_moment() -> None:
+    async def scenario() -> None:
+        desks = [Desk(refresh_s=60, seed=seed) for seed in range(20)]
+        for desk in desks:
+            desk.names.ttl_s = None
+            desk.names.hosts["auth.internal", "A"] = ("10.0.0.1",)
+            await desk.follow()
+            await desk.clock.advance(5)
+            desk.source.hurry()
+        looked = []
+        for _ in range(10):
+            for desk in desks:
+                await desk.clock.advance(0.01)
+            looked.append(sum(desk.source.looks == 2 for desk in desks))
+        for desk in desks:
+            await desk.__aexit__()
+
+        assert looked[0] < 8
+        assert looked[-1] == 20
 
     run(scenario)
 

@@ -125,6 +125,27 @@ def test_when_it_is_left_at_that(script: Script, error: type[Exception], times: 
     run(scenario)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+def test_refusals_and_errors_together_are_no_more_attempts_than_there_may_be(*, stream: bool) -> None:
+    """Three, and one offer for nothing after the first refusal."""
+
+    async def scenario() -> None:
+        async with started(retried(A)) as bench:
+            refused = Broken(sent=False, refused=True)
+            bench.endpoints[A].follow(refused + refused + (DOWN + refused) * 10)
+            caller = bench.pool.repeating
+            with pytest.raises(UpstreamUnavailable):
+                if stream:
+                    await ended(bench, asyncio.ensure_future(anext(aiter(caller.stream(METHOD, b"?")))))
+                else:
+                    await ended(bench, begin(bench))
+
+            assert asked(bench, A) == [4]
+            assert bench.pool._repeats.budget.repeats == 2
+
+    run(scenario)
+
+
 def test_an_attempt_before_which_its_caller_left_was_not_made() -> None:
     async def scenario() -> None:
         async with started(retried(A)) as bench:

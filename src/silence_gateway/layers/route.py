@@ -9,8 +9,8 @@ whole when descriptors change, so that a request sees one state from beginning t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.http import BodyRule, Handler, Layer, Request, Response
@@ -22,6 +22,9 @@ from silence_gateway.errors import BadRequest, GatewayError, MethodNotAllowed, N
 from silence_gateway.transcoding.binding import Binding
 from silence_gateway.transcoding.service import TranscodedService
 from silence_gateway.transcoding.table import RouteTable
+
+Aliases: TypeAlias = tuple[tuple[str, str], ...]
+"""HTTP methods and paths that lead to a method as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,7 @@ class RouteMap:
         shared: Which rule of an HTTP upstream serves a path, in one tree with all methods, so that the most
             specific of both counts; where it finds None, that is a method. None without HTTP upstreams.
         proxies: HTTP upstreams by name.
+        by_name: What `rule_by_name` found so far: at most one entry for each method.
     """
 
     table: RouteTable
@@ -133,6 +137,7 @@ class RouteMap:
     unknown: tuple[str, ...] = ()
     shared: Routes[RouteRule | None] | None = None
     proxies: Mapping[str, Proxied] = field(default_factory=dict)
+    by_name: dict[Aliases, RouteRule | None] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -179,6 +184,14 @@ class RouteMap:
         if found is None or found.target is None:
             return None
         return found.target, self.proxies[found.target.upstream]
+
+    def rule_by_name(self, aliases: Aliases) -> RouteRule | None:
+        """Return what the configuration says about a method that is called by its name, and has *aliases*."""
+        if self.rules is None:
+            return None
+        if aliases not in self.by_name:
+            self.by_name[aliases] = _rule_of_aliases(self.rules, aliases)
+        return self.by_name[aliases]
 
     def allowed(self, method: str, path: str) -> tuple[str, ...]:
         """
@@ -256,8 +269,8 @@ def find_route(switch: RouteSwitch) -> Layer:
                 request.rpc = binding.rpc
                 if binding.aliases:
                     request.aliases = binding.aliases
-                    if rule is None and routes.rules is not None:
-                        rule = _rule_of_aliases(routes.rules, binding.aliases)
+                    if rule is None:
+                        rule = routes.rule_by_name(binding.aliases)
                 if rule is not None:
                     request.importance = rule.importance
                 request.matched = Matched(binding, found.variables, rule)
@@ -268,13 +281,22 @@ def find_route(switch: RouteSwitch) -> Layer:
     return layer
 
 
-def _rule_of_aliases(rules: Routes[RouteRule], aliases: Sequence[tuple[str, str]]) -> RouteRule | None:
-    """Return what the configuration says about the paths of a method that was called by its name."""
+def _rule_of_aliases(rules: Routes[RouteRule], aliases: Aliases) -> RouteRule | None:
+    """
+    Return what the configuration says about the paths of a method that was called by its name.
+
+    Who calls it so could have meant any of them. So it may run twice where that is said of all of them, and
+    may not where it is taken back for one.
+    """
+    first: RouteRule | None = None
+    said: list[bool | None] = []
     for method, path in aliases:
         about = rules.find(method, path)
-        if about is not None:
-            return about.target
-    return None
+        said.append(None if about is None else about.target.idempotent)
+        if first is None and about is not None:
+            first = about.target
+    idempotent = False if False in said else all(said) or None
+    return first if first is None or first.idempotent is idempotent else replace(first, idempotent=idempotent)
 
 
 def serve_found(switch: RouteSwitch, timeouts_s: Mapping[str, float], clock: Clock) -> Handler:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from silence_gateway.clock import Clock
+from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.balancing import MAX_WEIGHT
 from silence_gateway.core.dns_refresh import SOONEST_S, ServiceRecord, next_look_s, ranks, shares
 from silence_gateway.errors import ConfigError, UpstreamUnavailable
@@ -26,6 +26,9 @@ from silence_gateway.upstreams.settings import EndpointSettings
 
 QUESTIONS_AT_ONCE = 8
 """Targets of one service that are asked for at a time: each that is not answered takes ten seconds."""
+
+HURRY_SPREAD_S = 0.1
+"""Within this a look follows that is wanted at once: a whole fleet loses an endpoint in the same moment."""
 
 FAMILY_KINDS = {"ipv4": ("A",), "ipv6": ("AAAA",), "both": ("A", "AAAA"), "auto": ("A", "AAAA")}
 
@@ -101,6 +104,7 @@ class DnsSource:
         self._problem = ""
         self._latest = ""
         self._soon = asyncio.Event()
+        self._hurried: Timer | None = None
 
     @property
     def problem(self) -> str:
@@ -111,6 +115,9 @@ class DnsSource:
         """Look the name up, call *use* with what there is, and again, until cancelled; see `Source`."""
         while True:
             self._soon.clear()
+            if self._hurried is not None:
+                self._hurried.cancel()
+                self._hurried = None
             found = await self.look()
             if found or self.looks == 1:
                 use(found)
@@ -125,7 +132,8 @@ class DnsSource:
 
     def hurry(self) -> None:
         """Look again within a second or so."""
-        self._soon.set()
+        if self._hurried is None:
+            self._hurried = self._clock.call_later(HURRY_SPREAD_S * self._draw(), self._soon.set)
 
     async def look(self) -> Sequence[EndpointSettings]:
         """Return the endpoints as they are known after one look; none if nothing was ever known."""

@@ -136,7 +136,7 @@ class _Race(Generic[T]):
         if not isinstance(error, GatewayError):
             return True
         call = self._call
-        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True, paid=self._paid)
+        step = self._repeats.after(error, call.made, call.deadline_s, hedged=True, paid=self._paid)
         if isinstance(step, Again):
             self._plan(step.after_us / 1e6, paid=True)
             return False

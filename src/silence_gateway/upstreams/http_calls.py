@@ -18,6 +18,7 @@ from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.http_status import counted_status
 from silence_gateway.core.retry import Over
 from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailable
+from silence_gateway.upstreams.deadlines import GRAIN_S
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.http_body import HttpAnswer
@@ -164,9 +165,10 @@ class HttpCalls:
         Return what *error* says to a call that has until *limit_s*.
 
         An attempt whose time went by while its endpoint let nobody connect has not left. With time left for
-        the call it goes elsewhere, as if the connection had been refused.
+        the call it goes elsewhere, as if the connection had been refused. Timers may ring a little early.
         """
-        if isinstance(error, UpstreamTimeout) and not error.sent and self._monotonic_s() < limit_s:
+        left_s = limit_s - self._monotonic_s()
+        if isinstance(error, UpstreamTimeout) and not error.sent and left_s > GRAIN_S:
             return UpstreamUnavailable(str(error), sent=False)
         return error
 

@@ -64,7 +64,7 @@ class RepeatedStream:
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()  # another attempt has begun, or there will be none
         # The first attempt begins now, if there is a place for it, and not when somebody looks.
-        call.begun += 1
+        call.begin()
         self._stream = begin()
         self._fresh = True
 
@@ -163,7 +163,7 @@ class RepeatedStream:
         if self._fresh:
             self._fresh = False
         else:
-            self._call.begun += 1
+            self._call.begin()
             self._stream = self._begin()
             self._moved.set()
         return self._stream

@@ -87,6 +87,16 @@ class RepeatedCall:
         self.tried = Tried(steering)
 
     @property
+    def made(self) -> int:
+        """How often it was made so far: offers after a second refusal count as attempts."""
+        return self.begun + self.tried.paid
+
+    def begin(self) -> None:
+        """Take note that one more attempt begins."""
+        self.tried.before = self.begun
+        self.begun += 1
+
+    @property
     def attempt_metadata(self) -> Metadata:
         """What goes with the attempt begun last: from the second on, how many were begun before it."""
         metadata = self.metadata
@@ -206,7 +216,7 @@ class Repeats:
 
         Raises what the attempt ended with; if that stays the call's last word, tell `settle`.
         """
-        call.begun += 1
+        call.begin()
         message = call.message
         assert isinstance(message, bytes)
         # Others may begin while this one waits for a place, so it is asked for now.
@@ -303,7 +313,7 @@ class Repeats:
 
     def may_hedge(self, call: RepeatedCall) -> bool:
         """Tell whether a second attempt may begin now, beside the one that is late; if so it is paid for."""
-        if call.begun >= self._policy.attempts or not self.places.others(call.tried):
+        if call.made >= self._policy.attempts or not self.places.others(call.tried):
             return False
         if not self.budget.spend():
             return False
@@ -322,7 +332,7 @@ async def made_again(
             except GatewayError as error:
                 if not call.whole:
                     raise
-                step = repeats.after(error, call.begun, call.deadline_s)
+                step = repeats.after(error, call.made, call.deadline_s)
                 if isinstance(step, Over):
                     raise
             else:

@@ -25,7 +25,7 @@ class RetrySettings:
     calls that may run twice: those of *methods*, and those whose caller says so (`GrpcUpstream.repeating`).
 
     Attributes:
-        attempts: How often a call may be made in all, 1 to 10; 1 turns both off.
+        attempts: How often a call may be made in all, 1 to 10; 1 turns both off, but for that once.
         on: gRPC codes after which a call is made again. UNAVAILABLE also means a broken connection.
         budget: Repeats per call, of this instance and of the fleet, over ten seconds; 0 to 1.
         budget_free_per_s: Repeats a second that the whole fleet may make whatever *budget* says.

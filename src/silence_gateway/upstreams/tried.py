@@ -21,16 +21,20 @@ class Tried:
         key: See `steering.Steering`.
         importance: Likewise.
         attempts: How often, without the first refusal.
+        before: Attempts of a call that may run twice that were begun before this one.
+        paid: Offers after a refusal that were paid for.
         refusals: How often an endpoint that is there turned it away.
         pause_s: How long to wait before it is offered again to one that did.
     """
 
-    __slots__ = ("attempts", "connections", "importance", "key", "pause_s", "refusals", "refusing")
+    __slots__ = (
+        "attempts", "before", "connections", "importance", "key", "paid", "pause_s", "refusals", "refusing",
+    )  # fmt: skip
 
     def __init__(self, steering: Steering | None = None) -> None:
         self.key = None if steering is None else steering.key
         self.importance = Importance.NORMAL if steering is None else steering.importance
-        self.attempts = 0
+        self.attempts = self.before = self.paid = 0
         self.connections: dict[Endpoint, Connection] = {}
         self.refusals = 0
         self.refusing: set[Endpoint] = set()
@@ -54,8 +58,9 @@ class Tried:
         """
         if self.refusals:
             self.attempts += 1
-            if self.attempts >= attempts or not pay():
+            if self.attempts + self.before >= attempts or not pay():
                 return False
+            self.paid += 1
         self.pause_s = FIRST_PAUSE_S * 2**self.refusals * (0.5 + draw())
         self.refusals += 1
         self.refusing.add(endpoint)

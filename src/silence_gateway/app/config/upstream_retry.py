@@ -80,7 +80,9 @@ class RetryConfig(Section):
     """
 
     attempts: Annotated[int, whole(1, MAX_ATTEMPTS)] = Field(
-        default=3, description="How often a call may be made in all; 1 turns retries and failover off."
+        default=3,
+        description="How often a call may be made in all; 1 turns retries and failover off. What was refused "
+        "unseen (REFUSED_STREAM) is offered once more in any case.",
     )
     on: tuple[Annotated[str, STATUS_NAME], ...] = Field(
         default=("UNAVAILABLE",),
