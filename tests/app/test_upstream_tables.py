@@ -257,6 +257,12 @@ def test_one_endpoint_is_told_alone() -> None:
         one_upstream(body, NOW_US, only="c:1")
 
 
+def test_an_upstream_without_endpoints_tells_no_time_in_which_it_had_no_calls() -> None:
+    assert overview([upstream(recent={"span_s": 0.0, "calls": 0})], NOW_US).splitlines()[0] == (
+        "shop: 0 of 0 ready"
+    )
+
+
 def test_nothing_to_show_is_said() -> None:
     assert overview([], NOW_US) == "(none)"
     assert "no unary calls timed" in one_upstream(upstream(endpoint("a:1", latency={}, codes={})), NOW_US)

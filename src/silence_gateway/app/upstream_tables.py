@@ -86,11 +86,10 @@ def summary(upstream: Item) -> str:
     ready = sum(state_of(endpoint) == Verdict.READY.value for endpoint in endpoints)
     recent = object_of(upstream, "recent")
     latency = object_of(recent, "latency")
-    parts = [
-        f"{ready} of {len(endpoints)} ready",
-        lately(recent)
-        + (f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""),
-    ]
+    parts = [f"{ready} of {len(endpoints)} ready"]
+    if endpoints:  # without any, nothing is counted, and the time in which it was not says nothing
+        failed = f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""
+        parts.append(lately(recent) + failed)
     if latency.get("calls"):
         parts.append(f"p50 {duration(latency.get('p50_s'))}, p99 {duration(latency.get('p99_s'))}")
     parts += [
