@@ -263,6 +263,13 @@ def test_an_upstream_without_endpoints_tells_no_time_in_which_it_had_no_calls() 
     )
 
 
+def test_calls_that_found_no_endpoint_stand_beside_the_name() -> None:
+    """No row has them, and `0% failed` would be all that is told while every caller gets 503."""
+    down = upstream(endpoint("a:1", state="out"), unplaced=380)
+
+    assert "; 380 found no endpoint\n" in overview([down], NOW_US, width=200)
+
+
 def test_nothing_to_show_is_said() -> None:
     assert overview([], NOW_US) == "(none)"
     assert "no unary calls timed" in one_upstream(upstream(endpoint("a:1", latency={}, codes={})), NOW_US)

@@ -96,6 +96,7 @@ def summary(upstream: Item) -> str:
         f"{count(upstream[key])} {words}"
         for key, words in (
             ("waiting", "waiting for a place"),
+            ("unplaced", "found no endpoint"),
             ("failovers", "offered to another endpoint"),
             ("retries", "retried"),
             ("hedges", "hedged"),
