@@ -243,11 +243,22 @@ def test_an_old_or_half_open_word_is_not_followed() -> None:
     assert breaker.adopt(State.CLOSED, 2, 0, SECOND) is Event.FLEET_CLOSED
 
 
-def test_an_agreeing_word_still_raises_the_term() -> None:
+def test_a_term_is_forgotten_with_the_age_of_its_judgement_whoever_made_it() -> None:
+    own, heard = tripped(), Breaker(POLICY, 30 * SECOND)
+    heard.adopt(State.OPEN, own.term, 30 * SECOND, 30 * SECOND)
+
+    for breaker in (own, heard):
+        breaker.forget_term(60 * SECOND, 60 * SECOND)
+        assert breaker.term == 1
+        breaker.forget_term(60 * SECOND, 60 * SECOND + 1)
+        assert (breaker.term, breaker.state) == (0, State.OPEN)
+
+
+def test_an_agreeing_word_raises_the_term_and_begins_the_cool_down_when_it_was_said() -> None:
     breaker = tripped()
 
-    assert breaker.adopt(State.OPEN, 7, 0, SECOND) is None
-    assert (breaker.state, breaker.term, breaker.since_us) == (State.OPEN, 7, 0)
+    assert breaker.adopt(State.OPEN, 7, 2 * SECOND, 4 * SECOND) is None
+    assert (breaker.state, breaker.term, breaker.since_us) == (State.OPEN, 7, 2 * SECOND)
 
 
 @pytest.mark.parametrize(

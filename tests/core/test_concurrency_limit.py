@@ -161,6 +161,38 @@ def test_calls_that_were_turned_away_do_not_count_as_quick() -> None:
     assert limit.estimate.usual_us == 0
 
 
+@pytest.mark.parametrize(
+    ("usual_us", "took_us", "limit"),
+    [
+        pytest.param(10_000, 60_000, 92, id="six-times-as-long-and-no-answer-yet"),
+        pytest.param(10_000, 10_000, 100, id="no-longer-than-others-take-says-nothing"),
+        pytest.param(0, 60_000, 90, id="nobody-answered-so-far"),
+    ],
+)
+def test_callers_who_do_not_wait_for_the_end_say_how_long_it_is_at_least(
+    usual_us: float, took_us: int, limit: int
+) -> None:
+    adaptive = ConcurrencyLimit(RULES, 0)
+    adaptive.estimate = Estimate(limit=100.0, usual_us=usual_us, windows=600 if usual_us else 0)
+    adaptive.limit = 100
+
+    for _ in range(MIN_SAMPLES):
+        adaptive.on_left(WINDOW_US, took_us, 100)
+
+    assert adaptive.limit == limit
+
+
+def test_while_it_is_measured_what_is_usual_only_answers_count() -> None:
+    limit = ConcurrencyLimit(RULES, 0)
+    limit.estimate = Estimate(limit=100.0, usual_us=10_000.0, windows=600, phase=Phase.MEASURING)
+
+    for number in range(2 * MIN_SAMPLES):
+        limit.on_end(WINDOW_US * (number // (2 * MIN_SAMPLES - 1)), 10_000, 4, dropped=number % 2 == 0)
+
+    assert limit.estimate.phase is Phase.FOLLOWING
+    assert limit.estimate.usual_us == 10_000
+
+
 class Simulated:
     """What came of an overload of one server of ten places, 10 ms a call, whose callers leave after 0.5 s."""
 

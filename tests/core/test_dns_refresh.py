@@ -58,7 +58,7 @@ def test_weights_and_priorities_keep_their_order(found: list[ServiceRecord]) -> 
     assert sorted(rank.values()) == list(range(len(rank)))
     for one, weight in zip(found, weights, strict=True):
         for other, its in zip(found, weights, strict=True):
-            assert not one.weight < other.weight or weight <= its
+            assert not (one.priority == other.priority and one.weight < other.weight) or weight <= its
             assert (one.priority < other.priority) == (rank[one.priority] < rank[other.priority])
 
 
@@ -67,3 +67,9 @@ def test_small_weights_stay_and_zero_is_hardly_any() -> None:
 
     assert shares(found, 100) == [1, 5, 100]
     assert shares([ServiceRecord("h", 1, 0, weight) for weight in (0, 500, 1000)], 100) == [1, 50, 100]
+
+
+def test_weights_are_compared_with_those_of_their_priority_only() -> None:
+    found = [ServiceRecord("h", 1, rank, weight) for rank, weight in ((0, 60_000), (10, 10), (10, 100))]
+
+    assert shares(found, 100) == [100, 10, 100]

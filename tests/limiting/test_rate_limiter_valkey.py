@@ -153,7 +153,8 @@ def test_no_decision_fails_while_the_server_is_gone_and_sharing_goes_on_when_it_
                 assert await passes(limit, "during", 20) == 10
                 started_s = time.perf_counter()
                 await passes(limit, "speed", 200)
-                assert time.perf_counter() - started_s < 0.1, "a store known to be away adds no latency"
+                # Asking it would take 200 times the deadline.
+                assert time.perf_counter() - started_s < 1, "a store known to be away adds no latency"
 
                 server.start()
                 await until(lambda: limiter.store.up, limit)

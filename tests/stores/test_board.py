@@ -263,6 +263,32 @@ def test_many_writes_of_a_bad_time_reach_the_fleet_some_at_a_time(
 
 
 @pytest.mark.valkey
+@pytest.mark.parametrize("turns", range(6))
+def test_what_is_sent_again_does_not_follow_a_later_word_to_the_store(
+    valkey_url: str, fleet: str, turns: int
+) -> None:
+    async def scenario() -> None:
+        store = ValkeyStore(valkey_url, fleet)
+        await store.start()
+        try:
+            general(store).refusal = lambda: StoreUnavailable("away")
+            with pytest.raises(StoreUnavailable):
+                await store.board.put("r", "name", b"old", ttl_s=60)
+            general(store).refusal = None
+            store.valkey_board.repeat(store.valkey_board.rooms["r"])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await store.board.remove("r", "name")
+            await eventually(lambda: not store.valkey_board.rooms["r"].repeating, "it was sent again, or not")
+            fields = await general(store).call(b"HKEYS", keys.board_room(fleet, "r"))
+            assert b"=name" not in fields
+        finally:
+            await store.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.valkey
 def test_a_large_room_is_given_back_without_what_was_removed_meanwhile(
     fleet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

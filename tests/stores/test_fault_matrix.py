@@ -25,6 +25,8 @@ from silence_gateway.testing.valkey import ValkeyServer, fresh_fleet
 pytestmark = pytest.mark.valkey
 
 DEADLINE_S = 0.05
+# Where the store is not to be given up: a busy machine answers late as well, and is no fault of its own.
+CALM_DEADLINE_S = 0.2
 # What a loop that runs six of these at once, among other processes, may be late by.
 SLACK_S = 0.15
 OPENS_WITHIN_S = 1.0
@@ -38,13 +40,17 @@ RATE = 100
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
+def deadline_of(fault: Fault[Any]) -> float:
+    return CALM_DEADLINE_S if fault.opens is False else DEADLINE_S
+
+
 async def run_all(faults: list[Fault[Any]]) -> dict[str, Figures | BaseException]:
     """Run some rows, a few at a time."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(fault: Fault[Any]) -> Figures:
         async with room:
-            return await run_fault(fault, deadline_s=DEADLINE_S, hold_s=HOLD_S, rate=RATE)
+            return await run_fault(fault, deadline_s=deadline_of(fault), hold_s=HOLD_S, rate=RATE)
 
     results = await asyncio.gather(*map(one, faults), return_exceptions=True)
     return {fault.name: result for fault, result in zip(faults, results, strict=True)}
@@ -103,7 +109,7 @@ def test_no_request_is_counted_twice(figures: Figures, row: str) -> None:
 
 @rows()
 def test_no_decision_takes_longer_than_the_deadline(figures: Figures, row: str) -> None:
-    assert figures.worst_before_s <= DEADLINE_S + SLACK_S
+    assert figures.worst_before_s <= deadline_of(BY_NAME[row]) + SLACK_S
 
 
 @rows(opens=True)

@@ -110,7 +110,8 @@ def test_the_demo_survives_all_that_its_keys_do_to_it(demos: list[Demo]) -> None
     summary = demo.said[demo.said.index("requests of the demo's own") :]
     assert re.search(r"[1-9][0-9]* answered", summary)
     assert "\n  0 failed\n" in summary
-    assert "The store was lost once, a replica once." in summary
+    # A busy machine may have been an outage of the store's own.
+    assert re.search(r"The store was lost (once|twice|\d+ times), a replica once\.", summary)
     assert "{" not in demo.said.replace("%{http_code}", "").replace('{"', "")
     until(lambda: not any(alive(pid) for pid in family), "nothing is left running", 5)
 

@@ -174,6 +174,6 @@ def test_a_deadline_passes_while_a_server_turns_the_call_away_again_and_again() 
                 with pytest.raises(UpstreamFault) as caught:
                     await upstream.unary(METHOD, b"", (), began_s + 0.05)
                 assert not caught.value.sent
-                assert loop.time() - began_s < 0.5
+                assert loop.time() - began_s < 2
 
     within_seconds(scenario())

@@ -229,6 +229,35 @@ def test_a_lost_endpoint_hurries_the_next_look_but_a_storm_of_them_is_one_look_a
     run(scenario)
 
 
+@pytest.mark.parametrize("failing", [True, False], ids=["no-answer", "an-empty-answer"])
+def test_a_first_look_that_finds_nobody_says_so_once(failing: bool) -> None:
+    async def scenario() -> None:
+        async with Desk() as desk:
+            if failing:
+                desk.names.failing.add("auth.internal")
+            await desk.follow()
+            assert desk.heard == [[]]
+            await desk.clock.advance(60)
+            assert desk.heard == [[]]
+
+    run(scenario)
+
+
+def test_of_records_that_mean_one_address_the_most_wanted_counts() -> None:
+    async def scenario() -> None:
+        async with Desk("_grpc._tcp.auth.internal") as desk:
+            desk.names.srv["_grpc._tcp.auth.internal"] = (
+                ServiceRecord("a.internal", 9001, 10, 5),
+                ServiceRecord("b.internal", 9001, 20, 7),
+            )
+            desk.names.hosts["a.internal", "A"] = desk.names.hosts["b.internal", "A"] = ("10.0.0.1",)
+            await desk.follow()
+
+            assert desk.heard[-1] == [EndpointSettings(address="10.0.0.1:9001", weight=5, priority=0)]
+
+    run(scenario)
+
+
 def test_service_records_bring_ports_weights_and_priorities() -> None:
     async def scenario() -> None:
         async with Desk("_grpc._tcp.auth.internal") as desk:
@@ -244,7 +273,7 @@ def test_service_records_bring_ports_weights_and_priorities() -> None:
 
             assert desk.heard[-1] == [
                 EndpointSettings(address="10.0.0.1:9001", weight=100, priority=0),
-                EndpointSettings(address="10.0.0.2:9002", weight=50, priority=1),
+                EndpointSettings(address="10.0.0.2:9002", weight=100, priority=1),
             ]
             desk.names.failing.add("SRV")
             await desk.clock.advance(30)

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.upstreams.pool_bench import A, B, C, run, settings_of, started
-from tests.upstreams.test_repeating import asked, begin
+from tests.upstreams.pool_bench import A, B, Bench, C, run, settings_of, started
+from tests.upstreams.test_repeating import asked, begin, ended
 
 from silence_gateway.core.status import Code
 from silence_gateway.errors import RpcError
@@ -123,6 +123,56 @@ def test_an_answer_that_is_an_error_ends_all_attempts() -> None:
             await settle()
             assert bench.endpoints[A].calls[0].cancelled
             assert bench.pool.statistics.calls_by_code == {"NOT_FOUND": 2}
+
+    run(scenario)
+
+
+PUSHBACK = ((b"grpc-retry-pushback-ms", b"500"),)
+
+
+async def begun_at_a(bench: Bench) -> asyncio.Task[bytes]:
+    """Begin a call whose first attempt is at A."""
+    for name in (B, C):
+        bench.pool.drain_endpoint(name)
+    task = begin(bench)
+    await settle()
+    for name in (B, C):
+        bench.pool.activate_endpoint(name)
+    return task
+
+
+def test_an_attempt_that_an_answer_forestalls_was_not_made() -> None:
+    async def scenario() -> None:
+        async with started(hedging(A, B, C)) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=0.3))
+            for name in (B, C):
+                bench.endpoints[name].follow(Failure(Code.UNAVAILABLE, trailing_metadata=PUSHBACK))
+            task = await begun_at_a(bench)
+            await bench.clock.advance(1.0)
+
+            assert await task == b"ok"
+            told = bench.pool.statistics
+            assert (sum(asked(bench, A, B, C)), told.hedges, told.retries) == (2, 1, 0)
+
+    run(scenario)
+
+
+def test_two_errors_that_one_attempt_follows_are_paid_for_once() -> None:
+    async def scenario() -> None:
+        async with started(hedging(A, B, C, budget=0.0, budget_free_per_s=1)) as bench:
+            bench.endpoints[A].follow(Failure(Code.UNAVAILABLE, after_s=0.15))
+            for name in (B, C):
+                bench.endpoints[name].follow(Failure(Code.UNAVAILABLE, after_s=0.05) + Reply(b"ok"))
+            task = await begun_at_a(bench)
+            await bench.clock.advance(0.15)
+            await settle()
+            assert sum(asked(bench, A, B, C)) == 3
+
+            with pytest.raises(RpcError):
+                await ended(bench, task)
+            told = bench.pool.statistics
+            assert (told.hedges, told.retries) == (1, 1)
+            assert bench.pool._repeats.budget.repeats == 2
 
     run(scenario)
 

@@ -35,7 +35,7 @@ from silence_gateway.upstreams.statistics import TrafficCounts
 
 NAMES = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
 TIMEOUT_S = 2.0
-FATES = ("ok", "streams", "503", "500", "429", "broken", "unsent", "silent")
+FATES = ("ok", "streams", "503", "500", "429", "broken", "unsent", "unreachable", "silent")
 
 
 def ask(*, repeatable: bool = True) -> HttpAsk:
@@ -90,6 +90,9 @@ class Link:
         if fate == "unsent":
             raise UpstreamUnavailable("refused", sent=False)
         await asyncio.sleep(0)
+        if fate == "unreachable":
+            await world.clock.sleep(min(patience_s, limit_s - world.clock.monotonic_s()))
+            raise UpstreamTimeout("not connected", sent=False)
         if fate == "broken":
             raise UpstreamBroken("broken")
         if fate == "silent":
@@ -186,9 +189,19 @@ steps = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(trace=steps, seed=st.integers(0, 99), repeatable=st.booleans(), in_pieces=st.booleans())
+@given(
+    trace=steps,
+    seed=st.integers(0, 99),
+    repeatable=st.booleans(),
+    in_pieces=st.booleans(),
+    attempt_timeout_s=st.sampled_from([None, 0.5]),
+)
 def test_every_call_is_counted_once_and_leaves_nothing_behind(
-    trace: list[tuple[str, str | int | float]], seed: int, repeatable: bool, in_pieces: bool
+    trace: list[tuple[str, str | int | float]],
+    seed: int,
+    repeatable: bool,
+    in_pieces: bool,
+    attempt_timeout_s: float | None,
 ) -> None:
     async def scenario(world: World) -> None:
         begun: list[asyncio.Task[None]] = []
@@ -215,7 +228,8 @@ def test_every_call_is_counted_once_and_leaves_nothing_behind(
             elif isinstance(what, str) and who in world.fates:
                 world.fates[who] = what
             await settle()
-        await world.clock.advance(TIMEOUT_S + 0.1)
+        # A body in pieces that got its place at the last moment has as much time again.
+        await world.clock.advance(2 * TIMEOUT_S + 0.1)
         for answer in world.streams:
             answer.close()
         await settle()
@@ -235,7 +249,8 @@ def test_every_call_is_counted_once_and_leaves_nothing_behind(
         assert [one.state for one in world.upstream.statistics.endpoints] == ["ready"] * 3
         assert (await world.upstream.exchange(ask())).done
 
-    play(scenario, seed=seed)
+    retry = RetrySettings(wait_s=0.01, max_wait_s=0.01, attempt_timeout_s=attempt_timeout_s)
+    play(scenario, seed=seed, retry=retry)
 
 
 def test_calls_are_told_by_http_status_and_judged_by_what_it_stands_for() -> None:
@@ -327,6 +342,43 @@ def test_an_attempt_that_takes_too_long_is_made_elsewhere() -> None:
     retry = RetrySettings(wait_s=0.01, max_wait_s=0.01, attempt_timeout_s=0.5)
     world = play(scenario, retry=retry, balancer="round_robin")
     assert world.met == list(NAMES)
+
+
+def test_an_attempt_that_cannot_connect_in_its_time_never_left_and_goes_elsewhere_for_nothing() -> None:
+    async def scenario(world: World) -> None:
+        world.fates[NAMES[0]] = world.fates[NAMES[1]] = "unreachable"
+        call = asyncio.ensure_future(world.upstream.exchange(ask()))
+        await world.clock.advance(1.5)
+
+        assert (await call).done
+        assert world.counts() == {"200": 1}
+        told = world.upstream.statistics
+        assert told.failovers == len(world.met) - 1 >= 1
+        assert (told.retries, told.retries_refused) == (0, 0)
+
+        world.met.clear()
+        world.fates = dict.fromkeys(NAMES, "unreachable")
+        call = asyncio.ensure_future(world.upstream.exchange(ask()))
+        await world.clock.advance(1.6)
+        with pytest.raises(UpstreamUnavailable, match="not connected"):
+            await call
+        assert world.counts() == {"200": 1, "UNAVAILABLE": 1}
+
+    retry = RetrySettings(budget=0, budget_free_per_s=0, attempt_timeout_s=0.5)
+    world = play(scenario, retry=retry, balancer="round_robin")
+    assert sorted(world.met) == list(NAMES)
+
+
+def test_a_call_that_cannot_connect_before_its_end_is_late() -> None:
+    async def scenario(world: World) -> None:
+        world.fates = dict.fromkeys(NAMES, "unreachable")
+        call = asyncio.ensure_future(world.upstream.exchange(ask()))
+        await world.clock.advance(TIMEOUT_S)
+        with pytest.raises(UpstreamTimeout):
+            await call
+        assert world.counts() == {"DEADLINE_EXCEEDED": 1}
+
+    play(scenario)
 
 
 def test_all_attempts_together_take_no_longer_than_the_call_may() -> None:

@@ -6,12 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.upstreams.pool_bench import A, B, Bench, C, run, settings_of, started
+from tests.upstreams.pool_bench import METHOD, A, B, Bench, C, run, settings_of, started
 
 from silence_gateway.core.status import Code
 from silence_gateway.errors import ConfigError, RpcError
 from silence_gateway.events import EndpointEjected, EndpointReturned
-from silence_gateway.testing.scripted_upstream import Failure, Reply
+from silence_gateway.testing.clock import settle
+from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
 from silence_gateway.upstreams.settings import BreakerSettings, OutlierSettings, UpstreamSettings
 
 NEVER = BreakerSettings(consecutive=1_000_000, min_calls=1_000_000)
@@ -69,6 +70,26 @@ def test_the_last_one_stays_whatever_it_does() -> None:
             await calls(bench, 20)
 
             assert sorted(bench.standing(name).ejected for name in (A, B)) == [False, True]
+
+    run(scenario)
+
+
+def test_who_left_and_finishes_its_calls_is_not_the_one_that_stays() -> None:
+    async def scenario() -> None:
+        async with started(shop(A, B, C, max_ejected=1.0)) as bench:
+            bench.endpoints[C].follow(Silence())
+            streams = [bench.pool.stream(METHOD, b"?") for _ in range(6)]
+            await settle()
+            bench.pool.remove_endpoint(C)
+            assert bench.standing(C).in_flight > 0
+
+            for name in (A, B):
+                bench.endpoints[name].follow(Failure(Code.UNAVAILABLE))
+            await calls(bench, 20)
+
+            assert sorted(bench.standing(name).ejected for name in (A, B)) == [False, True]
+            for stream in streams:
+                stream.cancel()
 
     run(scenario)
 

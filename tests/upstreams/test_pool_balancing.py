@@ -146,14 +146,15 @@ def test_peak_ewma_leaves_an_endpoint_with_its_first_slow_answer() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED])
 @pytest.mark.parametrize("balancer", ["least_request", "peak_ewma"])
-def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str) -> None:
+def test_an_endpoint_that_fails_fast_gets_no_more_calls_for_it(balancer: str, code: Code) -> None:
     async def scenario() -> None:
         settings = settings_of(
             A, B, balancer=balancer, breaker=BreakerSettings(consecutive=1000, min_calls=1000)
         )
         async with started(settings) as bench:
-            bench.endpoints[A].follow(Failure(14))
+            bench.endpoints[A].follow(Failure(code))
             for _ in range(40):
                 await asyncio.gather(bench.call(), return_exceptions=True)
 
@@ -230,6 +231,26 @@ def test_what_a_priority_cannot_take_overflows_to_the_next() -> None:
             b, c = (now - then for now, then in zip(counts(bench, B, C), before, strict=True))
             assert b + c == 1000
             assert c == pytest.approx(300, abs=60)
+
+    run(scenario)
+
+
+def test_who_left_and_finishes_its_calls_is_no_part_of_its_priority_any_more() -> None:
+    async def scenario() -> None:
+        async with started(prioritised()) as bench:
+            bench.endpoints[A].follow(Silence())
+            streams = [bench.pool.stream(METHOD, b"?") for _ in range(8)]
+            await settle()
+            assert bench.standing(A).in_flight > 0
+
+            bench.pool.remove_endpoint(A)
+            bench.endpoints[B].follow(Reply(b"ok"))
+            for _ in range(100):
+                await bench.call()
+
+            assert counts(bench, C) == [0], "half of the priority is not unwell, it is gone"
+            for stream in streams:
+                stream.cancel()
 
     run(scenario)
 

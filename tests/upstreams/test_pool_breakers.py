@@ -14,7 +14,7 @@ from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailabl
 from silence_gateway.events import BreakerMoved, EndpointDown, EndpointUp
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, SERVING
-from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
+from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence, Step
 from silence_gateway.upstreams.settings import (
     BreakerSettings,
     HealthSettings,
@@ -248,15 +248,20 @@ def test_an_endpoint_that_was_away_takes_calls_as_soon_as_it_is_back_and_says_so
     run(scenario)
 
 
-def test_answers_that_come_too_late_open_the_breaker() -> None:
+@pytest.mark.parametrize(
+    "late",
+    [Reply(b"ok", after_s=0.3), Failure(Code.UNKNOWN, after_s=0.3), Failure(Code.NOT_FOUND, after_s=0.3)],
+    ids=["ok", "a method that failed", "a business error"],
+)
+def test_answers_that_come_too_late_open_the_breaker(late: Step) -> None:
     async def scenario() -> None:
         breaker = BreakerSettings(min_calls=4, slow_call_s=0.2)
         async with started(settings_of(A, breaker=breaker)) as bench:
-            bench.endpoints[A].follow(Reply(b"ok", after_s=0.3))
+            bench.endpoints[A].follow(late)
             for _ in range(4):
                 call = bench.begin()
                 await bench.clock.advance(0.4)
-                await call
+                await asyncio.gather(call, return_exceptions=True)
 
             assert bench.standing(A).breaker == "open"
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tests.upstreams.pool_bench import A, B, Bench, C, addresses, run, settings_of, started
 
 from silence_gateway.core.endpoints import Eligible, Spread, Standing, eligible
+from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Reply
+from silence_gateway.upstreams.connectivity import Connectivity
 from silence_gateway.upstreams.discovery import Joined, Use
 from silence_gateway.upstreams.settings import MAX_ENDPOINTS, EndpointSettings, HealthSettings
 from silence_gateway.watch.engines import upstream_families
@@ -25,15 +27,17 @@ class TestSource:
 
     __test__ = False
 
-    def __init__(self, *first: str) -> None:
+    def __init__(self, *first: str, late: bool = False) -> None:
         self.problem = ""
         self.first = first
+        self.late = late
         self.use: Use | None = None
         self.hurries = 0
 
     async def follow(self, use: Use) -> None:
         self.use = use
-        self.say(*self.first)
+        if not self.late:
+            self.say(*self.first)
         await asyncio.get_running_loop().create_future()
 
     def hurry(self) -> None:
@@ -83,9 +87,46 @@ def test_what_a_source_says_joins_what_is_written() -> None:
     run(scenario)
 
 
-def test_a_call_waits_for_the_first_answer_of_nobody() -> None:
-    """Until a source has said something there is nobody, and calls are told so at once."""
+def test_calls_wait_for_the_first_word_of_a_source_as_for_a_first_connection() -> None:
+    async def scenario() -> None:
+        quick, slow = TestSource(), TestSource(late=True)
+        async with started(settings_of(), sources=[quick, slow]) as bench:
+            call = bench.begin(60)
+            await settle()
+            assert not call.done()
+            assert bench.pool.connectivity is Connectivity.CONNECTING
+            slow.say(A)
 
+            assert await call == b"ok"
+            quick.say(B)
+            await settle()
+            assert served(bench) == [A, B]
+
+    run(scenario)
+
+
+def test_a_source_whose_first_word_is_nobody_is_not_waited_for_any_longer() -> None:
+    async def scenario() -> None:
+        slow = TestSource(late=True)
+        async with started(settings_of(), sources=[slow]) as bench:
+            call = bench.begin(60)
+            await settle()
+            slow.say()
+            with pytest.raises(UpstreamUnavailable, match="no endpoints"):
+                await call
+
+    run(scenario)
+
+
+def test_who_is_there_is_not_kept_waiting_by_a_source_that_still_looks() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A), sources=[TestSource(late=True)]) as bench:
+            assert await bench.call() == b"ok"
+
+    run(scenario)
+
+
+def test_once_sources_have_named_nobody_calls_are_told_so_at_once() -> None:
     async def scenario() -> None:
         async with started(settings_of(), sources=[TestSource()]) as bench:
             with pytest.raises(Exception, match="no endpoints"):
@@ -160,9 +201,28 @@ def test_a_lost_endpoint_makes_sources_look_again() -> None:
     async def scenario() -> None:
         source = TestSource(A, B)
         async with started(settings_of(), sources=[source]) as bench:
-            bench.endpoints[A].die()
+            bench.endpoints[A].connections[0].lose()
             await settle()
 
+            assert source.hurries == 1
+
+    run(scenario)
+
+
+def test_a_goodbye_makes_sources_look_again_if_its_endpoint_does_not_come_back() -> None:
+    """Servers say it to connections of a certain age as well, and that is no news."""
+
+    async def scenario() -> None:
+        source = TestSource(A, B)
+        async with started(settings_of(), sources=[source]) as bench:
+            await bench.clock.advance(60)
+            bench.endpoints[A].connections[0].stop()
+            await bench.clock.advance(1)
+            assert (bench.endpoints[A].dials, source.hurries) == (2, 0)
+
+            bench.endpoints[A].refuse()
+            bench.endpoints[A].connections[-1].stop()
+            await bench.clock.advance(30)
             assert source.hurries == 1
 
     run(scenario)
@@ -215,13 +275,13 @@ def test_of_too_many_the_ones_that_are_here_stay_in_whatever_order_they_are_told
         joined.hear(0, rng.sample(many, len(many)))
     assert heard[0] == heard[1] == heard[2]
     assert written.address in heard[0]
-    assert joined.problems(()) == ("51 endpoints are left out: an upstream has 1000 at most",)
+    assert joined.problems() == ("51 endpoints are left out: an upstream has 1000 at most",)
 
     gone = rng.choice(sorted(heard[0] - {written.address}))
     joined.hear(0, [one for one in many if one.address != gone])
     assert len(heard[0] - heard[3]) == len(heard[3] - heard[0]) == 1
     joined.hear(0, many[:3])
-    assert joined.problems(()) == ()
+    assert joined.problems() == ()
 
 
 def test_many_that_come_break_or_leave_together_are_looked_at_a_few_times(

@@ -15,7 +15,7 @@ from silence_gateway.core.breaker import State
 from silence_gateway.core.fleet_facts import BreakerFact, HealthFact, written_breaker, written_health
 from silence_gateway.core.health import Check, Health
 from silence_gateway.core.status import Code
-from silence_gateway.errors import RpcError, UpstreamUnavailable
+from silence_gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import NOT_SERVING, SERVING, ScriptedEndpoints
@@ -259,6 +259,40 @@ def test_a_trip_of_one_instance_is_minded_by_the_other_and_probed_by_one() -> No
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("away", "probes"),
+    [
+        pytest.param(False, 3, id="one-in-four-seconds-of-whichever-instance"),
+        pytest.param(True, 6, id="of-each-while-the-store-is-away"),
+    ],
+)
+def test_after_a_probe_that_failed_the_next_comes_with_the_cool_down_however_long_calls_may_take(
+    probes: int, *, away: bool
+) -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None, timeout_s=60)) as fleet:
+            for endpoints in fleet.endpoints:
+                endpoints[A].follow(Failure(Code.UNAVAILABLE))
+
+            async def calls_for(tenths: int) -> int:
+                before = sum(len(endpoints[A].calls) for endpoints in fleet.endpoints)
+                for _ in range(tenths):
+                    for index in (0, 1):
+                        with suppress(GatewayError):
+                            await fleet.call(index)
+                    await fleet.clock.advance(0.1)
+                return sum(len(endpoints[A].calls) for endpoints in fleet.endpoints) - before
+
+            await calls_for(5)
+            assert [fleet.standing(index).breaker for index in (0, 1)] == ["open", "open"]
+
+            if away:
+                fleet.hub.go_away()
+            assert await calls_for(120) == probes
+
+    run(scenario)
+
+
 def test_a_new_instance_minds_an_open_breaker_with_its_age() -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A, health=None), 1) as fleet:
@@ -283,6 +317,49 @@ def test_a_new_instance_minds_an_open_breaker_with_its_age() -> None:
             with pytest.raises(UpstreamUnavailable):
                 await pool.unary(b"/x/Y", b"")
             await pool.stop()
+
+    run(scenario)
+
+
+@asynccontextmanager
+async def joined_by_another(fleet: Fleet) -> AsyncIterator[tuple[GrpcUpstream, ScriptedEndpoints]]:
+    """Run one more pool on the board of *fleet*, with its own view of the endpoints."""
+    endpoints = ScriptedEndpoints(fleet.clock)
+    pool = GrpcUpstream(
+        shop(A, health=None),
+        clock=fleet.clock,
+        rng=Random(9),
+        connector=endpoints.connect,
+        board=MemoryStore(fleet.hub).board,
+    )
+    await pool.start()
+    await settle()
+    try:
+        yield pool, endpoints
+    finally:
+        await pool.stop(drain_s=0)
+
+
+def test_who_joins_long_after_a_trip_is_heard_by_those_who_were_there() -> None:
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None), 1) as fleet:
+            fleet.endpoints[0][A].follow(Failure(Code.UNAVAILABLE) * 2 + Reply(b"ok"))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+            await fleet.clock.advance(5)
+            assert await fleet.call(0) == b"ok"
+            await fleet.clock.advance(120)
+
+            async with joined_by_another(fleet) as (newcomer, endpoints):
+                endpoints[A].follow(Failure(Code.UNAVAILABLE))
+                for _ in range(2):
+                    with pytest.raises(RpcError):
+                        await newcomer.unary(b"/shop.Orders/Get", b"")
+                await settle()
+
+                assert newcomer.statistics.endpoints[0].breaker == "open"
+                assert fleet.standing(0).breaker == "open"
 
     run(scenario)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.upstreams.pool_bench import METHOD, A, Bench, run, settings_of, started
+from tests.upstreams.pool_bench import METHOD, A, B, Bench, run, settings_of, started
 
 from silence_gateway.core.concurrency_limit import ConcurrencyRules
 from silence_gateway.core.shedding import Importance, SheddingRules
+from silence_gateway.core.status import Code
 from silence_gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.testing.clock import settle
 from silence_gateway.testing.scripted_upstream import Failure, Reply, Silence
@@ -93,6 +94,69 @@ def test_calls_that_were_turned_away_make_the_limit_smaller() -> None:
                 await asyncio.gather(*calls, return_exceptions=True)
 
             assert bench.pool.statistics.concurrency_limit < 5
+
+    run(scenario)
+
+
+def test_callers_who_leave_because_it_takes_too_long_make_the_limit_smaller() -> None:
+    async def scenario() -> None:
+        settings = settings_of(A, concurrency=ConcurrencyRules(initial=40, minimum=2, maximum=50))
+        async with started(settings) as bench:
+            bench.endpoints[A].follow(Reply(b"ok", after_s=2))
+            for _ in range(40):
+                calls = [bench.begin() for _ in range(40)]
+                await bench.clock.advance(0.5)
+                for call in calls:
+                    call.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit < 10
+
+    run(scenario)
+
+
+def test_a_service_that_says_it_has_enough_is_not_taken_for_a_quick_one() -> None:
+    async def scenario() -> None:
+        async with started(LIMITED) as bench:
+            bench.endpoints[A].follow(Failure(Code.RESOURCE_EXHAUSTED, after_s=0.001))
+            for _ in range(50):
+                calls = [bench.begin() for _ in range(10)]
+                await bench.clock.advance(0.1)
+                await asyncio.gather(*calls, return_exceptions=True)
+
+            assert bench.pool.statistics.concurrency_limit == 4, "it is about somebody's quota as often"
+
+    run(scenario)
+
+
+def test_those_who_are_told_to_look_together_and_find_nothing_keep_their_order() -> None:
+    async def scenario() -> None:
+        settings = settings_of(
+            A,
+            B,
+            concurrency=ConcurrencyRules(initial=1, minimum=1, maximum=1),
+            pool=PoolSettings(max_waiting=3),
+        )
+        async with started(settings) as bench:
+            order: list[int] = []
+            bench.endpoints[A].follow(Reply(b"ok", after_s=1))
+            bench.pool.drain_endpoint(B)
+            calls = []
+            for number in range(4):
+                call = bench.begin()
+                call.add_done_callback(lambda _, number=number: order.append(number))  # type: ignore[misc] # mypy cannot see the default
+                calls.append(call)
+                await settle()
+
+            bench.pool.activate_endpoint(B)
+            bench.pool.drain_endpoint(B)
+            late = bench.begin()
+            await settle()
+            assert "3 calls wait for one already" in await outcome(late)
+            await bench.clock.advance(4)
+            assert [await outcome(call) for call in calls] == ["ok"] * 4
+
+            assert order == [0, 1, 2, 3]
 
     run(scenario)
 

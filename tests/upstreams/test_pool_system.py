@@ -57,7 +57,7 @@ def test_killing_one_of_three_under_load_fails_only_what_it_had_and_it_is_used_w
             # What the victim had in its hands is lost and not repeated; everything else is served.
             assert all(isinstance(error, UpstreamUnavailable) and error.sent for _, error in load.errors)
             assert len(load.errors) <= 12
-            assert all(at_s - killed_s < 1 for at_s, _ in load.errors)
+            assert all(at_s - killed_s < 2 for at_s, _ in load.errors)
             failed = len(load.errors)
 
             victim.start()
@@ -89,7 +89,7 @@ def test_killing_the_only_one_fails_fast_and_recovers_when_it_is_back(
             with pytest.raises(UpstreamUnavailable, match="not connected") as caught:
                 await watched.say()
             assert not caught.value.sent
-            assert time.monotonic() - began_s < 0.5
+            assert time.monotonic() - began_s < 2
 
             only.start()
             await until(lambda: watched.standing(only).link == "connected")

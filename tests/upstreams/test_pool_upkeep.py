@@ -391,7 +391,7 @@ def test_a_real_server_sees_connections_come_and_go_and_every_call_answered(star
             await until(lambda: upstream.statistics.endpoints[0].link == "idle")
             began_s = time.monotonic()
             await upstream.unary(b"/echo.Echo/Unary", b"")
-            assert time.monotonic() - began_s < 0.5
+            assert time.monotonic() - began_s < 2
             assert upstream.statistics.failovers == 0
 
     asyncio.run(scenario())

@@ -15,7 +15,7 @@ from silence_gateway.errors import ConfigError
 from silence_gateway.events import Event
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
-from silence_gateway.upstreams.registry import Registration, RegistrySource, room_of
+from silence_gateway.upstreams.registry import TTL_S, Registration, RegistrySource, room_of
 from silence_gateway.upstreams.settings import EndpointSettings
 
 
@@ -63,6 +63,64 @@ async def died(service: Registration) -> None:
     for task in service._tasks:
         task.cancel()
     await asyncio.gather(*service._tasks, return_exceptions=True)
+
+
+def test_who_is_followed_at_its_address_leaves_the_registration_to_its_follower() -> None:
+    """As when a new process takes over the port of an old one before that has ended."""
+
+    async def scenario() -> None:
+        async with town() as here, here.service("10.0.0.1:1", weight=1) as old:
+            await old.registered()
+            await here.clock.advance(2)
+            async with here.service("10.0.0.1:1", weight=2) as new:
+                # The old one would have been the last to renew.
+                await here.clock.advance(14)
+                assert here.heard[-1]["10.0.0.1:1"].weight == 2
+                told = len(here.heard)
+                await old.stop()
+                await here.clock.advance(60)
+                assert len(here.heard) == told
+                assert new.unsent == 0
+            await settle()
+            assert here.known == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["leaves", "dies"])
+def test_who_was_followed_and_is_still_there_registers_again(*, dies: bool) -> None:
+    async def scenario() -> None:
+        async with town() as here, here.service("10.0.0.1:1", weight=1) as old:
+            await old.registered()
+            new = here.service("10.0.0.1:1", weight=2)
+            await new.start()
+            await here.clock.advance(1)
+            if dies:
+                await died(new)
+                await here.clock.advance(TTL_S)
+            else:
+                await new.stop()
+            await settle()
+
+            assert here.heard[-1]["10.0.0.1:1"].weight == 1
+            assert here.source.problem == ""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["empty", "away"])
+def test_the_first_word_is_nobody_where_the_store_knows_nobody_or_does_not_answer(away: bool) -> None:
+    async def scenario() -> None:
+        here = Town()
+        if away:
+            here.hub.go_away()
+        heard: list[int] = []
+        task = asyncio.ensure_future(here.source.follow(lambda found: heard.append(len(found))))
+        await settle()
+        assert heard == [0]
+        task.cancel()
+
+    run(scenario)
 
 
 def test_who_registers_is_known_and_who_leaves_is_not() -> None:
@@ -304,6 +362,8 @@ def test_a_store_that_gateways_do_not_reach_is_refused(store: str) -> None:
     ("name", "address", "more"),
     [
         ("", "10.0.0.1:1", {}),
+        ("au/th", "10.0.0.1:1", {}),
+        ("auth", "10.0.0.1:1", {"fleet": "my fleet"}),
         ("auth", "10.0.0.1", {}),
         ("auth", "0.0.0.0:9001", {}),
         ("auth", "[::]:9001", {}),

@@ -125,6 +125,20 @@ def test_when_it_is_left_at_that(script: Script, error: type[Exception], times: 
     run(scenario)
 
 
+def test_an_attempt_before_which_its_caller_left_was_not_made() -> None:
+    async def scenario() -> None:
+        async with started(retried(A)) as bench:
+            bench.endpoints[A].follow(Failure(14, trailing_metadata=[(PUSHBACK, b"500")]))
+            task = begin(bench)
+            await bench.clock.advance(0.1)
+            task.cancel()
+            await settle()
+
+            assert (asked(bench, A), bench.pool.statistics.retries) == ([1], 0)
+
+    run(scenario)
+
+
 def test_the_server_says_when_to_come_back() -> None:
     async def scenario() -> None:
         async with started(retried(A)) as bench:

@@ -18,7 +18,7 @@ from silence_gateway.events import BreakerMoved, Event
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
-from silence_gateway.testing.scripted_upstream import Failure, Reply, Script, Silence
+from silence_gateway.testing.scripted_upstream import Failure, Reply, Script, Silence, Step
 from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.guarded import WHOLE
 from silence_gateway.upstreams.hearing import MERGE_S
@@ -216,13 +216,16 @@ def test_answers_that_speak_of_the_request_open_nothing() -> None:
     run(scenario)
 
 
-def test_slow_answers_open_it_where_that_was_asked_for() -> None:
+@pytest.mark.parametrize(
+    "late", [Reply(b"ok", after_s=0.3), Failure(Code.UNKNOWN, after_s=0.3)], ids=["ok", "an error"]
+)
+def test_slow_answers_open_it_where_that_was_asked_for(late: Step) -> None:
     async def scenario() -> None:
         guard = UpstreamBreakerSettings(min_calls=4, slow_call_s=0.2)
         async with fleet_of(1, upstream_breaker=guard) as fleet:
-            fleet.follow(Reply(b"ok", after_s=0.3))
+            fleet.follow(late)
 
-            calls = asyncio.gather(*(fleet.call() for _ in range(9)))
+            calls = asyncio.gather(*(fleet.call() for _ in range(9)), return_exceptions=True)
             await fleet.clock.advance(0.3 + MERGE_S)
             await calls
 

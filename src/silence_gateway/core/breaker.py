@@ -157,6 +157,7 @@ class Breaker:
         generation: Grows with every move; results of an older one are ignored.
         term: Grows with every judgement (a trip, a probe's end); instances compare it to agree who knows
             better. Becoming half open is a right, not a judgement, so it has no term of its own.
+        judged_us: When the judgement of that term was made.
         since_us: When the current state began.
         probing: Whether the one probe of the half-open state is under way.
         probe_until_us: When the right to probe ends; a probe must have ended by then too.
@@ -172,6 +173,7 @@ class Breaker:
         "_part_us",
         "_silent_since_us",
         "generation",
+        "judged_us",
         "policy",
         "probe_until_us",
         "probing",
@@ -185,7 +187,7 @@ class Breaker:
         self.state = State.CLOSED
         self.generation = 0
         self.term = 0
-        self.since_us = now_us
+        self.since_us = self.judged_us = now_us
         self.probing = False
         self.probe_until_us = 0
         self._busy_until_us = 0
@@ -345,10 +347,18 @@ class Breaker:
         if term <= self.term or state not in (State.OPEN, State.CLOSED):
             return None
         # A term is followed even where the state is ours already: what we judge next must be above it.
-        self.term = term
+        self.term, self.judged_us = term, now_us - max(age_us, 0)
         event = Event.FLEET_OPENED if state is State.OPEN else Event.FLEET_CLOSED
         began_us = now_us - min(max(age_us, 0), self.policy.cool_down_us)
+        if state is self.state is State.OPEN:
+            # A probe of theirs failed: the cool-down begins anew for all.
+            self.since_us = began_us
         return self._move(event, began_us)
+
+    def forget_term(self, told_us: int, now_us: int) -> None:
+        """Number anew once the last judgement has been told for *told_us*: newcomers know of none."""
+        if now_us - self.judged_us > told_us:
+            self.term = 0
 
     def _move(self, event: Event, now_us: int) -> Event | None:
         state = next_state(self.state, event)
@@ -357,7 +367,7 @@ class Breaker:
         self.state = state
         self.generation += 1
         if event in JUDGEMENTS:
-            self.term += 1
+            self.term, self.judged_us = self.term + 1, now_us
         self.since_us = now_us
         if self.probing and event not in (Event.PROBE_SUCCEEDED, Event.PROBE_FAILED):
             self._busy_until_us = self.probe_until_us if self.probe_until_us < NO_END_US else 0

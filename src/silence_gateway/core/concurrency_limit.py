@@ -165,8 +165,7 @@ class ConcurrencyLimit:
         self.estimate = Estimate(rules.initial)
         self._rules = rules
         self._ends_us = now_us + WINDOW_US
-        self._count = self._sum_us = self._most = 0
-        self._dropped = False
+        self._count = self._sum_us = self._most = self._dropped = 0
 
     def on_end(self, now_us: int, took_us: int, in_flight: int, *, dropped: bool) -> bool:
         """
@@ -179,18 +178,31 @@ class ConcurrencyLimit:
             dropped: Whether it was turned away or never answered; *took_us* then counts for nothing.
         """
         if dropped:
-            self._dropped = True
+            self._dropped += 1
         else:
             self._sum_us += took_us
         self._count += 1
         self._most = max(self._most, in_flight)
         if now_us < self._ends_us or self._count < MIN_SAMPLES:
             return False
-        mean_us = self._sum_us / self._count
-        self.estimate = after_window(self._rules, self.estimate, mean_us, self._most, dropped=self._dropped)
+        mean_us = self._sum_us / max(1, self._count - self._dropped)
+        self.estimate = after_window(
+            self._rules, self.estimate, mean_us, self._most, dropped=self._dropped > 0
+        )
         following = self.estimate.phase is Phase.FOLLOWING
         self.limit = int(self.estimate.limit) if following else self._rules.minimum
         self._ends_us = now_us + WINDOW_US
-        self._count = self._sum_us = self._most = 0
-        self._dropped = False
+        self._count = self._sum_us = self._most = self._dropped = 0
         return True
+
+    def on_left(self, now_us: int, took_us: int, in_flight: int) -> bool:
+        """
+        Take note of a call whose caller did not wait for its end; arguments and answer are as for `on_end`.
+
+        It would have taken longer still, so it counts as one that took *took_us*, or for nothing if others
+        usually do not take less. While nothing is known of what is usual nobody answered it.
+        """
+        usual_us = self.estimate.usual_us
+        if took_us <= usual_us:
+            return False
+        return self.on_end(now_us, took_us, in_flight, dropped=not usual_us)

@@ -51,11 +51,12 @@ def ranks(records: Sequence[ServiceRecord]) -> dict[int, int]:
 
 def shares(records: Sequence[ServiceRecord], most: int) -> list[int]:
     """
-    Return a weight of 1 to *most* for each record, in the proportions of their own.
+    Return a weight of 1 to *most* for each record, in the proportions that it has within its priority.
 
-    Weights of up to *most* stay as they are. A weight of 0 means "hardly any" (RFC 2782) and becomes 1.
+    Weights stay as they are where none of their priority is above *most*. A weight of 0 means "hardly any"
+    (RFC 2782) and becomes 1.
     """
-    heaviest = max((record.weight for record in records), default=0)
-    if heaviest <= most:
-        return [max(1, record.weight) for record in records]
-    return [max(1, round(record.weight * most / heaviest)) for record in records]
+    heaviest: dict[int, int] = {}
+    for record in records:
+        heaviest[record.priority] = max(most, record.weight, heaviest.get(record.priority, 0))
+    return [max(1, round(record.weight * most / heaviest[record.priority])) for record in records]

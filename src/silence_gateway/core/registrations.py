@@ -9,8 +9,8 @@ from dataclasses import dataclass
 MAX_FACT_BYTES = 512
 MAX_WEIGHT = 100
 MAX_PRIORITY = 1000
-ZONE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?")
-"""A zone's name, as configuration has it; empty if it does not matter."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""A name, as configuration has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class RegistrationFact:
             raise ValueError(f"weight must be 1 to {MAX_WEIGHT}, got {self.weight}")
         if not 0 <= self.priority <= MAX_PRIORITY:
             raise ValueError(f"priority must be 0 to {MAX_PRIORITY}, got {self.priority}")
-        if not ZONE.fullmatch(self.zone):
+        if self.zone and not NAME.fullmatch(self.zone):
             raise ValueError(f"a zone is a name of letters, digits, '-', '_' and '.', got {self.zone[:80]!r}")
 
 

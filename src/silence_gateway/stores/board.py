@@ -318,9 +318,8 @@ class ValkeyBoard:
             for start in range(0, len(waiting), AT_ONCE):
                 outcomes = await asyncio.gather(
                     *(
-                        self.send(entry, name, cell, left_s)
+                        self.send_latest(entry, name, cell, left_s)
                         for name, cell, left_s in waiting[start : start + AT_ONCE]
-                        if entry.copy.own.get(name) is cell
                     ),
                     return_exceptions=True,
                 )
@@ -331,6 +330,11 @@ class ValkeyBoard:
                     return
         finally:
             entry.repeating = False
+
+    async def send_latest(self, entry: Room, name: str, cell: Cell, left_s: float | None) -> None:
+        """Send *cell*, unless a later own write has taken its place: it would follow that to the store."""
+        if entry.copy.own.get(name) is cell:
+            await self.send(entry, name, cell, left_s)
 
     async def stop(self) -> None:
         """Give up the leases and stop; copies stay as they are."""

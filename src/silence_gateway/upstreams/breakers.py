@@ -23,6 +23,9 @@ from silence_gateway.upstreams.record import MAX_REASON_TEXT, BreakerMove
 MAX_NUDGE_S = 1.0
 """How long a half-open breaker waits for a call to probe with, before we probe with a health check."""
 
+EARLY_S = 0.001
+"""How much too early a timer may fire."""
+
 MAX_LOOK_S = 1.0
 """How long who may not probe waits before asking again; a prober that was killed is noticed so."""
 
@@ -95,12 +98,10 @@ class Breakers:
             self._fleet.tell_breaker(endpoint.address, breaker)
         if breaker.state is State.OPEN:
             wait_s = max(0.0, breaker.reopens_us / 1e6 - self._clock.monotonic_s())
-            failed_here = event in (Event.PROBE_FAILED, Event.PROBE_GIVEN_UP)
-            if failed_here and self._fleet is not None and self._fleet.others_want_to_probe(endpoint.address):
-                # Whoever renews the right in time has it for ever, and the endpoint may be out of reach for
-                # this instance alone.
-                wait_s += self._lease_s
-            self._look_again(endpoint, wait_s)
+            if self._fleet is not None and event in (Event.PROBE_FAILED, Event.PROBE_GIVEN_UP):
+                self._spawn(self._give_way(self._fleet, endpoint, breaker.generation, wait_s))
+            else:
+                self._look_again(endpoint, wait_s)
         elif breaker.state is State.HALF_OPEN:
             self.nudge_later(endpoint)
         self._on_move()
@@ -144,12 +145,24 @@ class Breakers:
             # Another move has its own timer.
             if endpoint.removed or endpoint.breaker.generation != generation:
                 return
-            if self._fleet is None:
+            left_s = endpoint.breaker.reopens_us / 1e6 - self._clock.monotonic_s()
+            if left_s > EARLY_S:
+                self._look_again(endpoint, left_s)
+            elif self._fleet is None:
                 self._half_open(endpoint)
             else:
                 self._spawn(self._claim(self._fleet, endpoint, generation))
 
         self._clock.call_later(wait_s, cool_down_over)
+
+    async def _give_way(self, fleet: Fleet, endpoint: Guarded, generation: int, wait_s: float) -> None:
+        """Let others probe once the cool-down is over; look ourselves in *wait_s*, or a little later."""
+        await fleet.end_probe(endpoint.address)
+        if fleet.others_want_to_probe(endpoint.address):
+            # The endpoint may be out of reach for this instance alone.
+            wait_s += MAX_LOOK_S
+        if not endpoint.removed and endpoint.breaker.generation == generation:
+            self._look_again(endpoint, wait_s)
 
     async def _claim(self, fleet: Fleet, endpoint: Guarded, generation: int) -> None:
         until_s: float | None = None

@@ -108,11 +108,11 @@ class DnsSource:
         return self._latest
 
     async def follow(self, use: Use) -> None:
-        """Look the name up, call *use* with what there is, and again, until cancelled."""
+        """Look the name up, call *use* with what there is, and again, until cancelled; see `Source`."""
         while True:
             self._soon.clear()
             found = await self.look()
-            if found:
+            if found or self.looks == 1:
                 use(found)
             wait_s = next_look_s(self._settings.refresh_s, self._ttl_s, self.failures, self._draw())
             soonest_s = min(wait_s, SOONEST_S)
@@ -144,7 +144,11 @@ class DnsSource:
             # Once: where some questions get lost and others not, each look would have a problem of its own.
             self._tell(self._problem)
         self._latest = self._problem
-        return list({endpoint.address: endpoint for endpoint in found}.values())
+        # Of several records that mean one address, the first of the most wanted priority counts.
+        each: dict[str, EndpointSettings] = {}
+        for endpoint in sorted(found, key=lambda one: one.priority):
+            each.setdefault(endpoint.address, endpoint)
+        return list(each.values())
 
     async def _of_service(self) -> list[EndpointSettings]:
         name = self._settings.name

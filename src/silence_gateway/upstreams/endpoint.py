@@ -39,8 +39,8 @@ class Endpoint:
     One address, its connections, and its counts.
 
     *on_change* is called after anything that may change its standing, *on_room* when a call that waits
-    may find room, *on_lost* with the reason when the last connection broke, *on_connected* when the first
-    one stands.
+    may find room, *on_lost* with the reason when the last connection broke, *on_unreachable* when the first
+    dial after that failed, *on_connected* when the first one stands.
 
     Attributes:
         active: Not draining and not removed.
@@ -72,8 +72,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_ages", "_clock", "_closed", "_connected_s", "_connector", "_dials", "_limit",
-        "_on_change", "_on_connected", "_on_lost", "_on_room", "_pool", "_redials", "_spawn", "active",
+        "_ages", "_clock", "_closed", "_connected_s", "_connector", "_dials", "_limit", "_on_change",
+        "_on_connected", "_on_lost", "_on_room", "_on_unreachable", "_pool", "_redials", "_spawn", "active",
         "address", "breaker", "codes", "connections", "current", "down", "drain", "durations", "ejected",
         "ejections", "health", "heard_s", "history", "hold", "in_flight", "leaving", "link", "penalty",
         "priority", "ready_s", "record", "removed", "retiring", "rtt_s", "share", "silent", "since_us",
@@ -93,6 +93,7 @@ class Endpoint:
         on_change: Callable[[], None],
         on_room: Callable[[], None],
         on_lost: Callable[[Endpoint, str], None],
+        on_unreachable: Callable[[], None],
         on_connected: Callable[[Endpoint], None],
     ) -> None:
         self.address = settings.address
@@ -125,6 +126,7 @@ class Endpoint:
         self._on_change = on_change
         self._on_room = on_room
         self._on_lost = on_lost
+        self._on_unreachable = on_unreachable
         self._on_connected = on_connected
         self._redials = Redials(rng)
         self._dials = 0
@@ -312,6 +314,7 @@ class Endpoint:
             if not self.connections and self.link is not Link.BROKEN:
                 self.link = Link.BROKEN
                 self.vouched = False
+                self._on_unreachable()
                 self._on_change()
             return False
         if self._closed:

@@ -38,6 +38,10 @@ class Feedback:
     def on_end(self, endpoint: Endpoint, took_s: float, now_s: float, evidence: Evidence) -> None:
         """Take note of a unary call that *took_s* at *endpoint*; its place is not given back yet."""
         if evidence is Evidence.NOTHING:
+            if self._limit is not None and self._limit.on_left(
+                int(now_s * 1e6), int(took_s * 1e6), self._places.limited
+            ):
+                self._places.limit_to(self._limit.limit)
             return
         answered = evidence is Evidence.ANSWER
         # A quick failure is no quick answer; silence is a slow one.

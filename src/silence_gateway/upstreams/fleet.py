@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from silence_gateway.clock import Clock
@@ -37,8 +38,16 @@ from silence_gateway.upstreams.shared_counts import SharedCounts
 RESEND_S = 1.0
 """Wait before facts that could not be written are written again, unless newer ones replaced them."""
 
+ENDED_S = 0.001
+"""A lease renewed for this long has ended."""
+
 BREAKER_FACT_EXTRA_S = 60.0
 """How much longer than its cool-down a trip stays on the board, for instances that start meanwhile."""
+
+
+def told_s(breaker: Breaker) -> float:
+    """Return for how long a judgement of *breaker* is on the board, in seconds."""
+    return breaker.policy.cool_down_us / 1e6 + BREAKER_FACT_EXTRA_S
 
 
 class Hearer(Protocol):
@@ -190,6 +199,12 @@ class Fleet:
             return None
         return until_s if self._clock.monotonic_s() < until_s else None
 
+    async def end_probe(self, address: str) -> None:
+        """Give up the right to probe *address*, held for as long as a call may take: the probe is over."""
+        # Without a store everybody has the right anyway.
+        with suppress(StoreFault):
+            await self._board.lead(self._room, f"probe/{address}", ENDED_S)
+
     def others_want_to_probe(self, address: str) -> bool:
         """Return whether another instance asked for the right to probe *address* lately, in vain."""
         value = self._copy.get(f"want/{address}")
@@ -269,8 +284,7 @@ class Fleet:
         fact = BreakerFact(
             state=breaker.state, term=breaker.term, at_us=self._clock.now_us(), by=self._instance
         )
-        ttl_s = breaker.policy.cool_down_us / 1e6 + BREAKER_FACT_EXTRA_S
-        self._write(f"breaker/{address}", written_breaker(fact), ttl_s)
+        self._write(f"breaker/{address}", written_breaker(fact), told_s(breaker))
 
     def forget(self, address: str) -> None:
         """Drop what is remembered about a removed endpoint."""

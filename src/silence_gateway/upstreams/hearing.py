@@ -15,7 +15,7 @@ from silence_gateway.core.fleet_facts import HealthFact
 from silence_gateway.core.health import Check, Health
 from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.endpoint import Endpoint
-from silence_gateway.upstreams.fleet import Fleet
+from silence_gateway.upstreams.fleet import Fleet, told_s
 from silence_gateway.upstreams.guarded import WHOLE, Guarded
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import LastCheck
@@ -84,6 +84,8 @@ class Hearing:
                 now_us = int(self._clock.monotonic_s() * 1e6)
                 for one in guarded:
                     breaker = one.breaker
+                    # Or one that comes later, and knows of no judgement, would be heard by nobody.
+                    breaker.forget_term(round(told_s(breaker) * 1e6), now_us)
                     window_s = breaker.policy.window_us / 1e6
                     fleet.counts.tell(one.address, one.counted(now_us), term=breaker.term, window_s=window_s)
             for one in guarded:

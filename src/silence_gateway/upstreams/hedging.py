@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from silence_gateway.clock import Timer
 from silence_gateway.core.retry import Again, Over, Why
 from silence_gateway.errors import GatewayError, UpstreamFault
-from silence_gateway.upstreams.repeating import RepeatedCall, Repeats
+from silence_gateway.upstreams.repeating import RepeatedCall, Repeats, cancelled
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class _Race(Generic[T]):
         self._running: list[asyncio.Task[T]] = []
         self._hedges: list[asyncio.Task[T]] = []
         self._turn = asyncio.Event()
+        call.wake = self._turn.set
         self._timer: Timer | None = None
         self._due = False
         self._paid = False
@@ -78,6 +79,8 @@ class _Race(Generic[T]):
         while True:
             await self._turn.wait()
             self._turn.clear()
+            if self._call.gone:
+                raise cancelled()
             for task in [task for task in self._running if task.done()]:
                 self._running.remove(task)
                 error = task.exception()
@@ -90,12 +93,14 @@ class _Race(Generic[T]):
                 self._due = False
                 if self._paid:
                     # It follows an error, late or not, so it is no hedge.
+                    self._repeats.retries += 1
                     self._begin()
                 elif self._repeats.may_hedge(self._call):
                     self._hedges.append(self._begin())
 
     def end(self) -> None:
         """Leave whatever still runs."""
+        self._call.wake = None
         self._plan(None)
         for task in self._running:
             if not task.cancel() and not task.cancelled() and task.exception() is None:
@@ -131,7 +136,7 @@ class _Race(Generic[T]):
         if not isinstance(error, GatewayError):
             return True
         call = self._call
-        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True)
+        step = self._repeats.after(error, call.begun, call.deadline_s, hedged=True, paid=self._paid)
         if isinstance(step, Again):
             self._plan(step.after_us / 1e6, paid=True)
             return False

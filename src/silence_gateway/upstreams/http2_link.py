@@ -43,8 +43,11 @@ from silence_gateway.upstreams.stream_cap import StreamCap
 # What may wait for a peer that does not read, beyond the requests in flight: then calls are refused.
 MAX_UNREAD = 4_194_304
 
-# How long the peer may take to read our GOAWAY, and to end TLS, before the socket is closed regardless.
+# How long the peer may take to read our GOAWAY before the socket is closed regardless.
 CLOSE_GRACE_S = 0.5
+
+# How long it may take to end TLS where all is written: grpcio's server never does, and no call hangs on it.
+TLS_END_S = 0.05
 
 # Unlike that of keepalive, so that its answer is known.
 MEASURING_PING = b"how wide"
@@ -191,7 +194,8 @@ class Http2Link(asyncio.Protocol):
             self._pieces.clear()
             transport.close()
             # A peer may never read our last bytes, and need not be waited for.
-            self._closing = self._clock.call_later(CLOSE_GRACE_S, transport.abort)
+            grace_s = CLOSE_GRACE_S if transport.get_write_buffer_size() else TLS_END_S
+            self._closing = self._clock.call_later(grace_s, transport.abort)
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # connect may have given up waiting; then nobody else looks

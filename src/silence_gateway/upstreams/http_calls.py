@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.http_status import counted_status
 from silence_gateway.core.retry import Over
-from silence_gateway.errors import RpcError, UpstreamTimeout
+from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailable
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.http_body import HttpAnswer
@@ -130,11 +130,14 @@ class HttpCalls:
                 answer = await link.exchange(
                     ask, limit_s - started_s, min(hard_s, sent_s + attempt_timeout_s)
                 )
-            except BaseException as error:
+            except BaseException as raised:
+                error = self._as_meant(raised, limit_s)
                 again = self._after_error(ask, attempt, error, tried, begun, limit_s)
                 self._failed(attempt, error, final=again is None)
                 if again is None:
-                    raise
+                    if error is raised:
+                        raise
+                    raise error from raised
             else:
                 said = said_by_status(answer.head)
                 again = None if said is None else self._made_again(ask, attempt, said, tried, begun, limit_s)
@@ -145,7 +148,7 @@ class HttpCalls:
                 status = counted_status(answer.head.status)
                 self._repeats.statuses[status] += 1
                 self._failed(attempt, said, final=False, status=status)
-            tried, begun = again.tried, again.begun
+            tried = again.tried
             if again.pause_s:
                 try:
                     await self._clock.sleep(again.pause_s)
@@ -153,6 +156,19 @@ class HttpCalls:
                     # The attempt before did not end the call, and there will be no other one.
                     places.codes[code_of(error)] += 1
                     raise
+            self._repeats.retries += again.begun - begun
+            begun = again.begun
+
+    def _as_meant(self, error: BaseException, limit_s: float) -> BaseException:
+        """
+        Return what *error* says to a call that has until *limit_s*.
+
+        An attempt whose time went by while its endpoint let nobody connect has not left. With time left for
+        the call it goes elsewhere, as if the connection had been refused.
+        """
+        if isinstance(error, UpstreamTimeout) and not error.sent and self._monotonic_s() < limit_s:
+            return UpstreamUnavailable(str(error), sent=False)
+        return error
 
     def _failed(self, attempt: Attempt, error: BaseException, *, final: bool, status: int = 0) -> None:
         """Write down an attempt of which nothing is passed on; *status* if it was answered."""

@@ -203,7 +203,7 @@ class HttpLink:
             return await dialling
         except asyncio.CancelledError:
             if too_late:
-                said = f"{self._address.shown} could not be connected to within the time of the call"
+                said = f"{self._address.shown} could not be connected to within the time there was"
                 raise UpstreamTimeout(said, sent=False) from None
             if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
                 # It stood in the tick in which its caller left: somebody else can use it.

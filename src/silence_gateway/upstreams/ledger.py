@@ -24,7 +24,7 @@ from silence_gateway.upstreams.breakers import Breakers
 from silence_gateway.upstreams.dialing import Link
 from silence_gateway.upstreams.endpoint import Endpoint
 from silence_gateway.upstreams.feedback import Feedback
-from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of
+from silence_gateway.upstreams.outcomes import Evidence, code_of, evidence_of, has_enough
 from silence_gateway.upstreams.outliers import Outliers
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.record import MAX_DEPARTURES, Departure, faults_of
@@ -254,14 +254,18 @@ class Ledger:
             # What was broken off or never left says nothing about how long answers take.
             if isinstance(error, RpcError | UpstreamTimeout):
                 endpoint.durations[bisect_left(FINE_S, now_s - sent_s)] += 1
-            if self._feedback is not None:
+            if self._feedback is not None and not has_enough(error):
                 self._feedback(endpoint, now_s - sent_s, now_s, evidence)
             if evidence is not Evidence.SILENCE and evidence is not Evidence.NOTHING:
                 endpoint.heard_s = now_s
         event = None
+        took_s = 0.0 if sent_s is None else now_s - sent_s
         if evidence is Evidence.ANSWER:
             self._outliers.answered(endpoint)
-            event = breaker.on_success(generation, now_us)
+            if has_enough(error):
+                endpoint.penalty = raised(endpoint.penalty)
+            on_end = breaker.on_slow if took_s > self._slow_s else breaker.on_success
+            event = on_end(generation, now_us)
         elif evidence is Evidence.NOTHING or evidence is Evidence.PUSHBACK:
             if evidence is Evidence.PUSHBACK:
                 endpoint.penalty = raised(endpoint.penalty)
@@ -285,6 +289,8 @@ class Ledger:
         if event is not None:
             self._breakers.moved(endpoint, old, event)
         if self._whole is not None:
+            if evidence is Evidence.ANSWER and took_s > self._whole_slow_s:
+                evidence = Evidence.FAILURE
             self._on_whole(self._whole, endpoint, sent_s or begun_s or started_s, now_s, evidence)
 
     def _on_whole(

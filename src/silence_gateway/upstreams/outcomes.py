@@ -61,6 +61,16 @@ def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connecti
     return Evidence.NOTHING
 
 
+def has_enough(error: BaseException) -> bool:
+    """
+    Return whether *error* is an answer by which an endpoint says that it has enough to do.
+
+    It is no failure, because as often it is about one caller's quota. But it came quickly, and who is quick
+    would be given more.
+    """
+    return isinstance(error, RpcError) and error.code == Code.RESOURCE_EXHAUSTED
+
+
 SAID_BY_STATUS: dict[int, Code] = {
     429: Code.RESOURCE_EXHAUSTED,
     502: Code.UNAVAILABLE,

@@ -117,8 +117,9 @@ class Outliers:
         ]
 
     def _eject(self, settings: OutlierSettings, endpoint: Endpoint, record: Record, reason: str) -> None:
-        ejected = sum(one.ejected for one in self._endpoints.values())
-        if endpoint.ejected or not may_eject(len(self._endpoints), ejected, settings.max_ejected):
+        here = [one for one in self._endpoints.values() if not one.removed]
+        ejected = sum(one.ejected for one in here)
+        if endpoint.ejected or not may_eject(len(here), ejected, settings.max_ejected):
             return
         record.times += 1
         record.row = 0

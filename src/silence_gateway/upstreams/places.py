@@ -15,7 +15,7 @@ from random import Random
 
 from silence_gateway.clock import Clock
 from silence_gateway.core.balancing.slow_start import share_of
-from silence_gateway.core.endpoints import Link, Verdict, eligible, verdict, why_out
+from silence_gateway.core.endpoints import Link, Standing, Verdict, eligible, verdict, why_out
 from silence_gateway.core.shedding import Importance
 from silence_gateway.errors import UpstreamUnavailable
 from silence_gateway.events import EndpointDown, EndpointUp, EndpointVetoed, EndpointVetoEnded, Observer
@@ -65,6 +65,7 @@ class Places:
         whole: UpstreamBreaker,
         pay: Callable[[], bool],
         on_usable: Callable[[Endpoint], None] = lambda _endpoint: None,
+        expecting: Callable[[], bool] = lambda: False,
     ) -> None:
         self.codes = [0] * 17
         self.failovers = 0
@@ -84,6 +85,7 @@ class Places:
         self._whole = whole
         self._on_usable = on_usable
         self._pay = pay
+        self._expecting = expecting
         self._endpoints: list[Endpoint] = []
         self._balancer = Balancer(
             settings.balancer, settings.balancing, rng=rng, in_flight=lambda: self.in_flight
@@ -216,7 +218,7 @@ class Places:
             UpstreamTimeout: There was none within its deadline.
             UpstreamUnavailable: There is no hope for one.
         """
-        told = False
+        number: int | None = None
         importance = Importance.NORMAL if tried is None else tried.importance
         patience_ends_s: float | None = None
         try:
@@ -233,7 +235,7 @@ class Places:
                     await self._clock.sleep(max(0.0, min(pause_s, deadline_s - self._clock.monotonic_s())))
                     continue
                 if taken is not None:
-                    if told:
+                    if number is not None:
                         # Where there was room for one there may be room for more.
                         self.room()
                     return taken
@@ -244,10 +246,9 @@ class Places:
                     )
                 if all_full and patience_ends_s is None:
                     patience_ends_s = self.line.patience_ends_s(importance)
-                await self.line.wait(
-                    deadline_s, first=told, importance=importance, patience_ends_s=patience_ends_s
+                number = await self.line.wait(
+                    deadline_s, number=number, importance=importance, patience_ends_s=patience_ends_s
                 )
-                told = True
         except BaseException as error:
             self.codes[code_of(error)] += 1
             raise
@@ -291,11 +292,16 @@ class Places:
 
     def reconsider(self) -> None:
         """Work out again who may take calls; call it after anything that may change that."""
-        endpoints = self._endpoints
         self._whole.refresh()
-        standings = [endpoint.standing for endpoint in endpoints]
+        endpoints: list[Endpoint] = []
+        standings: list[Standing] = []
         fresh: list[Endpoint] = []
-        for endpoint, standing in zip(endpoints, standings, strict=True):
+        for endpoint in self._endpoints:
+            standing = endpoint.standing
+            if not endpoint.removed:
+                # Who finishes its last calls is no part of its priority that is not well.
+                endpoints.append(endpoint)
+                standings.append(standing)
             now = verdict(standing)
             if now is not endpoint.verdict:
                 if now in USABLE and endpoint.verdict not in USABLE:
@@ -318,7 +324,7 @@ class Places:
             self._prepare()
             self._spare = tuple(endpoints[index] for index in answer.spare)
             self._probes = tuple(endpoints[index] for index in answer.probes)
-            self._hopeful = answer.hopeful
+            self._hopeful = answer.hopeful or (not answer.groups and self._expecting())
         if self._whole.shut or not self._open:
             self._ring, self._spare, self._probes, self._hopeful = (), (), (), False
         if self.line.waiting and (self._ring or self._probes or not self._hopeful):
@@ -369,13 +375,9 @@ class Places:
         endpoint.vetoed = vetoed
         name, check = self._settings.name, endpoint.record.check
         if vetoed:
+            by, reason = "" if check is None else check.by, endpoint.last_error
             self._observer(
-                EndpointVetoed(
-                    upstream=name,
-                    endpoint=endpoint.address,
-                    reached_by="" if check is None else check.by,
-                    reason=endpoint.last_error,
-                )
+                EndpointVetoed(upstream=name, endpoint=endpoint.address, reached_by=by, reason=reason)
             )
         else:
             reached = endpoint.link is not Link.BROKEN

@@ -117,6 +117,7 @@ class Pool:
             whole=whole,
             pay=budget.spend,
             on_usable=self._usable,
+            expecting=lambda: self._joined.expecting,
         )
         self._breakers = Breakers(
             settings.name,
@@ -152,8 +153,7 @@ class Pool:
             whole_slow_s=None if guard is None else guard.slow_call_s,
         )
         self._repeats = Repeats(settings.retry, places, ledger, budget, clock=clock, rng=self._rng)
-        self._sources = tuple(sources)
-        self._joined = Joined(settings.endpoints, self.set_endpoints)
+        self._joined = Joined(settings.endpoints, self.set_endpoints, sources)
         self._watch: HealthWatch | None = None
         if settings.health is not None:
             self._watch = HealthWatch(
@@ -226,7 +226,7 @@ class Pool:
                 spawn=self._spawn,
             )
         )
-        for number, source in enumerate(self._sources):
+        for number, source in enumerate(self._joined.sources):
             self._spawn(source.follow(partial(self._joined.hear, number)))
         self._spawn(self._outliers.watch())
         self._places.open()
@@ -355,7 +355,7 @@ class Pool:
             self._whole,
             clock=self._clock,
             instance=self._instance,
-            discovery=self._joined.problems(self._sources),
+            discovery=self._joined.problems(),
         )
 
     def _make(self, settings: EndpointSettings) -> Endpoint:
@@ -370,6 +370,7 @@ class Pool:
             on_change=self._places.changed,
             on_room=self._places.room,
             on_lost=self._lost,
+            on_unreachable=self._joined.hurry,
             on_connected=(lambda _: None) if self._watch is None else self._watch.reconnected,
         )
 
@@ -391,8 +392,7 @@ class Pool:
             self._watch.lost(endpoint)
         if not reason:
             return
-        for source in self._sources:
-            source.hurry()
+        self._joined.hurry()
         breaker, old = endpoint.breaker, endpoint.breaker.state
         event = breaker.on_failure(breaker.generation, int(self._clock.monotonic_s() * 1e6))
         if event is not None:

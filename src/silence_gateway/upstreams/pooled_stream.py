@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
 from silence_gateway.clock import Clock, Timer
-from silence_gateway.core.status import Code
 from silence_gateway.errors import GatewayError, RpcError, UpstreamTimeout
 from silence_gateway.upstreams.contracts import CallStream, Metadata
 from silence_gateway.upstreams.dialing import Connection
@@ -24,7 +23,7 @@ from silence_gateway.upstreams.kept_requests import KeptRequests
 from silence_gateway.upstreams.ledger import Ledger
 from silence_gateway.upstreams.outcomes import code_of
 from silence_gateway.upstreams.places import Places
-from silence_gateway.upstreams.repeating import Repeats
+from silence_gateway.upstreams.repeating import Repeats, cancelled
 from silence_gateway.upstreams.tried import Tried
 
 
@@ -188,7 +187,7 @@ class PooledStream:
         while self._stream is None:
             # Whoever else waited must not begin what was cancelled meanwhile, or has failed.
             if self._gone:
-                raise _cancelled()
+                raise cancelled()
             if self._failure is not None:
                 raise self._failure
             if self._beginning is not None:
@@ -210,7 +209,7 @@ class PooledStream:
             await waiting
         except asyncio.CancelledError:
             if self._gone:
-                raise _cancelled() from None
+                raise cancelled() from None
             if self._stream is not None:
                 self.cancel()  # it began in the moment in which we were cancelled
             raise
@@ -326,7 +325,3 @@ class PooledStream:
     def _close(self) -> None:
         if not isinstance(self._messages, bytes):
             self._messages.close()
-
-
-def _cancelled() -> RpcError:
-    return RpcError(Code.CANCELLED, "the call was cancelled here")

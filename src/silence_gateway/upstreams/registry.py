@@ -18,7 +18,7 @@ from typing import Self
 
 from silence_gateway.clock import Clock, SystemClock
 from silence_gateway.core.health import Check, Health, Streak, after_check
-from silence_gateway.core.registrations import RegistrationFact, read_registration, written_registration
+from silence_gateway.core.registrations import NAME, RegistrationFact, read_registration, written_registration
 from silence_gateway.errors import ConfigError, StoreFault
 from silence_gateway.events import Noticed, Observer, nobody
 from silence_gateway.stores.contracts import Board, Store
@@ -124,12 +124,19 @@ class Registration:
             fact = RegistrationFact(weight=weight, priority=priority, zone=zone, by=secrets.token_hex(8))
         except ValueError as error:
             raise ConfigError(f"registration of {address}: {error}") from error
+        for what, said in (("name", name), ("fleet", fleet)):
+            # Under any other, no gateway could be told to look for it.
+            if not NAME.fullmatch(said):
+                raise ConfigError(
+                    f"the {what} of a registration is made of letters, digits, '-', '_' and '.', at most 64, "
+                    f"as in the gateways' configuration; got {said[:80]!r}"
+                )
         if parse_address(address).host in EVERY_ADDRESS:
             raise ConfigError(
                 f"{address} is where a server listens: register an address that gateways can reach"
             )
-        if not name or not 1 <= ttl_s <= 3600:
-            raise ConfigError(f"a registration needs a name and a ttl_s of 1 to 3600, got {name!r}, {ttl_s}")
+        if not 1 <= ttl_s <= 3600:
+            raise ConfigError(f"ttl_s of a registration must be 1 to 3600, got {ttl_s}")
         self._name = name
         self._address = endpoint.address
         self._value = written_registration(fact)
@@ -164,7 +171,7 @@ class Registration:
         """Begin to register; returns at once."""
         if self._owned is not None:
             await self._owned.start()
-        self._copy = self._board.watch(room_of(self._name))
+        self._copy = self._board.watch(room_of(self._name), self._heard)
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._renew()))
         if self._check is not None:
@@ -196,6 +203,10 @@ class Registration:
                 await self._withdraw()
                 await self._wait(None)
                 continue
+            if self._registered.is_set() and self._is_somebody_elses:
+                # Whoever registered it later keeps it. Renewing ours would make it ours to take away.
+                await self._wait(self._ttl_s / BEATS)
+                continue
             try:
                 await self._board.put(room_of(self._name), self._address, self._value, self._ttl_s)
             except StoreFault as error:
@@ -219,6 +230,16 @@ class Registration:
             if timer is not None:
                 timer.cancel()
         self._turned.clear()
+
+    @property
+    def _is_somebody_elses(self) -> bool:
+        """Whether the address was registered by another one since."""
+        return self._copy.get(self._address, self._value) != self._value
+
+    def _heard(self, address: str, value: bytes | None) -> None:
+        if address == self._address and value is None:
+            # Whoever took it over has left or died, and we are still here.
+            self._turned.set()
 
     async def _withdraw(self) -> None:
         # Somebody else may have taken over the address meanwhile: that is theirs to take away.
@@ -311,6 +332,10 @@ class RegistrySource:
         """Call *use* with who is registered whenever that changes, until cancelled."""
         self._board.watch(room_of(self._name), self._heard, self._ended.add)
         ticking = asyncio.ensure_future(self._tick())
+        if self._store_is_up():
+            await self._board.known(room_of(self._name))
+        # A store that is away is not waited for: nobody knows for how long.
+        self._changed.set()
         try:
             while True:
                 await self._changed.wait()

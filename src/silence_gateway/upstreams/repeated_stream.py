@@ -126,7 +126,8 @@ class RepeatedStream:
         """Tell the upstream that nobody waits any more; harmless when finished."""
         if not self._shown and not self._turn.locked():
             self._show()
-        # Somebody who waits learns of it, and sees to the rest.
+        # Somebody who waits learns of it and sees to the rest: to other attempts, and that none follows.
+        self._call.leave()
         self._stream.cancel()
 
     async def _first(self) -> bytes | None:

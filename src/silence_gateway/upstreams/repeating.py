@@ -9,6 +9,7 @@ the same time are `hedging.py`; streams are `pooled_stream.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from math import inf
@@ -54,11 +55,14 @@ class RepeatedCall:
         begun: Attempts begun so far.
         tried: Who had it.
         shown: Whether somebody has seen a part of an answer, so that no further attempt may begin.
+        gone: Whether it was cancelled by somebody else than who waits for it; likewise.
+        wake: Called when it is; None while nobody would have to hear of it.
         timed: Whether an answer was, so that how long the call took is written down.
     """
 
     __slots__ = (
-        "begun", "deadline_s", "message", "metadata", "method", "shown", "started_s", "timed", "tried",
+        "begun", "deadline_s", "gone", "message", "metadata", "method", "shown", "started_s", "timed",
+        "tried", "wake",
     )  # fmt: skip
 
     message: bytes | KeptRequests
@@ -78,7 +82,8 @@ class RepeatedCall:
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.begun = 0
-        self.shown = self.timed = False
+        self.shown = self.timed = self.gone = False
+        self.wake: Callable[[], None] | None = None
         self.tried = Tried(steering)
 
     @property
@@ -94,9 +99,38 @@ class RepeatedCall:
     @property
     def whole(self) -> bool:
         """Whether another attempt may begin: nothing was shown, and all of the request is still here."""
-        if self.shown:
+        if self.shown or self.gone:
             return False
         return isinstance(self.message, bytes) or self.message.whole
+
+    def leave(self) -> None:
+        """Begin no further attempt; whoever waits for one raises CANCELLED."""
+        self.gone = True
+        if self.wake is not None:
+            self.wake()
+
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        """
+        Wait before an attempt.
+
+        Raises:
+            RpcError: CANCELLED, somebody has had the call leave.
+        """
+        over = asyncio.Event()
+        self.wake = over.set
+        timer = clock.call_later(seconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+            self.wake = None
+        if self.gone:
+            raise cancelled()
+
+
+def cancelled() -> RpcError:
+    """Return what a call that was cancelled here tells those that wait for it."""
+    return RpcError(Code.CANCELLED, "the call was cancelled here")
 
 
 class Repeats:
@@ -227,9 +261,20 @@ class Repeats:
         if not call.timed:
             self._ledger.timed(self._monotonic_s() - call.started_s)
 
-    def after(self, error: BaseException, begun: int, deadline_s: float, *, hedged: bool = False) -> Step:
+    def after(
+        self,
+        error: BaseException,
+        begun: int,
+        deadline_s: float,
+        *,
+        hedged: bool = False,
+        paid: bool = False,
+    ) -> Step:
         """
         Decide what follows an attempt that ended with *error*; if it is another one, it is paid for.
+
+        It may be *paid* already, when it was to follow another attempt of the call and has not begun. Whoever
+        begins it counts it in `retries`: its caller may leave before.
 
         What provably never left has been offered to everybody already, so nothing follows it; and what is no
         answer of an upstream, such as a caller that leaves, is nobody's to repeat.
@@ -246,13 +291,12 @@ class Repeats:
             ),
             begun=begun,
             left_us=left_us,
-            affordable=self.budget.affordable(),
+            affordable=paid or self.budget.affordable(),
             draw=self._draw(),
             hedged=hedged,
         )
         if isinstance(step, Again):
-            self.budget.repeats += 1
-            self.retries += 1
+            self.budget.repeats += not paid
         elif step.why is Why.BUDGET:
             self.budget.refused += 1
         return step
@@ -285,7 +329,8 @@ async def made_again(
                 repeats.took(call)
                 return answer
             if step.after_us:
-                await repeats.clock.sleep(step.after_us / 1e6)
+                await call.pause(step.after_us / 1e6, repeats.clock)
+            repeats.retries += 1
     except BaseException as error:
         repeats.settle(call, error)
         raise

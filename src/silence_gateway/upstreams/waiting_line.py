@@ -26,7 +26,8 @@ class Told(Enum):
     SHED = "shed"
 
 
-Turn: TypeAlias = "asyncio.Future[Told]"
+Turn: TypeAlias = "tuple[int, asyncio.Future[Told]]"
+"""The number of somebody in line, smaller for who came earlier, and what is told."""
 
 
 class WaitingLine:
@@ -38,7 +39,7 @@ class WaitingLine:
         shed: How many were refused to keep the line short, by importance.
     """
 
-    __slots__ = ("_clock", "_interval_s", "_lines", "_longest", "_watch", "_what", "shed", "waiting")
+    __slots__ = ("_clock", "_interval_s", "_last", "_lines", "_longest", "_watch", "_what", "shed", "waiting")
 
     def __init__(self, what: str, longest: int, clock: Clock, shedding: SheddingRules | None = None) -> None:
         self._what = what
@@ -48,6 +49,7 @@ class WaitingLine:
         self._watch = None if shedding is None else LineWatch(shedding, self._now_us())
         # Sooner the line can hardly have gone; whoever obeys comes a second later, as HTTP counts in seconds.
         self._interval_s = None if shedding is None else shedding.interval_us / 1e6
+        self._last = 0
         self.waiting = 0
         self.shed = [0] * len(Importance)
 
@@ -66,12 +68,12 @@ class WaitingLine:
         self,
         deadline_s: float,
         *,
-        first: bool = False,
+        number: int | None = None,
         importance: Importance = Importance.NORMAL,
         patience_ends_s: float | None = None,
-    ) -> None:
+    ) -> int:
         """
-        Return when it is worth looking again; *first* is for who looked and found nothing.
+        Return a number when it is worth looking again; who found nothing keeps its place by that *number*.
 
         Cancelling it leaves the line; if its turn had just come, the turn goes to the next.
 
@@ -87,31 +89,30 @@ class WaitingLine:
             raise UpstreamTimeout(
                 f"{self._what}: the deadline passed before the call had a place", sent=False
             )
-        if self.waiting >= self._longest and not self._make_room(importance):
+        if number is None and self.waiting >= self._longest and not self._make_room(importance):
             raise UpstreamUnavailable(
                 f"{self._what}: there is no place, and {self._longest} calls wait for one already",
                 sent=False,
                 overloaded=True,
             )
-        turn: Turn = asyncio.get_running_loop().create_future()
-        line = self._lines[importance]
-        if first:
-            line.appendleft(turn)
-        else:
-            line.append(turn)
+        if number is None:
+            self._last = number = self._last + 1
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        turn, line = (number, answer), self._lines[importance]
+        _join(line, turn)
         self.waiting += 1
         until_s, outcome = deadline_s, Told.TOO_LATE
         if patience_ends_s is not None and patience_ends_s < deadline_s:
             until_s, outcome = patience_ends_s, Told.SHED
 
         def too_late() -> None:
-            if not turn.done():
+            if not answer.done():
                 self._leave(line, turn)
-                turn.set_result(outcome)
+                answer.set_result(outcome)
 
         timer = self._clock.call_later(max(0.0, until_s - now_s), too_late)
         try:
-            told = await turn
+            told = await answer
         except asyncio.CancelledError:
             # The caller left. If it was told to look in the same tick, that place is somebody else's now.
             if turn in line:
@@ -131,16 +132,17 @@ class WaitingLine:
                 overloaded=True,
                 retry_after_s=self._interval_s,
             )
+        return number
 
     def tell_one(self) -> None:
         """Tell the first in line to look again."""
         for line in reversed(self._lines):
             while line:
-                turn = line.popleft()
+                _, answer = line.popleft()
                 self._left()
                 # One that was cancelled in this very tick has not left the line yet.
-                if not turn.done():
-                    turn.set_result(Told.LOOK_AGAIN)
+                if not answer.done():
+                    answer.set_result(Told.LOOK_AGAIN)
                     return
 
     def tell_all(self) -> None:
@@ -152,10 +154,10 @@ class WaitingLine:
         """Shed the last of those who matter least, if they matter less than *importance*."""
         for line in self._lines[:importance]:
             while line:
-                turn = line.pop()
+                _, answer = line.pop()
                 self._left()
-                if not turn.done():
-                    turn.set_result(Told.SHED)
+                if not answer.done():
+                    answer.set_result(Told.SHED)
                     return True
         return False
 
@@ -174,3 +176,15 @@ class WaitingLine:
 
     def _now_us(self) -> int:
         return int(self._clock.monotonic_s() * 1e6)
+
+
+def _join(line: deque[Turn], turn: Turn) -> None:
+    """Put *turn* where it belongs: first if it was told alone and came back, last if it is new."""
+    if line and turn[0] < line[0][0]:
+        line.appendleft(turn)
+        return
+    at = len(line)
+    # Those that were told together come back one after the other, behind each other and before newcomers.
+    while at and line[at - 1][0] > turn[0]:
+        at -= 1
+    line.insert(at, turn)

@@ -35,6 +35,21 @@ from silence_gateway.app.config.load import load_text
             "no upstream sheds load, so this changes nothing: give one `shedding`, or remove it",
             id="importance-for-nobody",
         ),
+        pytest.param(
+            "upstreams: {a: {endpoints: 'h:1', upstream_breaker: {}}}",
+            "the worst endpoint is left out here, and there is only one, so this never opens",
+            id="a-breaker-of-one",
+        ),
+        pytest.param(
+            "upstreams: {a: {endpoints: 'h:1', timeout: 2s, breaker: {slow_call: 2s}}}",
+            "no call takes longer than 2s, so '2s' changes nothing: make it smaller",
+            id="slower-than-any-call",
+        ),
+        pytest.param(
+            "upstreams: {a: {endpoints: ['h:1', 'h:2'], upstream_breaker: {slow_call: 6s}}}",
+            "no call takes longer than 5s, so '6s' changes nothing: make it smaller",
+            id="slower-than-any-call-of-the-upstream",
+        ),
     ],
 )
 def test_a_warning_says_what_will_not_work(text: str, warning: str) -> None:
@@ -52,6 +67,14 @@ def test_a_warning_says_what_will_not_work(text: str, warning: str) -> None:
         pytest.param(
             "upstreams: {a: {endpoints: 'h:1', shedding: {}}}\nroutes: [{match: {path: /}, importance: low}]",
             id="importance",
+        ),
+        pytest.param(
+            "upstreams: {a: {endpoints: {dns: 'h:1'}, upstream_breaker: {}}}", id="a-breaker-of-a-name"
+        ),
+        pytest.param(
+            "upstreams: {a: {endpoints: 'h:1', breaker: {slow_call: 6s}}}\n"
+            "routes: [{match: {path: /}, timeout: 9s}]",
+            id="slow-on-a-slow-route",
         ),
     ],
 )

@@ -75,6 +75,28 @@ def test_idle_endpoints_get_their_part_however_light_they_are(weights: tuple[int
         assert picked[str(index)] / 20_000 == pytest.approx(share / sum(weights), rel=0.2)
 
 
+@pytest.mark.parametrize("at_once", [2, 5, 20, 200])
+@pytest.mark.parametrize("weights", [(99, 1), (3, 1), (50, 49, 1)], ids=str)
+def test_a_light_endpoint_gets_no_more_than_its_part_however_few_calls_there_are(
+    weights: tuple[int, ...], at_once: int
+) -> None:
+    """Of two endpoints both are always drawn, and the light one is idle whenever it has answered."""
+    ring = repeated([Busy(str(index), share=share) for index, share in enumerate(weights)], weights)
+    rng = Random(7)
+    picked: Counter[str] = Counter()
+    under_way: list[Busy] = []
+    for _ in range(10_000):
+        if len(under_way) == at_once:
+            under_way.pop(rng.randrange(at_once)).in_flight -= 1
+        one = pick_less_busy(ring, rng.random())
+        one.in_flight += 1
+        under_way.append(one)
+        picked[one.name] += 1
+
+    light = picked[str(len(weights) - 1)] / 10_000
+    assert light == pytest.approx(weights[-1] / sum(weights), rel=0.35, abs=0.005)
+
+
 def test_a_heavy_endpoint_that_has_stalled_is_always_compared_with_another() -> None:
     members = [Busy("heavy", in_flight=1_000, share=98), Busy("one"), Busy("two")]
     ring = repeated(members, [one.share for one in members])

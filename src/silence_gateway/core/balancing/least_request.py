@@ -3,8 +3,9 @@ The less busy of two drawn: calls in flight, made worse by recent failures and b
 
 Two choices and not all: several gateways that all look for the least busy endpoint would meet at it.
 Weights already say how often an endpoint is drawn; besides that a lighter one's calls in flight count for
-more, and nothing else does: who is idle is as good as any other, whatever its weight. On the hot path: a
-pick costs about 0.5 us.
+more. Who is idle is as good as any other that is, whatever its weight; but a heavier one that was drawn first
+is not too busy for a call as long as it has no more of them, with this one, than it is heavier. On the hot
+path: a pick costs about 0.5 us.
 """
 
 from __future__ import annotations
@@ -36,4 +37,7 @@ def pick_less_busy(order: Sequence[C], draw: float) -> C:
         better = (one.in_flight * heavy + share) * (1 + one.penalty) * other <= (
             two.in_flight * heavy + other
         ) * (1 + two.penalty) * share
+        if not better and not two.in_flight and one.penalty <= two.penalty:
+            # Between two of them every second of a few calls would go to the lighter one.
+            better = (one.in_flight + 1) * other <= share
     return one if better else two

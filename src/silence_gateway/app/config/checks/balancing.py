@@ -1,4 +1,4 @@
-"""Balancing, and what holds calls back: keys that need each other, or have no effect."""
+"""Balancing, breakers, and what holds calls back: keys that need each other, or have no effect."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def check_balancing(config: GatewayConfig, _context: Context) -> Iterator[Findin
         yield from check_key(at, upstream, config)
         yield from check_zones(at, upstream, config.zone)
         yield from check_bounds(at, upstream)
+        times = [route.timeout_s for route in config.routes if route.upstream in {None, name}]
+        yield from check_breakers(
+            at, upstream, max(upstream.timeout_s, *(time or 0.0 for time in times), 0.0)
+        )
     for index, route in enumerate(config.routes):
         sheds = [
             name
@@ -145,3 +149,33 @@ def check_bounds(at: Steps, upstream: UpstreamConfig) -> Iterator[Finding]:
             says=f"subsets of fewer than {MIN_EVEN_SUBSET} load endpoints unevenly: 20 or more is better",
             warning=True,
         )
+
+
+def check_breakers(at: Steps, upstream: UpstreamConfig, longest_s: float) -> Iterator[Finding]:
+    """Find breakers that never open; without a deadline of their caller calls take *longest_s* at most."""
+    whole, endpoints = upstream.upstream_breaker, upstream.endpoints
+    if whole is not None and len(endpoints) == 1 and endpoints[0].address is not None:
+        yield Finding(
+            at=(*at, "upstream_breaker"),
+            says=(
+                "the worst endpoint is left out here, and there is only one, so this never opens: its own "
+                "breaker is all there is"
+            ),
+            about=((*at, "endpoints"),),
+            warning=True,
+        )
+    slow = {
+        "breaker": upstream.breaker.slow_call_s,
+        "upstream_breaker": None if whole is None else whole.slow_call_s,
+    }
+    for section, slow_s in slow.items():
+        if slow_s is not None and slow_s >= longest_s:
+            yield Finding(
+                at=(*at, section, "slow_call"),
+                says=(
+                    f"no call takes longer than {show_duration(longest_s)}, so "
+                    f"{quoted(show_duration(slow_s))} changes nothing: make it smaller"
+                ),
+                about=((*at, "timeout"), ("routes",)),
+                warning=True,
+            )
