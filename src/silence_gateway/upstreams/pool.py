@@ -207,6 +207,10 @@ class Pool:
 
     async def start(self) -> None:
         """Begin to connect to every endpoint; returns at once and never fails, also when all are down."""
+        if self._stopping:
+            raise RuntimeError(
+                f"upstream {self.settings.name!r} was stopped: make a new one, this one is over"
+            )
         if self._fleet is not None:
             self._fleet.join()
             self._fleet.expect(WHOLE)
@@ -376,11 +380,10 @@ class Pool:
 
     def _last_call_ended(self, endpoint: Endpoint) -> None:
         """See to an endpoint that has no call in flight and is to be left."""
-        if self._stopping:
-            if not any(one.in_flight for one in self._endpoints.values()):
-                self._quiet.set()
-        else:
+        if not self._stopping:
             self._roster.forget(endpoint)
+        elif not any(one.in_flight for one in self._endpoints.values()):
+            self._quiet.set()
 
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:
