@@ -263,6 +263,12 @@ def test_an_upstream_without_endpoints_tells_no_time_in_which_it_had_no_calls() 
     )
 
 
+def test_of_no_calls_in_the_last_minute_no_share_failed() -> None:
+    quiet = endpoint("a:1", recent={"span_s": 60.0, "calls": 0, "faults": 0})
+
+    assert "  last minute  0 calls/min\n" in one_upstream(upstream(quiet), NOW_US)
+
+
 def test_calls_that_found_no_endpoint_stand_beside_the_name() -> None:
     """No row has them, and `0% failed` would be all that is told while every caller gets 503."""
     down = upstream(endpoint("a:1", state="out"), unplaced=380)
