@@ -15,8 +15,9 @@ async def main(address: str) -> None:
         try:
             await CafeStub(channel).Fail(FailRequest(code=5, message="no such drink"))
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                print(error.details())
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            print(error.details())
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -41,6 +41,10 @@ def test_an_answer_is_json_and_the_token_travels_in_its_header(admin: ScriptedAd
         (503, b'{"error": "the store is away"}', "answers 503: the store is away"),
         (500, b"{}", "answers 500: no reason given"),
         (200, b"<html>", "does not answer in JSON"),
+        (200, b"", "does not answer in JSON: is it the admin listener"),
+        (404, b"", "does not answer in JSON: is it the admin listener"),
+        (302, b"", "answers 302 and leads elsewhere: name the admin listener"),
+        (401, b"", "wants the admin token"),
     ],
 )
 def test_a_refusal_is_told_in_words(admin: ScriptedAdmin, status: int, body: bytes, part: str) -> None:

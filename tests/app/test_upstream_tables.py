@@ -258,6 +258,25 @@ def test_one_endpoint_is_told_alone() -> None:
         one_upstream(body, NOW_US, only="c:1")
 
 
+def test_an_upstream_without_endpoints_tells_no_time_in_which_it_had_no_calls() -> None:
+    assert overview([upstream(recent={"span_s": 0.0, "calls": 0})], NOW_US).splitlines()[0] == (
+        "shop: 0 of 0 ready"
+    )
+
+
+def test_of_no_calls_in_the_last_minute_no_share_failed() -> None:
+    quiet = endpoint("a:1", recent={"span_s": 60.0, "calls": 0, "faults": 0})
+
+    assert "  last minute  0 calls/min\n" in one_upstream(upstream(quiet), NOW_US)
+
+
+def test_calls_that_found_no_endpoint_stand_beside_the_name() -> None:
+    """No row has them, and `0% failed` would be all that is told while every caller gets 503."""
+    down = upstream(endpoint("a:1", state="out"), unplaced=380)
+
+    assert "; 380 found no endpoint\n" in overview([down], NOW_US, width=200)
+
+
 def test_nothing_to_show_is_said() -> None:
     assert overview([], NOW_US) == "(none)"
     assert "no unary calls timed" in one_upstream(upstream(endpoint("a:1", latency={}, codes={})), NOW_US)

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from silence_gateway.core.breaker import State
+from silence_gateway.core.status import Code
+from silence_gateway.errors import RpcError
 from silence_gateway.events import EndpointDown, EndpointVetoed, EndpointVetoEnded, Event, OperatorSaid
 from silence_gateway.stores.contracts import Board
 from silence_gateway.stores.memory import MemoryHub, MemoryStore
 from silence_gateway.testing.clock import FakeClock, settle
 from silence_gateway.testing.scripted_endpoints import ScriptedEndpoints
+from silence_gateway.testing.scripted_upstream import Failure
 from silence_gateway.upstreams.balancing_settings import BalancingSettings
 from silence_gateway.upstreams.grpc_upstream import GrpcUpstream
 from silence_gateway.upstreams.guarded import WHOLE
@@ -361,6 +364,29 @@ def test_closing_the_whole_upstream_is_warned_of() -> None:
             assert "every call to upstream 'shop' is refused" in told.warning
             told = await fleet.pools[0].operators.hold(WHOLE, State.HELD_CLOSED, "", 60)
             assert not told.warning
+
+    run(scenario)
+
+
+def test_ending_a_hold_that_there_is_not_tells_that_the_breaker_stays_open() -> None:
+    """`auto` closes nothing that opened by itself, and was taken for done."""
+
+    async def scenario() -> None:
+        async with fleet_of(1, A) as fleet:
+            (pool,), (world,) = fleet.pools, fleet.worlds
+            world[A].follow(Failure(Code.INTERNAL) * 5)
+            for _ in range(5):
+                with pytest.raises(RpcError):
+                    await pool.unary(b"/a.B/C", b"")
+            assert fleet.breakers() == ["open"]
+
+            told = await pool.operators.hold(A, State.CLOSED, "", 0)
+            assert "hold it closed for 1s" in told.warning
+            assert fleet.breakers() == ["open"]
+
+            await fleet.hold(0, State.HELD_CLOSED, 1.0)
+            assert not (await pool.operators.hold(A, State.CLOSED, "", 0)).warning
+            assert fleet.breakers() == ["closed"]
 
     run(scenario)
 

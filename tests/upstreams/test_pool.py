@@ -331,3 +331,29 @@ def test_statistics_tell_where_calls_went_and_how_long_they_took() -> None:
             assert (endpoint.state, endpoint.link, endpoint.health) == ("ready", "connected", "unknown")
 
     run(scenario)
+
+
+def test_an_upstream_that_was_stopped_says_so_when_it_is_started_again() -> None:
+    """It took calls and let each wait for its deadline: nobody gives places any more."""
+
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            await bench.pool.stop(drain_s=0)
+
+            with pytest.raises(RuntimeError, match="was stopped: make a new one"):
+                await bench.pool.start()
+            with pytest.raises(UpstreamUnavailable, match="not running"):
+                await bench.call()
+
+    run(scenario)
+
+
+def test_endpoints_that_are_texts_are_told_what_they_should_be_and_change_nothing() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            with pytest.raises(TypeError, match=r"EndpointSettings\(address='host:port'\), not '10"):
+                bench.pool.set_endpoints([EndpointSettings(address=B), "10.0.0.3:1"])  # type: ignore[list-item]
+
+            assert [one.address for one in bench.pool.statistics.endpoints] == [A]
+
+    run(scenario)

@@ -254,6 +254,7 @@ def test_in_a_burst_a_call_waits_up_to_the_interval_and_is_shed_then() -> None:
             assert told.value.overloaded
             assert told.value.retry_after_s == 0.1
             assert bench.pool.statistics.shed == {"low": 0, "normal": 1, "high": 0}
+            assert bench.pool.statistics.unplaced == 0
             busy.cancel()
             await settle()
 

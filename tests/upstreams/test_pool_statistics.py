@@ -320,6 +320,27 @@ def test_statistics_begin_anew_and_totals_go_on() -> None:
     run(scenario)
 
 
+def test_calls_that_nobody_could_take_are_told_though_no_endpoint_knows_of_them() -> None:
+    async def scenario() -> None:
+        async with started(settings_of(A)) as bench:
+            bench.endpoints[A].refuse()
+            bench.endpoints[A].connections[0].lose()
+            await settle()
+            await calls(bench, 3)
+            waits = bench.begin()
+            waits.cancel()
+            await asyncio.gather(waits, return_exceptions=True)
+
+            told = bench.pool.statistics
+            assert (told.unplaced, told.recent.calls, told.calls_by_code["UNAVAILABLE"]) == (3, 0, 3)
+
+            await bench.pool.reset_statistics()
+            assert bench.pool.statistics_since_reset.unplaced == 0
+            assert bench.pool.statistics.unplaced == 3
+
+    run(scenario)
+
+
 def test_an_endpoint_that_returned_is_counted_from_its_return() -> None:
     async def scenario() -> None:
         async with started(settings_of(A, B)) as bench:

@@ -41,6 +41,8 @@ def test_usual_addresses_are_taken(address: str) -> None:
         (EndpointSettings, {"address": "h:1", "priority": -1}, "priority"),
         (HealthSettings, {"interval_s": 0}, "interval_s must be above 0"),
         (HealthSettings, {"interval_s": float("inf")}, "interval_s"),
+        (HealthSettings, {"interval_s": "5"}, "interval_s must be above 0, got '5'"),
+        (UpstreamSettings, {"name": "a", "tls": True}, "tls is an ssl.SSLContext, not True"),
         (HealthSettings, {"interval_s": 1, "timeout_s": 2}, "checks overlap"),
         (HealthSettings, {"unhealthy_after": 0}, "unhealthy_after"),
         (HealthSettings, {"path": "up"}, "absolute path"),

@@ -112,13 +112,18 @@ class AdminClient:
             AdminRefused: The gateway refused; the reason is its own.
         """
         status, body = self.ask(method, path)
-        try:
-            answer = json.loads(body) if body else None
-        except ValueError as exc:
-            raise AdminUnreachable(f"{self.url} does not answer in JSON: is it the admin listener?") from exc
+        if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST:
+            # Something in front of it; nothing was done, and an empty answer must not be taken for a yes.
+            raise AdminUnreachable(
+                f"{self.url} answers {status} and leads elsewhere: name the admin listener"
+            )
         if status == http.client.UNAUTHORIZED:
             wrong = "does not take this token" if self.token else "wants the admin token"
             raise AdminUnreachable(f"{self.url} {wrong}: give --token or SILENCE_ADMIN_TOKEN")
+        try:
+            answer = json.loads(body)
+        except ValueError as exc:
+            raise AdminUnreachable(f"{self.url} does not answer in JSON: is it the admin listener?") from exc
         if status >= http.client.BAD_REQUEST:
             said = answer.get("error") if isinstance(answer, dict) else None
             if said is None and isinstance(answer, dict) and "type" in answer:

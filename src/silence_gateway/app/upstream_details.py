@@ -100,10 +100,10 @@ def endpoint_facts(endpoint: Item, instances: list[str], now_us: int) -> Iterato
     """Yield what there is to say about one endpoint."""
     recent = object_of(endpoint, "recent")
     yield "calls", f"{by_code(endpoint.get('codes'))}; {count(endpoint.get('in_flight'))} in flight"
-    failed = share(recent.get("faults"), recent.get("calls"))
     yield "latency", quantiles(object_of(endpoint, "latency"))
-    calls = f"{lately(recent)}, {failed} failed"
-    yield "last minute", f"{calls}, {quantiles(object_of(recent, 'latency'))}"
+    some = f", {share(recent.get('faults'), recent['calls'])} failed" if recent.get("calls") else ""
+    took = f", {quantiles(object_of(recent, 'latency'))}" if some else ""
+    yield "last minute", f"{lately(recent)}{some}{took}"
     connections = (
         f"{counted(endpoint.get('connections'), 'connection')} ({count(endpoint.get('connects'))} opened)"
     )

@@ -87,17 +87,17 @@ def summary(upstream: Item) -> str:
     here, ready = len(states) - states.count("leaving"), states.count(Verdict.READY.value)
     recent = object_of(upstream, "recent")
     latency = object_of(recent, "latency")
-    parts = [
-        f"{ready} of {here} ready",
-        lately(recent)
-        + (f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""),
-    ]
+    parts = [f"{ready} of {here} ready"]
+    if states:  # without any, nothing is counted, and the time in which it was not says nothing
+        failed = f", {share(recent.get('faults'), recent.get('calls'))} failed" if recent.get("calls") else ""
+        parts.append(lately(recent) + failed)
     if latency.get("calls"):
         parts.append(f"p50 {duration(latency.get('p50_s'))}, p99 {duration(latency.get('p99_s'))}")
     parts += [
         f"{count(upstream[key])} {words}"
         for key, words in (
             ("waiting", "waiting for a place"),
+            ("unplaced", "found no endpoint"),
             ("failovers", "offered to another endpoint"),
             ("retries", "retried"),
             ("hedges", "hedged"),

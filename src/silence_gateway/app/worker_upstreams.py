@@ -33,8 +33,8 @@ SUMMED = frozenset(
     {
         "calls", "in_flight", "codes", "failures", "faults", "bytes_in", "bytes_out", "connects",
         "connections", "streams", "ejections", "breaker_moved_to", "states", "calls_by_code",
-        "latency_counts", "latency_sum_s", "waiting", "shed", "concurrency_limit", "failovers", "retries",
-        "hedges", "hedges_won", "retries_refused", "board_malformed", "board_unsent",
+        "latency_counts", "latency_sum_s", "waiting", "shed", "concurrency_limit", "unplaced", "failovers",
+        "retries", "hedges", "hedges_won", "retries_refused", "board_malformed", "board_unsent",
     }
 )  # fmt: skip
 EARLIEST = frozenset({"begun_us"})

@@ -33,6 +33,7 @@ MOST_HOLD_S = KEPT_S
 """A longer one is not meant as a hold: take the endpoint out of the configuration, or drain it."""
 
 HELD_WORDS = {State.HELD_OPEN: "breaker open", State.HELD_CLOSED: "breaker closed"}
+BY_ITSELF = frozenset({State.OPEN, State.HALF_OPEN})
 TAKES_CALLS = USABLE | {Verdict.PROBE, Verdict.WAITING}
 """At the start all of them wait for their connections; that is no reason to warn anybody."""
 
@@ -198,6 +199,10 @@ class Operators:
         if guarded is not None:
             self._breakers.hold(guarded, word)
         warning = self._warning(address) if state is State.HELD_OPEN else ""
+        if state is State.CLOSED and guarded is not None and guarded.breaker.state in BY_ITSELF:
+            warning = (
+                "it opened by itself and waits for its trial call; hold it closed for 1s to close it now"
+            )
         fleet = await telling
         self._tell_log(
             address, HELD_WORDS.get(state, "breaker auto"), word or mark, fleet=fleet, warning=warning

@@ -207,6 +207,10 @@ class Pool:
 
     async def start(self) -> None:
         """Begin to connect to every endpoint; returns at once and never fails, also when all are down."""
+        if self._stopping:
+            raise RuntimeError(
+                f"upstream {self.settings.name!r} was stopped: make a new one, this one is over"
+            )
         if self._fleet is not None:
             self._fleet.join()
             self._fleet.expect(WHOLE)
@@ -328,11 +332,7 @@ class Pool:
         return (await self.operators.hold(address, state, reason, ttl_s)).fleet
 
     async def reset_statistics(self) -> bool:
-        """
-        Begin `statistics_since_reset` anew, on every instance of the fleet.
-
-        Returns False if the store could not be told, and only this instance has begun anew so far.
-        """
+        """Begin `statistics_since_reset` anew in the fleet; False if only here: the store could not be told."""
         return await self._since.reset()
 
     @property
@@ -376,11 +376,10 @@ class Pool:
 
     def _last_call_ended(self, endpoint: Endpoint) -> None:
         """See to an endpoint that has no call in flight and is to be left."""
-        if self._stopping:
-            if not any(one.in_flight for one in self._endpoints.values()):
-                self._quiet.set()
-        else:
+        if not self._stopping:
             self._roster.forget(endpoint)
+        elif not any(one.in_flight for one in self._endpoints.values()):
+            self._quiet.set()
 
     def _usable(self, endpoint: Endpoint) -> None:
         if self.on_usable is not None:

@@ -195,6 +195,7 @@ class UpstreamStatistics:
         breaker_moves: What that breaker did lately, the latest last.
         breaker_moved_to: How often it came to each state.
         known_endpoints: How many endpoints there are; with a subset, more than are used.
+        unplaced: Calls and repeats that no endpoint could take, or not in time; without those that were shed.
         failovers: Calls offered to a further endpoint because they had provably never left.
         retries: Attempts made because one before had failed.
         hedges: Attempts made because one before was late.
@@ -228,6 +229,7 @@ class UpstreamStatistics:
     breaker_moves: tuple[BreakerMove, ...]
     breaker_moved_to: dict[str, int]
     known_endpoints: int
+    unplaced: int
     failovers: int
     retries: int
     hedges: int
@@ -309,6 +311,7 @@ def upstream_statistics(
         breaker_moves=tuple(whole.history.moves),
         breaker_moved_to=dict(whole.history.moved_to),
         known_endpoints=len(membership.known),
+        unplaced=sum(places.codes) - places.codes[Code.CANCELLED] - sum(places.shed),
         failovers=places.failovers,
         retries=repeats.retries,
         hedges=repeats.hedges,

@@ -68,6 +68,9 @@ class Roster:
 
     def replace(self, endpoints: Sequence[EndpointSettings]) -> None:
         """Make *endpoints* those that are here; who stays keeps its connections, health and breaker."""
+        for one in endpoints:
+            if not isinstance(one, EndpointSettings):
+                raise TypeError(f"endpoints are EndpointSettings(address='host:port'), not {one!r}")
         begun, left = self.membership.replace(endpoints)
         for address in self.membership.used:
             known = self._endpoints.get(address)

@@ -38,9 +38,9 @@ def positive(owner: str, **numbers: float) -> None:
         ConfigError: If one is not; the message names it.
     """
     wrong = [
-        f"{owner}: {name} must be above 0, got {value}"
+        f"{owner}: {name} must be above 0, got {value!r}"
         for name, value in numbers.items()
-        if not 0 < value < math.inf
+        if not isinstance(value, int | float) or not 0 < value < math.inf
     ]
     if wrong:
         raise ConfigError(wrong)
@@ -367,6 +367,8 @@ class UpstreamSettings:
             raise ConfigError(
                 f"{owner}: balancer must be one of {', '.join(BALANCERS)}, got {self.balancer!r}"
             )
+        if self.tls is not None and not isinstance(self.tls, ssl.SSLContext):
+            raise ConfigError(f"{owner}: tls is an ssl.SSLContext, not {self.tls!r}")
         positive(owner, timeout_s=self.timeout_s, max_message_bytes=self.max_message_bytes)
         positive(owner, compress_over_bytes=self.compress_over_bytes)
         if self.compression not in ENCODINGS:

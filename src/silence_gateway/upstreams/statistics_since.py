@@ -112,6 +112,7 @@ def less(now: UpstreamStatistics, then: UpstreamStatistics) -> UpstreamStatistic
         bytes_out=now.bytes_out - then.bytes_out,
         ejections=now.ejections - then.ejections,
         shed={name: count - then.shed[name] for name, count in now.shed.items()},
+        unplaced=now.unplaced - then.unplaced,
         failovers=now.failovers - then.failovers,
         retries=now.retries - then.retries,
         hedges=now.hedges - then.hedges,

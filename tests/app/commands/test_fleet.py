@@ -46,7 +46,8 @@ def test_drain_is_a_post(admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("status", "word", "code"), [(200, "ready", 0), (200, "degraded", 0), (503, "draining", 3)]
+    ("status", "word", "code"),
+    [(200, "ready", 0), (200, "degraded", 0), (503, "draining", 3), (200, "<html>", 3)],
 )
 def test_healthcheck_says_whether_traffic_may_come(
     status: int, word: str, code: int, admin: ScriptedAdmin, capsys: pytest.CaptureFixture[str]

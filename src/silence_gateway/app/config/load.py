@@ -17,7 +17,7 @@ from silence_gateway.app.config.checks.finding import Check, Context, Finding
 from silence_gateway.app.config.checks.http import check_http, check_rewrites
 from silence_gateway.app.config.checks.identity import check_auth, check_realtime
 from silence_gateway.app.config.checks.limits import check_limits
-from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_trust
+from silence_gateway.app.config.checks.listeners import check_admin, check_listeners, check_loops, check_trust
 from silence_gateway.app.config.checks.retry import check_retry
 from silence_gateway.app.config.checks.rls import check_rls, rule_lines
 from silence_gateway.app.config.checks.store import check_store
@@ -48,6 +48,7 @@ EMPTY = (
 CHECKS: tuple[Check, ...] = (
     check_something_to_serve,
     check_listeners,
+    check_loops,
     check_admin,
     check_trust,
     check_store,

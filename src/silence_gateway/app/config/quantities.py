@@ -237,8 +237,10 @@ def parse_address(text: str, *, any_port: bool = True) -> Address:
         return _unix_address(text)
     found = re.fullmatch(rf"(?:\[([0-9A-Fa-f:.%\w]+)\]|({HOST_PATTERN})):([0-9]{{1,5}})", text, re.ASCII)
     if found is None:
+        # Without it whoever follows the hint would speak plain text to a port of TLS.
+        secure = "; TLS is said by the key tls" if re.match(r"\s*(https|grpcs)://", text) else ""
         raise ValueError(
-            f"{quoted(text)} is not an address: write {forms}{did_you_mean(_address_hint(text))}"
+            f"{quoted(text)} is not an address: write {forms}{did_you_mean(_address_hint(text))}{secure}"
         )
     if found[1] is not None:
         try:

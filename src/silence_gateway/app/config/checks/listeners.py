@@ -41,6 +41,34 @@ def check_listeners(config: GatewayConfig, _context: Context) -> Iterator[Findin
         taken.append((address, name, steps))
 
 
+def check_loops(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
+    """Find endpoints that are this gateway itself."""
+    own = [(address, f"listen[{i}]", ("listen", i)) for i, address in enumerate(config.listen)]
+    doors: list[tuple[Address, str, Steps]] = [
+        *own,
+        (config.admin.listen, "admin.listen", ("admin", "listen")),
+    ]
+    for name, upstream in config.upstreams.items():
+        for index, endpoint in enumerate(upstream.endpoints):
+            there = endpoint.address
+            met = next((door for door in doors if there is not None and leads_to(there, door[0])), None)
+            if met is not None:
+                yield Finding(
+                    at=("upstreams", name, "endpoints", index, "address"),
+                    says=f"{quoted(str(there))} is this gateway's own {met[1]}: name the port of the service",
+                    about=(met[2],),
+                )
+
+
+def leads_to(there: Address, own: Address) -> bool:
+    """Whether who connects to *there* from this machine meets who listens at *own*."""
+    if there.unix_path or own.unix_path:
+        return there.unix_path == own.unix_path
+    if there.port != own.port:
+        return False
+    return there.host == own.host or (there.is_loopback and own.host in {*ANY_HOSTS, "localhost"})
+
+
 def check_admin(config: GatewayConfig, _context: Context) -> Iterator[Finding]:
     """Find an admin API that strangers can use."""
     admin = config.admin
