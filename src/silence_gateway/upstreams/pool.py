@@ -332,7 +332,7 @@ class Pool:
         return (await self.operators.hold(address, state, reason, ttl_s)).fleet
 
     async def reset_statistics(self) -> bool:
-        """Begin `statistics_since_reset` anew in the fleet; False if only here: the store could not be told."""
+        """Begin `statistics_since_reset` anew in the fleet; False if only here, because the store is away."""
         return await self._since.reset()
 
     @property
