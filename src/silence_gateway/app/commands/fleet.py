@@ -27,10 +27,35 @@ def show(admin: AdminClient, path: str, *, as_json: bool) -> int:
 @click.command()
 @admin_options
 @json_option
-@click.option("--user", default="", show_default="any", help="Only this user's sessions.")
-@click.option("--channel", default="", show_default="any", help="Only sessions in this channel.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most to list.")
-@click.option("--cursor", default="", show_default="the beginning", help="Go on where a list ended.")
+@click.option(
+    "--user",
+    default="",
+    envvar="SILENCE_SESSIONS_USER",
+    show_envvar=True,
+    show_default="any",
+    help="Only this user's sessions.",
+)
+@click.option(
+    "--channel",
+    default="",
+    envvar="SILENCE_SESSIONS_CHANNEL",
+    show_envvar=True,
+    show_default="any",
+    help="Only sessions in this channel.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    envvar="SILENCE_SESSIONS_LIMIT",
+    show_envvar=True,
+    show_default=True,
+    help="Most to list.",
+)
+@click.option(
+    "--cursor", default="", envvar="SILENCE_SESSIONS_CURSOR", show_envvar=True, show_default="the beginning",
+    help="Go on where a list ended.",
+)  # fmt: skip
 def sessions(
     admin_url: str,
     admin_token: str,

@@ -330,8 +330,10 @@ def override(asking: Asking, name: str, key: str, *, remove: bool, most: int | N
     "given",
     multiple=True,
     metavar="NAME:VALUE",
+    envvar="SILENCE_LIMITS_HEADERS",
+    show_envvar=True,
     show_default="none",
-    help="A header of it; repeatable.",
+    help="A header of it; repeatable. In the environment a space stands between two.",
 )
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False))
 @click.argument("path")

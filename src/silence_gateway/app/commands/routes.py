@@ -104,8 +104,24 @@ def read_headers(given: tuple[str, ...]) -> dict[bytes, bytes]:
 @config_option
 @timeout_option
 @json_option
-@click.option("--ip", default="127.0.0.1", show_default=True, help="Address that the request comes from.")
-@click.option("--header", "given", multiple=True, metavar="NAME:VALUE", help="A header of it; repeatable.")
+@click.option(
+    "--ip",
+    default="127.0.0.1",
+    envvar="SILENCE_EXPLAIN_IP",
+    show_envvar=True,
+    show_default=True,
+    help="Address that the request comes from.",
+)
+@click.option(
+    "--header",
+    "given",
+    multiple=True,
+    metavar="NAME:VALUE",
+    envvar="SILENCE_EXPLAIN_HEADERS",
+    show_envvar=True,
+    show_default="none",
+    help="A header of it; repeatable. In the environment a space stands between two.",
+)
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False))
 @click.argument("target")
 def explain(
