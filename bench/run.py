@@ -138,16 +138,24 @@ def main() -> None:
     for part in options.only.split(","):
         title, work = PARTS[part]
         print(f"{part}: {title}", file=sys.stderr)
-        results[part] = {"title": title, **work(options.rounds, options.seconds)}
+        results[part] = {"title": title, **work(options.rounds, options.seconds), "where": where()}
         write(results)
     print((HERE / "RESULTS.md").read_text())
+
+
+def where() -> str:
+    """Return when and on what a part is measured: a run of some parts leaves the others as they were."""
+    machine = describe_machine()
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return (
+        f"{today} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
+        f"Python {machine['python']}"
+    )
 
 
 def write(parts: dict[str, Any]) -> None:
     """Write what has been measured so far, so that a part that fails takes nothing else down."""
     document = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": describe_machine(),
         "versions": versions(*PACKAGES),
         "parts": parts,
     }
@@ -157,15 +165,17 @@ def write(parts: dict[str, Any]) -> None:
 
 def table(document: dict[str, Any]) -> str:
     """Write the results as Markdown."""
-    machine = document["machine"]
+    places: dict[str, list[str]] = {}
+    for part, result in sorted(document["parts"].items()):
+        places.setdefault(result.get("where", "earlier, on machines that were not noted"), []).append(part)
     lines = [
         "# Results",
         "",
         "Written by `make bench`; how it is measured is in [README.md](README.md). Ratios are medians of the",
         "ratios within each round; compare those, not the absolute numbers.",
         "",
-        f"Measured {document['date']} on {machine['cores']} cores of {machine['cpu']},",
-        f"Linux {machine['kernel']}, Python {machine['python']}.",
+        "Measured:",
+        *(f"- {', '.join(measured)}: {place}" for place, measured in sorted(places.items())),
         "",
         "| part | ratio | measured | wanted |",
         "|---|---|---|---|",
