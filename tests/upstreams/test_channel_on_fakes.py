@@ -360,6 +360,11 @@ def test_tls_is_a_context() -> None:
         Channel("127.0.0.1:1", tls=True)  # type: ignore[arg-type]
 
 
+def test_addresses_one_after_the_other_are_told_that_they_are_a_list() -> None:
+    with pytest.raises(TypeError, match="one list"):
+        Channel("127.0.0.1:1", "127.0.0.1:2")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("target", "addresses"),
     [

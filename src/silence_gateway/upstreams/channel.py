@@ -57,7 +57,7 @@ class Channel(MethodDoors):
     Raises:
         ConfigError: An address makes no sense, or there is none.
         ValueError: *compression* makes no sense.
-        TypeError: *target*, *tls* or an interceptor is none.
+        TypeError: *target*, *clock*, *tls* or an interceptor is none.
 
     Attributes:
         caller: What carries the calls.
@@ -77,6 +77,10 @@ class Channel(MethodDoors):
         as_grpcio: bool = False,
         compression: str | int | None = None,
     ) -> None:
+        if not (clock is None or hasattr(clock, "monotonic_s")):
+            raise TypeError(
+                f"second comes a clock, and several addresses are one list, Channel([...]), not {clock!r}"
+            )
         self._clock = clock or SystemClock()
         self._own: GrpcUpstream | None = None
         self._name = ""
