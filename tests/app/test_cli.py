@@ -75,6 +75,14 @@ def test_no_two_options_of_a_command_have_one_environment_name(name: str) -> Non
     assert len(set(named)) == len(named)
 
 
+@pytest.mark.parametrize(("given", "hint"), [("gateway.yaml", True), ("x.yml", True), ("now", False)])
+def test_a_file_named_as_for_check_is_told_how_others_name_it(
+    given: str, hint: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_command(["run", given]) == 2
+    assert ("named with -c" in capsys.readouterr().err) is hint
+
+
 def test_the_commands_of_the_contract_are_there() -> None:
     output = CliRunner().invoke(cli.cli, ["--help"]).output
 

@@ -96,7 +96,7 @@ def run_command(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show()
+        _with_hint(exc).show()
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -104,6 +104,16 @@ def run_command(arguments: list[str] | None = None) -> int:
     except Exception as exc:  # noqa: BLE001 - the last line of defence; `_explained` tells everything
         return _explained(exc)
     return code if isinstance(code, int) else OK
+
+
+def _with_hint(exc: click.ClickException) -> click.ClickException:
+    """Add how a file is named for those who wrote it as for `silence check`."""
+    if not isinstance(exc, click.UsageError) or exc.ctx is None or "extra argument" not in exc.message:
+        return exc
+    takes = any(parameter.name == "config_path" for parameter in exc.ctx.command.params)
+    if not takes or not exc.message.rstrip(")").endswith((".yaml", ".yml")):
+        return exc
+    return click.UsageError(f"{exc.message}. A configuration file is named with -c", exc.ctx)
 
 
 def _reader_left() -> int:
