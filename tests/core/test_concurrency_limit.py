@@ -217,6 +217,21 @@ def test_a_call_that_is_not_waited_for_says_how_long_it_is_at_least(
     assert adaptive.limit == limit
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["leaves", "is-in-a-hurry"])
+def test_a_caller_who_does_not_wait_brings_no_limit_down_from_the_start_on(*, silent: bool) -> None:
+    limit = ConcurrencyLimit(RULES, 0)
+    before = limit.limit
+
+    for now_us in range(0, 100 * WINDOW_US, WINDOW_US // 20):
+        if now_us % WINDOW_US:
+            limit.on_end(now_us, 10_000, 2, dropped=False)
+        else:
+            limit.on_left(now_us, 1_000, 2, silent=silent)
+
+    assert limit.estimate.usual_us == 10_000
+    assert limit.limit >= before * 0.9 - 1  # the first one may have met nobody at home
+
+
 def test_while_it_is_measured_what_is_usual_only_answers_count() -> None:
     limit = pressed_limit()
     limit.on_end(WINDOW_US, 1, 4, dropped=False)

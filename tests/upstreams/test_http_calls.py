@@ -597,3 +597,23 @@ def test_when_to_come_back_is_passed_to_the_rules_of_retries(line: str, pushback
 
     assert said is not None
     assert dict(said.trailing_metadata).get(b"grpc-retry-pushback-ms") == pushback
+
+
+def test_attempts_that_could_not_connect_in_their_time_open_no_breaker_before_patience_is_over() -> None:
+    async def scenario(world: World) -> None:
+        world.fates[NAMES[0]] = "unreachable"
+        for state in ("closed", "open"):
+            calls = [asyncio.ensure_future(world.upstream.exchange(ask())) for _ in range(4)]
+            await world.clock.advance(0.6)
+            await asyncio.gather(*calls)
+
+            assert world.upstream.statistics.endpoints[0].breaker == state
+        assert world.counts() == {"200": 8}
+
+    play(
+        scenario,
+        names=NAMES[:2],
+        balancer="round_robin",
+        breaker=BreakerSettings(consecutive=2),
+        retry=RetrySettings(attempt_timeout_s=0.5),
+    )

@@ -364,6 +364,40 @@ def test_who_joins_long_after_a_trip_is_heard_by_those_who_were_there() -> None:
     run(scenario)
 
 
+def test_who_joined_while_an_endpoint_was_down_learns_soon_that_it_is_back() -> None:
+    """The number of the trip is forgotten earlier by those who saw it than by who heard of it later."""
+
+    async def scenario() -> None:
+        async with fleet_of(shop(A, health=None, timeout_s=60), 1) as fleet:
+            here = fleet.endpoints[0][A]
+            here.follow(Failure(Code.UNAVAILABLE) * 2 + Reply(b"ok"))
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    await fleet.call(0)
+            here.die()
+            await fleet.clock.advance(50)
+
+            async with joined_by_another(fleet) as (newcomer, endpoints):
+                there = endpoints[A]
+                there.die()
+                assert newcomer.statistics.endpoints[0].breaker == "open"
+                await fleet.clock.advance(25)
+
+                here.accept()
+                there.accept()
+                await fleet.clock.advance(15)
+                for _ in range(3):
+                    for pool in (fleet.pools[0], newcomer):
+                        with suppress(GatewayError):
+                            await pool.unary(b"/shop.Orders/Get", b"")
+                    await fleet.clock.advance(1)
+
+                assert fleet.standing(0).breaker == "closed"
+                assert newcomer.statistics.endpoints[0].breaker == "closed"
+
+    run(scenario)
+
+
 def test_without_a_board_a_breaker_recovers_on_its_own() -> None:
     async def scenario() -> None:
         async with fleet_of(shop(A)) as fleet:

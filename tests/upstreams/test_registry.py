@@ -123,6 +123,25 @@ def test_the_first_word_is_nobody_where_the_store_knows_nobody_or_does_not_answe
     run(scenario)
 
 
+def test_who_stops_waiting_for_the_first_word_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        here = Town()
+        here.hub.go_away()
+        # It has gone away in this moment, and nobody knows yet.
+        board = MemoryStore(here.hub).board
+        source = RegistrySource("auth", board, store_is_up=lambda: True, clock=here.clock)
+        others = asyncio.all_tasks()
+        task = asyncio.ensure_future(source.follow(lambda _found: None))
+        await settle()
+
+        task.cancel()
+        await settle()
+
+        assert asyncio.all_tasks() == others
+
+    run(scenario)
+
+
 def test_who_registers_is_known_and_who_leaves_is_not() -> None:
     async def scenario() -> None:
         async with town() as here:

@@ -128,7 +128,11 @@ def after_window(
     if pressed >= PRESSED:
         return replace(estimate, pressed=0, phase=Phase.DRAINING)
     if dropped:
-        return replace(estimate, limit=max(rules.minimum, limit * ON_DROP), pressed=pressed)
+        # Callers leave all the time. If the first answers did not tell what is usual, nothing that a caller
+        # does would ever be told from an upstream that does not answer.
+        usual_us = estimate.usual_us or mean_us
+        limit = max(rules.minimum, limit * ON_DROP)
+        return replace(estimate, limit=limit, usual_us=usual_us, pressed=pressed)
     if not mean_us:
         return replace(estimate, pressed=pressed)
     windows = min(estimate.windows + 1, MEMORY)

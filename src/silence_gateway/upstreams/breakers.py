@@ -104,6 +104,9 @@ class Breakers:
                 self._look_again(endpoint, wait_s)
         elif breaker.state is State.HALF_OPEN:
             self.nudge_later(endpoint)
+        elif self._fleet is not None and event is Event.PROBE_SUCCEEDED:
+            # Whoever does not follow us, because it knows a higher number, has to find out for itself.
+            self._spawn(self._fleet.end_probe(endpoint.address))
         self._on_move()
 
     def counts_changed(self, endpoint: Guarded) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 from silence_gateway.clock import Clock, Timer
 from silence_gateway.core.http_status import counted_status
 from silence_gateway.core.retry import Over
-from silence_gateway.errors import RpcError, UpstreamTimeout, UpstreamUnavailable
+from silence_gateway.errors import RpcError, UpstreamTimeout
 from silence_gateway.upstreams.deadlines import GRAIN_S
 from silence_gateway.upstreams.dialing import Connection
 from silence_gateway.upstreams.endpoint import Endpoint
@@ -25,7 +25,7 @@ from silence_gateway.upstreams.http_body import HttpAnswer
 from silence_gateway.upstreams.http_contracts import HttpAsk
 from silence_gateway.upstreams.http_link import HttpLink
 from silence_gateway.upstreams.ledger import Ledger
-from silence_gateway.upstreams.outcomes import code_of, said_by_status
+from silence_gateway.upstreams.outcomes import NotConnectedInTime, code_of, said_by_status
 from silence_gateway.upstreams.places import Places
 from silence_gateway.upstreams.repeating import Repeats
 from silence_gateway.upstreams.steering import Steering
@@ -165,11 +165,12 @@ class HttpCalls:
         Return what *error* says to a call that has until *limit_s*.
 
         An attempt whose time went by while its endpoint let nobody connect has not left. With time left for
-        the call it goes elsewhere, as if the connection had been refused. Timers may ring a little early.
+        the call it goes elsewhere, as if the connection had been refused; but what it says about the endpoint
+        is that it was silent for so long. Timers may ring a little early.
         """
         left_s = limit_s - self._monotonic_s()
         if isinstance(error, UpstreamTimeout) and not error.sent and left_s > GRAIN_S:
-            return UpstreamUnavailable(str(error), sent=False)
+            return NotConnectedInTime(str(error), sent=False)
         return error
 
     def _failed(self, attempt: Attempt, error: BaseException, *, final: bool, status: int = 0) -> None:

@@ -39,6 +39,10 @@ class Evidence(Enum):
     NOTHING = "nothing"
 
 
+class NotConnectedInTime(UpstreamUnavailable):
+    """An attempt's time went by before there was a connection for it, and its call has time left."""
+
+
 def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connection_lost: bool) -> Evidence:
     """
     Sort *error*, raised by a call on one connection.
@@ -50,7 +54,7 @@ def evidence_of(error: BaseException, failure_codes: frozenset[int], *, connecti
         if error.code == Code.DEADLINE_EXCEEDED:
             return Evidence.SILENCE
         return Evidence.FAILURE if error.code in failure_codes else Evidence.ANSWER
-    if isinstance(error, UpstreamTimeout):
+    if isinstance(error, UpstreamTimeout | NotConnectedInTime):
         return Evidence.SILENCE
     if isinstance(error, UpstreamUnavailable | UpstreamBroken):
         if isinstance(error, UpstreamUnavailable) and error.refused:

@@ -332,11 +332,11 @@ class RegistrySource:
         """Call *use* with who is registered whenever that changes, until cancelled."""
         self._board.watch(room_of(self._name), self._heard, self._ended.add)
         ticking = asyncio.ensure_future(self._tick())
-        if self._store_is_up():
-            await self._board.known(room_of(self._name))
-        # A store that is away is not waited for: nobody knows for how long.
-        self._changed.set()
         try:
+            if self._store_is_up():
+                await self._board.known(room_of(self._name))
+            # A store that is away is not waited for: nobody knows for how long.
+            self._changed.set()
             while True:
                 await self._changed.wait()
                 self._changed.clear()
