@@ -138,18 +138,18 @@ def main() -> None:
     for part in options.only.split(","):
         title, work = PARTS[part]
         print(f"{part}: {title}", file=sys.stderr)
-        results[part] = {"title": title, **work(options.rounds, options.seconds), "where": where()}
+        results[part] = {"title": title, **work(options.rounds, options.seconds), "where": where(options)}
         write(results)
     print((HERE / "RESULTS.md").read_text())
 
 
-def where() -> str:
+def where(options: argparse.Namespace) -> str:
     """Return when and on what a part is measured: a run of some parts leaves the others as they were."""
     machine = describe_machine()
     today = dt.datetime.now(dt.UTC).date().isoformat()
     return (
         f"{today} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
-        f"Python {machine['python']}"
+        f"Python {machine['python']}; {options.rounds} rounds of {options.seconds:g} s where there are rounds"
     )
 
 
